@@ -1,0 +1,51 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// A label set, sorted by name, `__name__` among them. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
+
+impl Labels {
+    /// Sorts by name; of a name given twice the last value counts; an empty value is no label, as in Prometheus.
+    pub fn from_pairs<N: Into<Box<str>>, V: Into<Box<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
+        let mut sorted = std::collections::BTreeMap::new();
+        for (name, value) in pairs {
+            sorted.insert(name.into(), value.into());
+        }
+        Labels(sorted.into_iter().filter(|(_, value): &(_, Box<str>)| !value.is_empty()).collect())
+    }
+
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(have, _)| have.as_ref().cmp(name)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// The metric's name, empty when an operation dropped it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.get("__name__").unwrap_or("")
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// As PromQL writes it: `http_requests_total{status="500"}`.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{{", self.name())?;
+        let mut first = true;
+        for (name, value) in self.iter().filter(|(name, _)| *name != "__name__") {
+            write!(f, "{}{name}={value:?}", if first { "" } else { ", " })?;
+            first = false;
+        }
+        write!(f, "}}")
+    }
+}
