@@ -72,6 +72,9 @@ pub struct Batch {
     pub samples: Vec<(LocalId, f64)>,
     /// `process_start_time_seconds`, where the target exposes it: another value is another process.
     pub process_start: Option<f64>,
+    /// All local ids are new: the scraping task has just started, or the interest set changed. Series that are not
+    /// born in this batch are gone.
+    pub rebind: bool,
 }
 
 /// So many distinct series are told apart per selector; after that the count stands still.

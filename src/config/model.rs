@@ -1,0 +1,187 @@
+//! The compiled configuration: what the pure rooms get ([`Rules`]) and what only the adapters need.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::event::{SecretRef, TextOrSecret};
+use crate::decide::rules::Rules;
+use crate::promql::{Interest, Selector};
+
+/// A whole configuration, valid.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub rules: Arc<Rules>,
+    pub interest: Arc<Interest>,
+    pub daemon: Daemon,
+    pub scrapes: Vec<ScrapeSpec>,
+    pub probes: Vec<ProbeSpec>,
+    /// Detectors that `observe` reads by itself.
+    pub detectors: Vec<DetectorSpec>,
+    pub references: Vec<ReferenceSpec>,
+    pub receivers: Vec<ReceiverSpec>,
+    /// What is allowed, but probably not meant.
+    pub warnings: Vec<super::Diagnostic>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    pub state_dir: PathBuf,
+    /// Read-only pages and metrics.
+    pub listen: Option<SocketAddr>,
+    /// The unix socket for commands. Default: `backstop.sock` in the state directory.
+    pub socket: PathBuf,
+    /// Bearer tokens by the name of who holds them: mutations over HTTP.
+    pub tokens: BTreeMap<String, SecretRef>,
+}
+
+/// Limits of one request, on by default (DESIGN §7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLimits {
+    pub connect_timeout: Duration,
+    pub timeout: Duration,
+    /// After decompression.
+    pub body_bytes_max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ClientSpec {
+    pub headers: BTreeMap<String, TextOrSecret>,
+    pub auth: Option<AuthSpec>,
+    pub tls: TlsSpec,
+    pub proxy: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthSpec {
+    Bearer(SecretRef),
+    Basic { username: String, password: SecretRef },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TlsSpec {
+    /// PEM file of further trusted roots.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with certificate and key, for servers that ask for it.
+    pub identity_file: Option<PathBuf>,
+}
+
+/// One address of a scrape or probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSpec {
+    pub address: Arc<str>,
+    /// Beside `job` and `instance`.
+    pub labels: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapeSpec {
+    /// None: shared by all services.
+    pub service: Option<Arc<str>>,
+    pub name: Arc<str>,
+    pub targets: Vec<TargetSpec>,
+    pub interval: Duration,
+    pub limits: RequestLimits,
+    pub samples_max: usize,
+    pub client: ClientSpec,
+    /// Overrides `job`; default: the scrape's name.
+    pub job: Option<String>,
+    /// Take the timestamps that the target exposes.
+    pub honor_timestamps: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeSpec {
+    pub service: Arc<str>,
+    pub name: Arc<str>,
+    pub targets: Vec<TargetSpec>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub kind: ProbeKind,
+    /// JSON pointer whose value names the release (from `release = [{ probe = …, json = … }]`).
+    pub release_pointer: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// The target's address is the URL.
+    Http(Box<HttpProbe>),
+    /// The target's address is `host:port`.
+    Tcp,
+    /// The target's address is the command line as people read it.
+    Command { argv: Vec<String>, env: BTreeMap<String, TextOrSecret>, inherit: Vec<String> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProbe {
+    pub method: String,
+    /// Statuses that mean success; empty stands for 200–299.
+    pub status: Vec<u16>,
+    pub json: Vec<JsonCheck>,
+    pub body_contains: Option<String>,
+    /// A slower answer is a failure.
+    pub latency_max: Option<Duration>,
+    pub limits: RequestLimits,
+    pub client: ClientSpec,
+    pub body: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonCheck {
+    /// RFC 6901.
+    pub pointer: String,
+    pub expect: JsonExpect,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonExpect {
+    Exists,
+    Equals(serde_json::Value),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DetectorSpec {
+    pub service: Arc<str>,
+    /// Its place in the service's list.
+    pub index: usize,
+    pub interval: Duration,
+    pub kind: DetectorSource,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DetectorSource {
+    /// The release is the last part of the link's target.
+    Symlink(PathBuf),
+    /// The release is the first line that it prints.
+    Command { argv: Vec<String>, timeout: Duration },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferenceSpec {
+    pub name: Arc<str>,
+    pub url: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverSpec {
+    pub name: Arc<str>,
+    pub kind: ReceiverKind,
+    pub limits: RequestLimits,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiverKind {
+    /// The generic webhook.
+    Webhook { url: TextOrSecret, secrets: Vec<SecretRef>, client: ClientSpec },
+}
+
+/// A metric that names the release, for the scrape's interest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReleaseMetric {
+    pub selector: Selector,
+    pub label: Arc<str>,
+}

@@ -1,0 +1,218 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Actor, Plan, Release, Running, TriggerFact, millis, millis_option};
+use crate::time::Timestamp;
+
+/// What can happen to an incident. Replaying these through `incident::apply` gives back its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum IncidentEvent {
+    /// A trigger fired and no incident of this (service, release) was open.
+    Opened {
+        service: String,
+        /// What is judged; absent when what runs is not known.
+        release: Option<Release>,
+        fact: Box<TriggerFact>,
+    },
+    /// The same release breached again after the incident had ended without a person's decision against it.
+    Reopened {
+        fact: Box<TriggerFact>,
+    },
+    /// Another trigger fired for the same release.
+    Joined {
+        fact: Box<TriggerFact>,
+    },
+    /// The guard's answer, when it is not the one before.
+    Judged {
+        decision: Decision,
+    },
+    /// A person is asked; silence until `respond_by` declines.
+    Proposed {
+        level: usize,
+        #[serde(with = "millis")]
+        respond_by: Timestamp,
+        decision: Decision,
+    },
+    Approved {
+        actor: Actor,
+        reason: String,
+    },
+    Declined {
+        actor: Actor,
+        reason: String,
+    },
+    Expired,
+    /// From here on it acts. The plan, the guard's answers and the evidence are frozen.
+    Admitted {
+        plan: Box<Plan>,
+        decision: Decision,
+        facts: Vec<TriggerFact>,
+        running: Running,
+        /// Approved or ordered by a person.
+        actor: Option<Actor>,
+        /// The service's receivers at that time.
+        receivers: Vec<String>,
+        #[serde(with = "millis")]
+        deadline: Timestamp,
+    },
+    /// Durable before the step is started.
+    StepIntended {
+        attempt: Attempt,
+        input_hash: String,
+    },
+    StepStarted {
+        attempt: Attempt,
+        pid: Option<u32>,
+        process_start: Option<String>,
+    },
+    StepFinished {
+        attempt: Attempt,
+        result: Box<StepResult>,
+    },
+    /// All steps of the level are done; verification begins.
+    LevelFinished {
+        level: usize,
+        #[serde(with = "millis")]
+        at: Timestamp,
+    },
+    /// The first Clear after the level, or the first after a relapse within the limit.
+    CameClear {
+        #[serde(with = "millis")]
+        at: Timestamp,
+    },
+    /// Breached again before the soak was over, and there is still time.
+    Relapsed,
+    /// The level did not help, or could not be carried out.
+    LevelFailed {
+        level: usize,
+        verified: Verified,
+        why: String,
+    },
+    Climbed {
+        to: usize,
+    },
+    Recovered {
+        #[serde(with = "millis_option")]
+        clear_since: Option<Timestamp>,
+    },
+    /// Someone else changed the release.
+    Superseded {
+        by: Running,
+    },
+    Aborted {
+        actor: Actor,
+        reason: String,
+    },
+    NeedsHuman {
+        why: WhyHuman,
+        text: String,
+    },
+    Reminded,
+    Acknowledged {
+        actor: Actor,
+    },
+    /// The breach ended without backstop having acted (or after it had called a person).
+    Cleared,
+}
+
+/// One try of one step: what an effect is identified by, beside the incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Counted from 0; people read them from 1.
+    pub level: usize,
+    pub step: usize,
+    pub attempt: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepResult {
+    pub outcome: Outcome,
+    /// One sentence: `exit status 3`, `HTTP 503`, `deadline of 5m`.
+    pub detail: String,
+    /// The end of what it printed, secrets redacted.
+    pub output: String,
+    /// The output was longer.
+    pub truncated: bool,
+    pub captures: BTreeMap<String, String>,
+    pub duration_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Succeeded,
+    Failed,
+    TimedOut,
+    /// It cannot be known whether it took effect: a crash, a lost connection.
+    Ambiguous,
+}
+
+/// How the verification of a level ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verified {
+    /// A fresh Breached after the level.
+    NotRecovered,
+    /// Not known at the end of its time.
+    Inconclusive,
+    /// Its steps failed, so there was nothing to verify.
+    NotReached,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyHuman {
+    /// The last level did not help.
+    LadderExhausted,
+    /// Verification could not tell.
+    Inconclusive,
+    StepTimedOut,
+    StepAmbiguous,
+    /// A step with `on_failure = "stop"` failed.
+    StepFailed,
+    DeadlineReached,
+    /// What runs cannot be read.
+    ReleaseUnknown,
+    /// The bad release came back during the incident.
+    BadReleaseCameBack,
+    /// The journal holds something this version cannot read.
+    Unreadable,
+}
+
+/// The guard's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    pub kind: DecisionKind,
+    /// Why not more than this; empty for `RollBack`.
+    pub reasons: Vec<Reason>,
+    /// Every check that was made, in order.
+    pub checks: Vec<GuardCheck>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionKind {
+    RollBack,
+    /// `autonomy = "observe"`: it would have rolled back.
+    WouldRollBack,
+    Propose,
+    Hold,
+    Escalate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable, for metrics and programs: `not_after_release`.
+    pub code: String,
+    /// One sentence for people.
+    pub sentence: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardCheck {
+    pub check: String,
+    pub allows: bool,
+    pub sentence: String,
+}

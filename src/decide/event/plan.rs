@@ -1,0 +1,153 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Autonomy, Release};
+
+/// What an incident will do, frozen when it is admitted: a changed file changes the next incident.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The release that is rolled back.
+    pub bad: Release,
+    /// The way back.
+    pub target: Option<Release>,
+    pub levels: Vec<Level>,
+    /// The level tried first, counted from 0.
+    pub start_level: usize,
+    /// What templates may use beside releases and captures: `service`, `trigger`, `value`, `labels`.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// One rung of the ladder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    pub name: String,
+    pub steps: Vec<Step>,
+    pub verify: Verify,
+    /// Overrides the service's where it is more careful.
+    pub autonomy: Option<Autonomy>,
+}
+
+/// Has it recovered, and did it stay so?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    /// From the end of the level's last step to the first Clear.
+    #[serde(with = "duration_millis")]
+    pub within: Duration,
+    /// How long it must stay Clear.
+    #[serde(with = "duration_millis")]
+    pub soak: Duration,
+    /// Probes that must succeed, and that can prove recovery where there is no traffic.
+    pub probes: Vec<String>,
+}
+
+/// One side effect on the world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub name: String,
+    pub action: Action,
+    #[serde(with = "duration_millis")]
+    pub timeout: Duration,
+    /// Doing it twice is the same as doing it once; only then an ambiguous step runs again.
+    pub idempotent: bool,
+    pub on_failure: OnFailure,
+}
+
+impl Step {
+    /// 16 hexadecimal digits of the SHA-256 of what it would do with these variables and captures.
+    #[must_use]
+    pub fn input_hash(&self, variables: &BTreeMap<String, String>, captures: &BTreeMap<String, String>) -> String {
+        use sha2::{Digest, Sha256};
+        // A plan holds only strings, numbers and maps with string keys, which JSON can always express.
+        let text = serde_json::to_vec(&(self, variables, captures)).unwrap_or_default();
+        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The level has failed; the next one is tried. The default.
+    Climb,
+    /// The next step of the level runs all the same.
+    Continue,
+    /// A person is needed.
+    Stop,
+}
+
+/// What a step does. Texts are templates (minijinja), rendered when the step runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Command {
+        /// Program and arguments; no shell. A templated value is one whole argument.
+        argv: Vec<String>,
+        /// Added to the cleared environment.
+        env: BTreeMap<String, TextOrSecret>,
+        /// Variables of the daemon that it may see beside the safe ones.
+        inherit: Vec<String>,
+        directory: Option<String>,
+    },
+    Http {
+        method: String,
+        url: String,
+        headers: BTreeMap<String, TextOrSecret>,
+        body: BodyTemplate,
+        /// Statuses that mean success; empty stands for 200–299.
+        expect: Vec<u16>,
+        /// Values taken from the JSON reply for later steps.
+        captures: Vec<Capture>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyTemplate {
+    None,
+    /// Every string in it is a template.
+    Json(serde_json::Value),
+    Raw(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capture {
+    /// `{{ captures.NAME }}` in later steps.
+    pub name: String,
+    /// RFC 6901 JSON pointer.
+    pub pointer: String,
+}
+
+/// Where a secret is; never the secret itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretRef {
+    /// A file's path.
+    File(String),
+    /// An environment variable's name.
+    Env(String),
+    /// A file in `$CREDENTIALS_DIRECTORY`, as systemd passes it.
+    Credential(String),
+}
+
+/// `prefix` is put before the secret, such as `Bearer `.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextOrSecret {
+    Text(String),
+    Secret { prefix: String, secret: SecretRef },
+}
+
+pub(super) mod duration_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}

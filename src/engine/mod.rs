@@ -1,0 +1,3 @@
+//! The shell around the machine: two lanes in, outputs out; no decisions.
+
+pub mod handle;

@@ -1,0 +1,1 @@
+//! Entries, durable before the effects that depend on them; checkpoints of windows.

@@ -1,0 +1,248 @@
+//! Everything that can happen to the machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::event::{Actor, Attempt, IncidentId, Seq, StepResult};
+use crate::decide::rules::Rules;
+use crate::promql::{Batch, Labels, TargetId};
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    Observation(Observation),
+    /// Every entry up to this one is on the disk.
+    Durable(Seq),
+    /// The journal could not write; nothing that needs it starts until `JournalBack`.
+    JournalFailed(String),
+    JournalBack,
+    /// The step's process runs (or its request is about to be sent).
+    StepStarted {
+        incident: IncidentId,
+        attempt: Attempt,
+        pid: Option<u32>,
+        process_start: Option<String>,
+    },
+    StepFinished {
+        incident: IncidentId,
+        attempt: Attempt,
+        result: StepResult,
+    },
+    /// How an attempt to deliver a notice went.
+    Delivery {
+        receiver: Arc<str>,
+        notice: String,
+        outcome: DeliveryOutcome,
+    },
+    Command {
+        id: CommandId,
+        actor: Actor,
+        command: Command,
+    },
+    /// Another configuration, valid.
+    Reload(Arc<Rules>),
+    /// The deadline that `next_deadline` named has come.
+    Tick,
+}
+
+/// What `observe` saw. Knows nothing of triggers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// A target came: from now on it counts for coverage.
+    TargetUp {
+        target: TargetId,
+        key: TargetKey,
+        labels: Labels,
+        interval: Duration,
+    },
+    TargetGone {
+        target: TargetId,
+        at: Timestamp,
+    },
+    Scraped {
+        target: TargetId,
+        at: Timestamp,
+        duration: Duration,
+        outcome: Result<Scrape, ScrapeFailure>,
+    },
+    Probed {
+        target: TargetId,
+        at: Timestamp,
+        duration: Duration,
+        outcome: ProbeOutcome,
+    },
+    /// A detector outside the process was read. `detector` is its place in the service's list.
+    Release {
+        service: Arc<str>,
+        detector: usize,
+        at: Timestamp,
+        outcome: Result<String, String>,
+    },
+    /// An endpoint unrelated to the service answered, or did not. `name` as in `GuardRules::references`.
+    Reference {
+        name: Arc<str>,
+        at: Timestamp,
+        up: bool,
+    },
+    /// The latest observation of this target was replaced before the machine saw it.
+    Overrun {
+        target: TargetId,
+        at: Timestamp,
+    },
+}
+
+/// What makes a target the same one across reloads and restarts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey {
+    /// None for a scrape that is shared by all services.
+    pub service: Option<Arc<str>>,
+    pub kind: TargetKind,
+    /// The scrape's or probe's name.
+    pub source: Arc<str>,
+    /// Its URL, address or command line.
+    pub address: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TargetKind {
+    Scrape,
+    Probe,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scrape {
+    /// The interest set that selected it; a batch of another generation than the machine's is a gap.
+    pub generation: u64,
+    pub batch: Batch,
+    /// All sample lines of the body, selected or not.
+    pub samples_exposed: u64,
+    /// The value of `process_start_time_seconds` and the like is in the batch.
+    pub body_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct ScrapeFailure {
+    /// Stable, for metrics: `refused`, `timeout`, `tls`, `status`, `body`, `limit`, `exposition`, `several_processes`.
+    pub reason: &'static str,
+    /// One sentence.
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProbeOutcome {
+    Up {
+        status: Option<u16>,
+        /// What the release detector on this probe read.
+        release: Option<String>,
+    },
+    /// It answered wrongly or not at all: a datum.
+    Failed { status: Option<u16>, why: String, release: Option<String> },
+    /// We could not even send it (no file handle, no route, no resolver): Unknown.
+    Unsent(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// What a person, or a program with a token, asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Roll back by hand: skips autonomy, gate, cooldown, budgets, references and freeze.
+    Rollback {
+        service: String,
+        reason: String,
+        level: Option<usize>,
+        overrides: Vec<String>,
+    },
+    Approve {
+        incident: String,
+        reason: String,
+    },
+    Decline {
+        incident: String,
+        reason: String,
+    },
+    Acknowledge {
+        incident: String,
+    },
+    /// No step after the running one.
+    Abort {
+        incident: String,
+        reason: String,
+    },
+    Pause {
+        service: Option<String>,
+        duration: Duration,
+        reason: String,
+    },
+    Resume {
+        service: Option<String>,
+    },
+    RaiseSignal {
+        service: String,
+        signal: String,
+        ttl: Duration,
+        detail: String,
+    },
+    ClearSignal {
+        service: String,
+        signal: String,
+    },
+    /// A deployment says so itself.
+    AnnounceRelease {
+        service: String,
+        release: String,
+        phase: ReleasePhase,
+    },
+    Forget {
+        service: String,
+        release: String,
+    },
+    TestNotify {
+        receiver: Option<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleasePhase {
+    Begin,
+    End,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    Delivered,
+    /// Try again after this long (the receiver's `Retry-After`, or a jittered backoff).
+    Retry {
+        after: Duration,
+        why: String,
+    },
+    /// The receiver said never again (410 Gone), or the notice can never be sent.
+    Dead {
+        why: String,
+    },
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Done { message: String, incident: Option<IncidentId>, details: BTreeMap<String, String> },
+    Refused(Refusal),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such service, incident, receiver …; names what there is.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists, but not now.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
+    Invalid(String),
+    /// The journal cannot be written.
+    #[error("{0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,168 @@
+//! What the world may read: published by the engine as an `Arc`, never written by anyone else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::event::{Actor, IncidentId, Notice, Record, Running, Severity};
+use crate::time::Timestamp;
+
+/// The whole state as people and programs may see it, at one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    pub at: Timestamp,
+    pub wall: Timestamp,
+    pub started_wall: Timestamp,
+    pub version: &'static str,
+    pub instance: Arc<str>,
+    pub config_hash: Arc<str>,
+    pub generation: u64,
+    pub journal: JournalHealth,
+    /// Of the whole daemon.
+    pub pause: Option<PauseView>,
+    pub services: Vec<ServiceView>,
+    pub incidents: Vec<IncidentView>,
+    pub receivers: Vec<ReceiverView>,
+    pub counters: Counters,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalHealth {
+    Writing,
+    /// Since when, on the wall, and why: no new rollback starts.
+    Failing {
+        since_wall: Timestamp,
+        why: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseView {
+    pub until_wall: Timestamp,
+    pub actor: Actor,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceView {
+    pub name: Arc<str>,
+    pub autonomy: &'static str,
+    pub running: Running,
+    /// When it was first seen, on the wall.
+    pub running_since_wall: Option<Timestamp>,
+    /// The release that a rollback would go to.
+    pub way_back: Option<String>,
+    pub releases: Vec<ReleaseView>,
+    pub triggers: Vec<TriggerView>,
+    pub targets: Vec<TargetView>,
+    pub signals: Vec<SignalView>,
+    pub pause: Option<PauseView>,
+    /// The open incident, if there is one.
+    pub incident: Option<IncidentId>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReleaseView {
+    pub name: String,
+    pub first_seen_wall: Timestamp,
+    pub good: bool,
+    pub bad: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TriggerView {
+    pub name: Arc<str>,
+    pub severity: Severity,
+    /// `quiet`, `pending`, `firing`, `blind`: the worst of its label sets.
+    pub verdict: &'static str,
+    /// `clear`, `breached`, `unknown`.
+    pub finding: &'static str,
+    /// Since when the verdict is so, on the wall.
+    pub since_wall: Option<Timestamp>,
+    pub value: Option<f64>,
+    /// As people read it: `43 %`.
+    pub value_text: Option<String>,
+    pub threshold: String,
+    /// Held so far, of how much.
+    pub held: Duration,
+    pub hold: Duration,
+    /// Why it is unknown, or what it found, in one sentence.
+    pub sentence: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetView {
+    /// `scrape` or `probe`.
+    pub kind: &'static str,
+    pub source: Arc<str>,
+    pub address: Arc<str>,
+    /// None before the first look.
+    pub up: Option<bool>,
+    pub last_wall: Option<Timestamp>,
+    /// Why the last look failed.
+    pub error: Option<String>,
+    pub series: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignalView {
+    pub name: String,
+    pub until_wall: Timestamp,
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct IncidentView {
+    pub id: IncidentId,
+    pub service: Arc<str>,
+    pub release_bad: Option<String>,
+    pub release_target: Option<String>,
+    /// `firing`, `held`, `escalated`, `would_roll_back`, `proposed`, `running`, `verifying`, `recovered`, `declined`,
+    /// `expired`, `superseded`, `aborted`, `needs_human`, `cleared`.
+    pub state: &'static str,
+    /// Why it is in this state, in one sentence.
+    pub sentence: String,
+    pub open: bool,
+    pub acknowledged: bool,
+    pub severity: Severity,
+    pub triggers: Vec<String>,
+    /// Counted from 1, and of how many.
+    pub level: Option<(usize, usize, String)>,
+    pub opened_wall: Timestamp,
+    pub ended_wall: Option<Timestamp>,
+    pub respond_by_wall: Option<Timestamp>,
+    /// Everything the journal has of it, oldest first: the report is written from this.
+    pub history: Arc<Vec<Record>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceiverView {
+    pub name: Arc<str>,
+    pub queued: usize,
+    pub dead: usize,
+    /// The oldest undelivered notice, on the wall.
+    pub oldest_wall: Option<Timestamp>,
+    pub last_error: Option<String>,
+    /// Dead letters, newest last; at most 100.
+    pub dead_letters: Vec<(Notice, String)>,
+}
+
+/// Since the daemon started; `serve` exports them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// (service, trigger, finding) → evaluations.
+    pub findings: BTreeMap<(Arc<str>, Arc<str>, &'static str), u64>,
+    /// (service, source) → successful looks.
+    pub looks: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    /// (service, source, reason) → failed looks.
+    pub failures: BTreeMap<(Arc<str>, Arc<str>, String), u64>,
+    /// Observations replaced before they were read.
+    pub overruns: u64,
+    /// (service, outcome) → incidents that ended so.
+    pub incidents: BTreeMap<(Arc<str>, &'static str), u64>,
+    /// (service, outcome) → steps.
+    pub steps: BTreeMap<(Arc<str>, &'static str), u64>,
+    pub journal_errors: u64,
+    pub notices_delivered: u64,
+    pub notices_dead: u64,
+}

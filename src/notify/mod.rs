@@ -1,0 +1,1 @@
+//! Delivers notices: message forms, one file per kind of receiver.

@@ -1,0 +1,1 @@
+//! Looks at the world: probes, scrapes and release detectors become observations; knows nothing of triggers.

@@ -1,0 +1,76 @@
+//! The only reader of time.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::time::{BootId, Now, Timestamp};
+
+/// Reads the kernel's clocks. Cheap to clone.
+///
+/// The monotonic timeline is `CLOCK_BOOTTIME` (it goes on while the machine sleeps) plus an offset that is fixed when
+/// the daemon starts, so that it looks like wall time, never jumps with it, and goes on where an earlier daemon left.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    boot: BootId,
+    offset_ms: i64,
+}
+
+impl Clock {
+    /// `last` is the newest record of the journal: boot, monotonic and wall time. The timeline never goes back behind
+    /// it, whatever the wall clock says now.
+    #[must_use]
+    pub fn start(last: Option<&Now>) -> Clock {
+        let boot = boot_id();
+        let since_boot = millis_of(since_boot());
+        let wall = wall().as_millis();
+        let mut offset_ms = wall - since_boot;
+        if let Some(last) = last {
+            let not_before = last.monotonic.as_millis().saturating_add(1);
+            offset_ms = offset_ms.max(not_before - since_boot);
+        }
+        Clock { boot, offset_ms }
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now {
+            monotonic: Timestamp::from_millis(millis_of(since_boot()).saturating_add(self.offset_ms)),
+            wall: wall(),
+            boot: self.boot.clone(),
+        }
+    }
+
+    /// Only the monotonic instant.
+    #[must_use]
+    pub fn monotonic(&self) -> Timestamp {
+        Timestamp::from_millis(millis_of(since_boot()).saturating_add(self.offset_ms))
+    }
+}
+
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn millis_of(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn wall() -> Timestamp {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(after) => Timestamp::from_millis(millis_of(after)),
+        Err(before) => Timestamp::from_millis(-millis_of(before.duration())),
+    }
+}
+
+/// Where the kernel does not tell (no `/proc`), every start counts as another boot: nothing is then mistaken for a
+/// process of this one.
+fn boot_id() -> BootId {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    match text.as_deref().map(str::trim) {
+        Some(id) if !id.is_empty() => BootId(Arc::from(id)),
+        Some(_) | None => BootId(Arc::from(format!("start-{}", wall().as_millis()))),
+    }
+}

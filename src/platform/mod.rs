@@ -1,0 +1,5 @@
+//! What the operating system gives: clock, secrets, HTTP clients, signals, systemd's notifications.
+
+pub mod clock;
+pub mod http;
+pub mod secret;

@@ -1,0 +1,1 @@
+//! API, own metrics and health; reads a snapshot, sends commands.
