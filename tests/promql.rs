@@ -14,16 +14,16 @@ use backstop::promql::{
 };
 use backstop::time::Timestamp;
 
-/// What passes in each file; raise it when more does.
+/// What passes in each file; raise it when more does. Nothing fails: what is not evaluated is refused by name.
 const PASSING: &[(&str, usize)] = &[
-    ("aggregators.test", 0),
-    ("at_modifier.test", 0),
-    ("extended_vectors.test", 0),
-    ("functions.test", 0),
-    ("histograms.test", 0),
-    ("literals.test", 0),
-    ("selectors.test", 0),
-    ("staleness.test", 0),
+    ("aggregators.test", 126),
+    ("at_modifier.test", 2),
+    ("extended_vectors.test", 37),
+    ("functions.test", 245),
+    ("histograms.test", 58),
+    ("literals.test", 20),
+    ("selectors.test", 31),
+    ("staleness.test", 17),
 ];
 
 const SERVICE: ServiceId = ServiceId(0);
@@ -53,7 +53,7 @@ fn prometheus_own_tests_pass_as_far_as_pinned() {
         if tally.passed < *pinned {
             regressions.push(format!("{file}: {} passed, {pinned} are pinned", tally.passed));
         }
-        assert!(tally.passed + tally.failures.len() + tally.skipped > 0, "{file} holds no evaluation");
+        regressions.extend(tally.failures);
     }
     assert!(regressions.is_empty(), "{}", regressions.join("\n"));
 }
@@ -105,8 +105,11 @@ fn run(file: &str, text: &str) -> Tally {
         }
         if trimmed == "clear" {
             loaded = Loaded::default();
-        } else if let Some(step) = trimmed.strip_prefix("load_with_nhcb ").or_else(|| trimmed.strip_prefix("load ")) {
+        } else if let Some(step) = trimmed.strip_prefix("load ") {
             loaded.load(duration(step.trim()), &body);
+        } else if let Some(step) = trimmed.strip_prefix("load_with_nhcb ") {
+            loaded.load(duration(step.trim()), &body);
+            loaded.note_converted(&body);
         } else if let Some(head) = trimmed.strip_prefix("eval_fail ") {
             body.push("expect fail");
             judge(&mut tally, &mut loaded, &Eval { line: number + 1, head, body }, file);
@@ -283,6 +286,19 @@ impl Loaded {
                     points.insert(at, value);
                 }
                 at += step;
+            }
+        }
+    }
+
+    /// Prometheus makes a native histogram of each classic one here, under the bare name; we do not.
+    fn note_converted(&mut self, lines: &[&str]) {
+        for line in lines {
+            let (labels, _) = series(line);
+            let Some(name) = labels.name().strip_suffix("_bucket") else { continue };
+            let others = labels.iter().filter(|(label, _)| !matches!(*label, "le" | "__name__"));
+            let native = Labels::from_pairs(others.chain([("__name__", name)]).collect::<Vec<_>>());
+            if !self.native.contains(&native) {
+                self.native.push(native);
             }
         }
     }
