@@ -230,12 +230,7 @@ impl<'a> Cx<'a> {
                     None
                 }
             },
-            Value::Bool(_)
-            | Value::Float(_)
-            | Value::Text(_)
-            | Value::Datetime
-            | Value::List(_)
-            | Value::Table(_) => {
+            Value::Bool(_) | Value::Float(_) | Value::Text(_) | Value::Datetime | Value::List(_) | Value::Table(_) => {
                 self.mismatch(node, "a whole number", help);
                 None
             }
@@ -271,14 +266,11 @@ impl<'a> Cx<'a> {
     pub fn size(&self, node: &Node, bounds: Range<usize>) -> Option<usize> {
         let size = match &node.value {
             Value::Integer(_) => {
-                return self.whole(node, bounds.start as u64..bounds.end as u64, "bytes, or \"16MiB\"").and_then(|bytes| usize::try_from(bytes).ok());
+                return self
+                    .whole(node, bounds.start as u64..bounds.end as u64, "bytes, or \"16MiB\"")
+                    .and_then(|bytes| usize::try_from(bytes).ok());
             }
-            Value::Bool(_)
-            | Value::Float(_)
-            | Value::Text(_)
-            | Value::Datetime
-            | Value::List(_)
-            | Value::Table(_) => {
+            Value::Bool(_) | Value::Float(_) | Value::Text(_) | Value::Datetime | Value::List(_) | Value::Table(_) => {
                 let text = self.text(node, "write a number and a unit in quotes: \"64KiB\", \"16MiB\"")?;
                 scalar::size(&text.value).map_err(|wrong| self.wrong(node.place, wrong)).ok()?
             }
@@ -517,7 +509,8 @@ impl<'n, 'a> Table<'n, 'a> {
             }
             let problem = Problem::at(key.place, format!("{} has no key `{name}`", self.what));
             // What is there already is not what was meant.
-            let open = self.known.iter().copied().filter(|known| self.entries.iter().all(|(key, _)| key.text != *known));
+            let open =
+                self.known.iter().copied().filter(|known| self.entries.iter().all(|(key, _)| key.text != *known));
             self.cx.error(match closest(name, open) {
                 Some(close) => {
                     meant.push(close);

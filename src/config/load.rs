@@ -56,8 +56,12 @@ fn given_twice(files: &[PathBuf]) -> Option<(usize, usize)> {
 fn read(path: &Path) -> Result<String, (String, Unreadable)> {
     let no = |message: String, help| (String::new(), Unreadable { at: 0, message, help });
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => no("there is no such file".to_owned(), "check the path; it is relative to where backstop is started"),
-        ErrorKind::PermissionDenied => no("the file may not be read".to_owned(), "let the user that backstop runs as read it"),
+        ErrorKind::NotFound => {
+            no("there is no such file".to_owned(), "check the path; it is relative to where backstop is started")
+        }
+        ErrorKind::PermissionDenied => {
+            no("the file may not be read".to_owned(), "let the user that backstop runs as read it")
+        }
         _ => no(format!("the file cannot be read: {error}"), "check the path"),
     })?;
     if metadata.is_dir() {
@@ -67,7 +71,9 @@ fn read(path: &Path) -> Result<String, (String, Unreadable)> {
         return Err(no("the file is larger than 4 MiB".to_owned(), "this does not look like a configuration"));
     }
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied => no("the file may not be read".to_owned(), "let the user that backstop runs as read it"),
+        ErrorKind::PermissionDenied => {
+            no("the file may not be read".to_owned(), "let the user that backstop runs as read it")
+        }
         _ => no(format!("the file cannot be read: {error}"), "check the path"),
     })?;
     String::from_utf8(bytes).map_err(|error| {

@@ -7,8 +7,18 @@ use super::tree::{Entries, Node, Value};
 
 /// Names of keys whose texts are not shown, whether they are allowed there or not.
 const SECRET_KEYS: [&str; 12] = [
-    "secret", "secrets", "password", "passwd", "bearer", "basic", "token", "tokens", "api_key", "apikey",
-    "authorization", "cookie",
+    "secret",
+    "secrets",
+    "password",
+    "passwd",
+    "bearer",
+    "basic",
+    "token",
+    "tokens",
+    "api_key",
+    "apikey",
+    "authorization",
+    "cookie",
 ];
 
 /// The sources with every byte of a secret replaced, so that all places still fit.
@@ -56,7 +66,7 @@ fn secrets_in(key: &str, node: &Node, inside: bool, hidden: &mut Vec<Place>) {
         Value::Text(_) | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Datetime => {}
         Value::List(elements) => elements.iter().for_each(|element| secrets_in(key, element, secret, hidden)),
         Value::Table(entries) => {
-            entries.iter().for_each(|(key, node)| secrets_in(key, node, secret, hidden));
+            entries.iter().for_each(|(key, node)| secrets_in(&key.text, node, secret, hidden));
         }
     }
 }

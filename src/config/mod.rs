@@ -26,7 +26,7 @@ pub use load::load;
 pub use report::{Report, Style};
 
 use cursor::Cx;
-use model::Config;
+pub use model::Config;
 
 /// One mistake (or warning) with its place; [`Report::render`] shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

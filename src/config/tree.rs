@@ -106,7 +106,9 @@ fn node_of(file: usize, value: &toml::Spanned<DeValue<'_>>) -> Node {
 fn empty(cx: &Cx<'_>, file: usize) {
     let place = Place { file, start: 0, end: 0 };
     if cx.sources[file].text.trim().is_empty() {
-        cx.error(Problem::at(place, "the file is empty").help("config/backstop.toml is a complete example to start from"));
+        cx.error(
+            Problem::at(place, "the file is empty").help("config/backstop.toml is a complete example to start from"),
+        );
     } else {
         cx.warn(Problem::at(place, "the file holds nothing but comments"));
     }

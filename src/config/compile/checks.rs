@@ -35,7 +35,10 @@ pub(super) fn service(cx: &Cx<'_>, facts: &Facts<'_>) {
     };
     if facts.ladder.is_some_and(<[_]>::is_empty) && !cx.is_incomplete() {
         let problem = Problem::at(place, format!("with autonomy \"{word}\", `{name}` needs a way to roll back"));
-        cx.error(problem.help(format!("add [[services.{name}.rollback]] with steps and verify, or set autonomy = \"observe\"")));
+        cx.error(
+            problem
+                .help(format!("add [[services.{name}.rollback]] with steps and verify, or set autonomy = \"observe\"")),
+        );
     }
     detection(cx, facts, word);
     if facts.notify.is_some_and(<[_]>::is_empty) && !cx.is_incomplete() {
@@ -59,12 +62,18 @@ fn detection(cx: &Cx<'_>, facts: &Facts<'_>, word: &str) {
     };
     if detectors.is_empty() {
         if !cx.is_incomplete() {
-            let problem = Problem::at(place, format!("with autonomy \"{word}\", backstop must see which release `{name}` runs"));
-            cx.error(problem.help("add release = [{ symlink = \"…\" }], or metric and label, probe and json, command, announced"));
+            let problem =
+                Problem::at(place, format!("with autonomy \"{word}\", backstop must see which release `{name}` runs"));
+            cx.error(
+                problem.help(
+                    "add release = [{ symlink = \"…\" }], or metric and label, probe and json, command, announced",
+                ),
+            );
         }
     } else if detectors.iter().all(|compiled| inside(&compiled.detector.kind)) {
         let problem = Problem::at(place, format!("a release of `{name}` that never starts is never seen"));
-        let help = "every detector asks the running process; add one from outside: symlink, command or announced = true";
+        let help =
+            "every detector asks the running process; add one from outside: symlink, command or announced = true";
         cx.warn(problem.help(help));
     }
 }
@@ -79,7 +88,8 @@ fn verification(cx: &Cx<'_>, facts: &Facts<'_>) {
         let slowest = facts.triggers.unwrap_or_default().iter().max_by_key(|compiled| compiled.needs);
         if let Some(slowest) = slowest.filter(|compiled| compiled.needs > verify.within) {
             let (trigger, needs) = (&slowest.trigger.name, humantime::format_duration(slowest.needs));
-            let message = format!("this ends before the trigger `{trigger}` can be clear: it takes {needs} of new samples");
+            let message =
+                format!("this ends before the trigger `{trigger}` can be clear: it takes {needs} of new samples");
             let help = "allow more time, or name probes in verify that prove the recovery sooner";
             cx.warn(Problem::at(level.within, message).help(help));
         }

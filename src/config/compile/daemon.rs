@@ -82,7 +82,8 @@ fn tokens(cx: &Cx<'_>, node: &Node) -> Option<BTreeMap<String, crate::decide::ev
 pub(super) fn budget(cx: &Cx<'_>, node: &Node, what: &str) -> Option<Budget> {
     const HELP: &str = "such as { rollbacks = 3, window = \"24h\" }";
     let mut table = cx.table(node, what)?;
-    let rollbacks = table.need("rollbacks", HELP, |cx, node| cx.whole(node, 1..1000, "at least one; to allow none, set autonomy"));
+    let rollbacks =
+        table.need("rollbacks", HELP, |cx, node| cx.whole(node, 1..1000, "at least one; to allow none, set autonomy"));
     let window = table.need("window", HELP, |cx, node| cx.some_duration(node, HELP));
     table.finish();
     Some(Budget { rollbacks: u32::try_from(rollbacks?).ok()?, window: window? })
@@ -92,7 +93,11 @@ fn heartbeat(cx: &Cx<'_>, node: &Node, receivers: &[Arc<str>]) -> Option<Heartbe
     const HELP: &str = "such as { every = \"1h\", receivers = [\"oncall\"] }";
     let mut table = cx.table(node, "the heartbeat")?;
     let every = table.need("every", HELP, |cx, node| {
-        cx.duration_in(node, Duration::from_secs(1)..Duration::MAX, "a notice on purpose, so that its absence is noticed")
+        cx.duration_in(
+            node,
+            Duration::from_secs(1)..Duration::MAX,
+            "a notice on purpose, so that its absence is noticed",
+        )
     });
     let to = table.need("receivers", HELP, |cx, node| {
         let to = references_to(cx, node, "receiver", receivers, HELP)?;

@@ -88,7 +88,9 @@ fn secret_of(cx: &Cx<'_>, found: Option<(&'static str, &Node)>) -> Option<Secret
         // It may be the secret itself.
         cx.hide(node.place);
         let message = if kind == "env" { "this is not a variable's name" } else { "this is not a credential's name" };
-        cx.error(Problem::at(node.place, message).help("the name only, not the secret: letters, digits, `_`, `-`, `.`"));
+        cx.error(
+            Problem::at(node.place, message).help("the name only, not the secret: letters, digits, `_`, `-`, `.`"),
+        );
         return None;
     }
     Some(if kind == "env" { SecretRef::Env(text.value) } else { SecretRef::Credential(text.value) })
@@ -112,7 +114,9 @@ pub(super) fn text_or_secret(
     match &node.value {
         Value::Text(_) if holds_secret(key) => {
             cx.hide(node.place);
-            let help = format!("write {{ env = \"NAME\" }}, file or credential; with prefix = \"Bearer \" where {key} has one");
+            let help = format!(
+                "write {{ env = \"NAME\" }}, file or credential; with prefix = \"Bearer \" where {key} has one"
+            );
             cx.error(Problem::at(node.place, "a secret must not stand in the file").help(help));
             None
         }
@@ -125,12 +129,7 @@ pub(super) fn text_or_secret(
             let prefix = prefix.optional()?.map(|text| text.value).unwrap_or_default();
             Some(TextOrSecret::Secret { prefix, secret: secret? })
         }
-        Value::Text(_)
-        | Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Datetime
-        | Value::List(_) => {
+        Value::Text(_) | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Datetime | Value::List(_) => {
             let text = cx.text(node, "write a string, or { file | env | credential = … } for a secret")?;
             check(&text).then_some(TextOrSecret::Text(text.value))
         }
@@ -294,11 +293,8 @@ fn target(
             table.finish();
             Some(TargetSpec { address: address?.into(), labels: labels.or(Vec::new())? })
         }
-        Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Text(_)
-        | Value::Datetime
-        | Value::List(_) => Some(TargetSpec { address: read(cx, node)?.into(), labels: Vec::new() }),
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::Datetime | Value::List(_) => {
+            Some(TargetSpec { address: read(cx, node)?.into(), labels: Vec::new() })
+        }
     }
 }

@@ -12,9 +12,7 @@ use super::probe::{argv, environment, inherited, is_pointer, json, method, statu
 use super::template::{Stands, check, check_url_template};
 use super::{references_to, service};
 use crate::act::template::TemplateNames;
-use crate::decide::event::{
-    Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Step, TextOrSecret, Verify,
-};
+use crate::decide::event::{Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Step, TextOrSecret, Verify};
 
 const STEP_HELP: &str = "write command = [\"/path/to/script\"] or http = { method = \"POST\", url = \"https://…\" }";
 const VERIFY_HELP: &str = "say when it has helped: verify = { within = \"10m\", soak = \"15m\" }";
@@ -75,7 +73,8 @@ fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Plac
     let soak = table.need("soak", "how long it must stay well, such as soak = \"15m\"", |cx, node| {
         cx.some_duration(node, "how long it must stay well")
     });
-    let probes = table.get("probes", |cx, node| references_to(cx, node, "probe", probes, "names of probes of this service"));
+    let probes =
+        table.get("probes", |cx, node| references_to(cx, node, "probe", probes, "names of probes of this service"));
     table.finish();
     let (within, place) = within?;
     Some((Verify { within, soak: soak?, probes: texts(probes.or(Vec::new())?) }, place))
@@ -166,8 +165,7 @@ fn command(table: &mut Table<'_, '_>, node: &Node, names: &TemplateNames) -> Opt
     let argv = argv(cx, node, &mut |position, text| {
         check(cx, text, names, if position == 0 { Stands::Nowhere } else { Stands::Argument })
     });
-    let env =
-        table.get("env", |cx, node| environment(cx, node, &mut |text| check(cx, text, names, Stands::Anywhere)));
+    let env = table.get("env", |cx, node| environment(cx, node, &mut |text| check(cx, text, names, Stands::Anywhere)));
     let inherit = table.get("inherit", inherited);
     let directory = table.get("directory", |cx, node| {
         let text = cx.some_text(node, "the directory that the command runs in, such as \"/opt/api\"")?;

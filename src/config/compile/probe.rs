@@ -139,12 +139,9 @@ pub(super) fn statuses(cx: &Cx<'_>, node: &Node) -> Option<Vec<u16>> {
             None
         }
         Value::List(_) => cx.list(node, HELP, |element| status(cx, element)),
-        Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Text(_)
-        | Value::Datetime
-        | Value::Table(_) => Some(vec![status(cx, node)?]),
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::Datetime | Value::Table(_) => {
+            Some(vec![status(cx, node)?])
+        }
     }
 }
 
@@ -176,7 +173,10 @@ fn expectation(cx: &Cx<'_>, node: &Node) -> Option<JsonExpect> {
         let exists = table.get("exists", |cx, node| cx.boolean(node));
         table.finish();
         if !exists.or(true)? {
-            cx.error(Problem::at(node.place, "only { exists = true } can be asked").help("expect a value instead, such as false"));
+            cx.error(
+                Problem::at(node.place, "only { exists = true } can be asked")
+                    .help("expect a value instead, such as false"),
+            );
             return None;
         }
         return Some(JsonExpect::Exists);
@@ -227,12 +227,9 @@ fn tcp(cx: &Cx<'_>, node: &Node, beside: Option<&Node>) -> Option<Kind> {
     no_targets(cx, beside, "write several as tcp = [\"host:port\", \"host:port\"]")?;
     let targets = match &node.value {
         Value::List(_) => targets(cx, node, "address", host_port)?,
-        Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Text(_)
-        | Value::Datetime
-        | Value::Table(_) => vec![TargetSpec { address: host_port(cx, node)?.into(), labels: Vec::new() }],
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::Datetime | Value::Table(_) => {
+            vec![TargetSpec { address: host_port(cx, node)?.into(), labels: Vec::new() }]
+        }
     };
     Some((ProbeKind::Tcp, targets))
 }
@@ -279,8 +276,13 @@ pub(super) fn argv(
 ) -> Option<Vec<String>> {
     const HELP: &str = "a list, program first, no shell: [\"/opt/api/rollback.sh\", \"--now\"]";
     if let Value::Text(_) = &node.value {
-        let words: Vec<String> = cx.text(node, HELP)?.value.split_whitespace().map(|word| format!("{word:?}")).collect();
-        let help = if cx.written(node.place).contains('$') { HELP.to_owned() } else { format!("write [{}]: there is no shell", words.join(", ")) };
+        let words: Vec<String> =
+            cx.text(node, HELP)?.value.split_whitespace().map(|word| format!("{word:?}")).collect();
+        let help = if cx.written(node.place).contains('$') {
+            HELP.to_owned()
+        } else {
+            format!("write [{}]: there is no shell", words.join(", "))
+        };
         cx.error(Problem::at(node.place, "a command is a list").help(help));
         return None;
     }
@@ -303,7 +305,9 @@ pub(super) fn argv(
             cx.error(Problem::at(program.place, "the program is empty").help(HELP));
             None
         }
-        Some(program) if program.value.contains(char::is_whitespace) && argv.len() == 1 && !program.value.starts_with('/') => {
+        Some(program)
+            if program.value.contains(char::is_whitespace) && argv.len() == 1 && !program.value.starts_with('/') =>
+        {
             cx.error(Problem::at(program.place, "a program's name has no spaces").help(HELP));
             None
         }
@@ -345,7 +349,8 @@ pub(super) fn inherited(cx: &Cx<'_>, node: &Node) -> Option<Vec<String>> {
     const HELP: &str = "names of variables that the command may see: [\"HTTP_PROXY\"]";
     cx.list(node, HELP, |element| {
         let text = cx.some_text(element, HELP)?;
-        let own = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID"];
+        let own =
+            ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID"];
         if !is_variable(&text.value) {
             cx.error(Problem::at(text.place, "this is not a variable's name").help(HELP));
             return None;

@@ -96,7 +96,11 @@ fn min_events(table: &mut Table<'_, '_>) -> Option<f64> {
 fn ratio(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sources: &Sources<'_>) -> Option<Asked> {
     let cx = outer.cx;
     let mut table = cx.table(node, "the ratio")?;
-    let part = selecting(&mut table, "part", "the counter of the events that count, such as 'http_requests_total{status=~\"5..\"}'");
+    let part = selecting(
+        &mut table,
+        "part",
+        "the counter of the events that count, such as 'http_requests_total{status=~\"5..\"}'",
+    );
     let whole = selecting(&mut table, "whole", "the counter of all events, such as 'http_requests_total'");
     let window = window(&mut table);
     let min_events = min_events(&mut table);
@@ -237,7 +241,9 @@ fn health(cx: &Cx<'_>, node: &Node, threshold: Got<Threshold>, sources: &Sources
     let probe = match Selector::parse(&written) {
         Ok(probe) => probe,
         Err(error) => {
-            cx.error(Problem::at(node.place, format!("this probe cannot be selected: {error}")).help("give it another name"));
+            cx.error(
+                Problem::at(node.place, format!("this probe cannot be selected: {error}")).help("give it another name"),
+            );
             return None;
         }
     };
@@ -263,19 +269,15 @@ fn failures(cx: &Cx<'_>, node: &Node) -> Option<(u32, u32)> {
             };
             pair
         }
-        Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Datetime
-        | Value::List(_)
-        | Value::Table(_) => {
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Datetime | Value::List(_) | Value::Table(_) => {
             let number = u32::try_from(cx.whole(node, 1..1000, HELP)?).ok()?;
             (number, number)
         }
     };
     let (failures, of) = pair;
     if failures == 0 || failures > of || of > 1000 {
-        let message = if failures == 0 { "zero failures always hold" } else { "more failures than probes can never hold" };
+        let message =
+            if failures == 0 { "zero failures always hold" } else { "more failures than probes can never hold" };
         cx.error(Problem::at(node.place, message).help(HELP));
         return None;
     }
@@ -301,19 +303,23 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
         }
         (Some(_), Got::Is(_, place)) => {
             let problem = Problem::at(place, "the expression has a comparison, and there is a threshold beside it");
-            cx.error(problem.also(text.place, "compares already").help("keep one of them: the value then stays visible"));
+            cx.error(
+                problem.also(text.place, "compares already").help("keep one of them: the value then stays visible"),
+            );
             return None;
         }
         (None, Got::Absent) => {
             let problem = Problem::at(text.place, "nothing says which values are wrong");
-            let help = "end the expression with a comparison such as `> 0.95`, or add above, below, at_least or at_most";
+            let help =
+                "end the expression with a comparison such as `> 0.95`, or add above, below, at_least or at_most";
             cx.error(problem.help(format!("{help}; `a > b` compares two expressions: write `a - b` and above = 0")));
             return None;
         }
     };
     let selectors = expr.selectors();
     if selectors.is_empty() {
-        let problem = Problem::at(text.place, "the expression selects no series: its value never depends on the service");
+        let problem =
+            Problem::at(text.place, "the expression selects no series: its value never depends on the service");
         cx.error(problem.help(HELP));
         return None;
     }

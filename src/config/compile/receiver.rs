@@ -51,7 +51,11 @@ fn receiver(
     let later = "until then, send the generic webhook to something that speaks it";
     let refused: Vec<(&'static str, &str)> =
         ["slack", "pagerduty", "teams", "email", "alertmanager", "statuspage"].map(|kind| (kind, later)).to_vec();
-    let kind = table.one_of(&["webhook"], &refused, "write webhook = { url = \"https://…\", secret = { credential = \"…\" } }");
+    let kind = table.one_of(
+        &["webhook"],
+        &refused,
+        "write webhook = { url = \"https://…\", secret = { credential = \"…\" } }",
+    );
     let kind = kind.and_then(|(_, node)| webhook(cx, node));
     let timeout = table.get("timeout", |cx, node| {
         cx.duration_in(node, Duration::from_millis(100)..Duration::from_secs(60), "how long an answer may take")
@@ -60,7 +64,10 @@ fn receiver(
         let text = cx.some_text(node, "the name of another receiver")?;
         let to = known_name(cx, &text, "receiver", names)?;
         if *to == *key.text {
-            cx.error(Problem::at(text.place, "a receiver cannot be its own fallback").help("name another one, or take it out"));
+            cx.error(
+                Problem::at(text.place, "a receiver cannot be its own fallback")
+                    .help("name another one, or take it out"),
+            );
             return None;
         }
         edges.push((Arc::from(key.text.as_str()), to.clone(), text.place));
@@ -69,7 +76,10 @@ fn receiver(
     let fallback_after = table.get("fallback_after", |cx, node| cx.some_duration(node, "such as \"2m\""));
     let give_up_after = table.get("give_up_after", |cx, node| cx.some_duration(node, "such as \"24h\""));
     if let (Got::Absent, Got::Is(_, place)) = (&fallback, &fallback_after) {
-        cx.warn(Problem::at(*place, "`fallback_after` does nothing without `fallback`").help("name a fallback, or take it out"));
+        cx.warn(
+            Problem::at(*place, "`fallback_after` does nothing without `fallback`")
+                .help("name a fallback, or take it out"),
+        );
     }
     table.finish();
     let (name, fallback, timeout) = (own?, fallback.optional()?, timeout.or(Duration::from_secs(10))?);
@@ -88,12 +98,9 @@ fn webhook(cx: &Cx<'_>, node: &Node) -> Option<ReceiverKind> {
     let mut table = cx.table(node, "the webhook")?;
     let url = table.need("url", "write url = \"https://host/path\"", |cx, node| match &node.value {
         Value::Table(_) => text_or_secret(cx, "url", node, &mut |_| true),
-        Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Text(_)
-        | Value::Datetime
-        | Value::List(_) => url(cx, node).map(TextOrSecret::Text),
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::Datetime | Value::List(_) => {
+            url(cx, node).map(TextOrSecret::Text)
+        }
     });
     let secrets = table.get("secret", secrets);
     let client = client(&mut table);
@@ -113,12 +120,9 @@ fn secrets(cx: &Cx<'_>, node: &Node) -> Option<Vec<SecretRef>> {
             None
         }
         Value::List(_) => cx.list(node, super::http::SECRET_HELP, |element| secret(cx, element)),
-        Value::Bool(_)
-        | Value::Integer(_)
-        | Value::Float(_)
-        | Value::Text(_)
-        | Value::Datetime
-        | Value::Table(_) => Some(vec![secret(cx, node)?]),
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::Datetime | Value::Table(_) => {
+            Some(vec![secret(cx, node)?])
+        }
     }
 }
 

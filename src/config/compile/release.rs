@@ -91,7 +91,8 @@ fn outside(describe: String, interval: Duration, index: usize, around: &Around<'
 }
 
 fn symlink(table: &mut Table<'_, '_>, node: &Node, index: usize, around: &Around<'_>) -> Option<Compiled> {
-    let path = super::http::absolute_path(table.cx, node, "the link that points to the release, such as \"/opt/api/current\"");
+    let path =
+        super::http::absolute_path(table.cx, node, "the link that points to the release, such as \"/opt/api/current\"");
     let interval = interval(table, Duration::from_secs(5));
     let path = path?;
     let describe = format!("symlink {}", path.display());
@@ -158,15 +159,16 @@ fn metric(table: &mut Table<'_, '_>, node: &Node, around: &Around<'_>) -> Option
 fn probe(table: &mut Table<'_, '_>, node: &Node, around: &Around<'_>) -> Option<Compiled> {
     let cx = table.cx;
     let text = cx.some_text(node, "the name of a probe by http");
-    let pointer = table.need("json", "where the release stands in the answer, such as json = \"/version\"", |cx, node| {
-        let text = cx.some_text(node, "a JSON pointer, such as \"/version\"")?;
-        if !is_pointer(&text.value) {
-            let problem = Problem::at(text.place, "this is not a JSON pointer");
-            cx.error(problem.help("a `/` before each name, such as \"/build/version\""));
-            return None;
-        }
-        Some(text.value)
-    });
+    let pointer =
+        table.need("json", "where the release stands in the answer, such as json = \"/version\"", |cx, node| {
+            let text = cx.some_text(node, "a JSON pointer, such as \"/version\"")?;
+            if !is_pointer(&text.value) {
+                let problem = Problem::at(text.place, "this is not a JSON pointer");
+                cx.error(problem.help("a `/` before each name, such as \"/build/version\""));
+                return None;
+            }
+            Some(text.value)
+        });
     let text = text?;
     let names: Vec<Arc<str>> = around.probes.iter().map(|probe| probe.name.clone()).collect();
     let name = known_name(cx, &text, "probe", &names)?;

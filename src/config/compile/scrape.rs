@@ -32,7 +32,8 @@ impl Pace {
         const WHY: &str = "an interval is between 100 ms and an hour";
         Pace {
             interval: table.get("interval", |cx, node| cx.duration_in(node, INTERVAL_MIN..INTERVAL_MAX, WHY)),
-            timeout: table.get("timeout", |cx, node| cx.some_duration(node, "how long an answer may take, such as \"2s\"")),
+            timeout: table
+                .get("timeout", |cx, node| cx.some_duration(node, "how long an answer may take, such as \"2s\"")),
             body_max: table.get("body_max", |cx, node| cx.size(node, 1024..256 << 20)),
             samples_max: Got::Absent,
         }
@@ -75,7 +76,9 @@ impl Pace {
 fn too_slow(cx: &Cx<'_>, place: Place, timeout: Duration, interval: Duration) {
     let (timeout, interval) = (humantime::format_duration(timeout), humantime::format_duration(interval));
     let problem = Problem::at(place, format!("the timeout of {timeout} is longer than the interval of {interval}"));
-    cx.error(problem.help(format!("set the timeout to at most \"{interval}\", or the interval to at least \"{timeout}\"")));
+    cx.error(
+        problem.help(format!("set the timeout to at most \"{interval}\", or the interval to at least \"{timeout}\"")),
+    );
 }
 
 /// One that could not be compiled still has a name and perhaps an interval, for those that refer to it.

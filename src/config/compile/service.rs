@@ -90,8 +90,14 @@ fn guard(outer: &mut Table<'_, '_>) -> Guard {
     let cx = outer.cx;
     let table = outer.take("guard").and_then(|node| cx.table(node, "guard"));
     let mut table = table.unwrap_or_else(|| Table::absent(cx));
-    table.not_yet("dependencies", "until then, a breach of something else is told, not weighed: use autonomy = \"propose\"");
-    table.not_yet("blockers", "until then, a check that must stop a rollback is the first step of the level, with on_failure = \"stop\"");
+    table.not_yet(
+        "dependencies",
+        "until then, a breach of something else is told, not weighed: use autonomy = \"propose\"",
+    );
+    table.not_yet(
+        "blockers",
+        "until then, a check that must stop a rollback is the first step of the level, with on_failure = \"stop\"",
+    );
     table.not_yet("freeze", "until then, use `backstop pause`");
     let guard = Guard {
         release_window: table.get("release_window", |cx, node| {

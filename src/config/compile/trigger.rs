@@ -89,9 +89,8 @@ pub(super) fn trigger(cx: &Cx<'_>, key: &Key, node: &Node, around: &Around<'_>) 
     let autonomy = table.get("autonomy", |cx, node| service::autonomy(cx, node, around.autonomy));
     let start_level = table.get("start_level", |cx, node| start_level(cx, node, around.levels));
     let fire_when = table.get("fire_when", fire_when);
-    let on_unknown = table.get("on_unknown", |cx, node| {
-        cx.choice(node, &[("pause", OnUnknown::Pause), ("breach", OnUnknown::Breach)])
-    });
+    let on_unknown = table
+        .get("on_unknown", |cx, node| cx.choice(node, &[("pause", OnUnknown::Pause), ("breach", OnUnknown::Breach)]));
     let gap_tolerance = table.get("gap_tolerance", |cx, node| cx.some_duration(node, "such as \"30s\""));
     table.finish();
     let gap_place = gap_tolerance.place();
@@ -100,7 +99,10 @@ pub(super) fn trigger(cx: &Cx<'_>, key: &Key, node: &Node, around: &Around<'_>) 
     if let Some(place) = gap_place.filter(|_| gap_tolerance < interval) {
         let every = humantime::format_duration(interval);
         let problem = Problem::at(place, format!("every pause between two samples is longer: the interval is {every}"));
-        let help = format!("write at least \"{}\", or take it out: two intervals are the default", humantime::format_duration(interval * 2));
+        let help = format!(
+            "write at least \"{}\", or take it out: two intervals are the default",
+            humantime::format_duration(interval * 2)
+        );
         cx.error(problem.help(help));
         return None;
     }
