@@ -101,12 +101,12 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(config.rules.hash.len(), 12);
     let api = &config.rules.services[0];
     assert_eq!(api.autonomy, Autonomy::Observe);
-    assert_eq!(api.startup, Duration::from_secs(60));
-    assert_eq!(api.remind_every, Duration::from_secs(900));
-    assert_eq!(api.respond_within, Duration::from_secs(900));
-    assert_eq!(api.guard.release_window, Duration::from_secs(3600));
-    assert_eq!(api.guard.good_after, Duration::from_secs(1800));
-    assert_eq!(api.guard.cooldown, Duration::from_secs(3600));
+    assert_eq!(api.startup, Duration::from_mins(1));
+    assert_eq!(api.remind_every, Duration::from_mins(15));
+    assert_eq!(api.respond_within, Duration::from_mins(15));
+    assert_eq!(api.guard.release_window, Duration::from_hours(1));
+    assert_eq!(api.guard.good_after, Duration::from_mins(30));
+    assert_eq!(api.guard.cooldown, Duration::from_hours(1));
     let trigger = &api.triggers[0];
     assert_eq!((trigger.hold, trigger.severity, trigger.gate), (Duration::ZERO, Severity::High, Gate::Release));
     assert_eq!((trigger.fire_when, trigger.on_unknown), (FireWhen::Any, OnUnknown::Pause));
@@ -148,8 +148,8 @@ interval = "5s"
 "#,
     ));
     let api = &config.rules.services[0];
-    assert_eq!((api.startup, api.rto), (Duration::from_secs(20), Some(Duration::from_secs(3600))));
-    assert_eq!((api.guard.cooldown, api.guard.good_after), (Duration::from_secs(300), Duration::from_secs(1200)));
+    assert_eq!((api.startup, api.rto), (Duration::from_secs(20), Some(Duration::from_hours(1))));
+    assert_eq!((api.guard.cooldown, api.guard.good_after), (Duration::from_mins(5), Duration::from_mins(20)));
     let labels: Vec<(&str, &str)> = api.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
     assert_eq!(labels, [("team", "platform"), ("tier", "1")]);
     assert_eq!(config.rules.services[1].startup, Duration::from_secs(10));
@@ -214,7 +214,7 @@ signal = "stop"
 "#,
     ));
     let selector = |text| Selector::parse(text).expect("a selector");
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     let expected = [
         (
             ValueKind::Ratio,
