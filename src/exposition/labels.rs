@@ -14,9 +14,9 @@ const COLON: u8 = 4;
 /// What each byte may be in an unquoted name. A table, since every byte of every new name passes here.
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        class[byte] = match byte as u8 {
+    let mut byte = 0_u8;
+    while byte < 128 {
+        class[byte as usize] = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => NAME_START | NAME_PART,
             b'0'..=b'9' => NAME_PART,
             b':' => COLON,

@@ -110,7 +110,7 @@ where
 {
     fn run(mut self, body: &'b [u8]) -> Result<Summary, ScanError> {
         if body.is_empty() && self.options.format == Format::Text && !self.options.accept_cut_body {
-            return Err(ScanError::new(1, Reason::Empty, b""));
+            return Err(self.error(Reason::Empty, b""));
         }
         let mut rest = body;
         let mut ended = false;
@@ -149,7 +149,8 @@ where
 
     fn error(&self, reason: Reason, line: &[u8]) -> ScanError {
         let shown = memchr(b'\n', line).map_or(line, |end| &line[..end]);
-        ScanError::new(self.summary.lines, reason, shown)
+        // An empty body has no lines; what is missing is missing in the first.
+        ScanError::new(self.summary.lines.max(1), reason, shown)
     }
 
     /// A last line without its newline. OpenMetrics makes the one after its end mark optional.
