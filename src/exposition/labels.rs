@@ -182,14 +182,18 @@ impl<'b> Items<'b> {
 }
 
 /// Without the spaces and tabs at the start.
-pub fn trim_start(bytes: &[u8]) -> &[u8] {
-    let blanks = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    &bytes[blanks..]
+pub fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
-/// The strict check of a series: everything from its name through the closing brace. `seen` is scratch space.
+/// The strict check of a series: everything from its name through the closing brace. `name_len` is the length of its
+/// unquoted name, 0 if it has none; `seen` is scratch space.
 pub fn check_series<'b>(
     series: &'b [u8],
+    name_len: usize,
     format: Format,
     limits: &Limits,
     seen: &mut Vec<&'b [u8]>,
@@ -197,23 +201,26 @@ pub fn check_series<'b>(
     if std::str::from_utf8(series).is_err() {
         return Err(Reason::NotUtf8);
     }
-    let name_len = metric_name_len(series);
     let mut name = (name_len > 0).then(|| &series[..name_len]);
     seen.clear();
-    if let Some(open) = memchr(b'{', series) {
-        let mut items = Items::new(&series[open + 1..], format);
+    if let Some(open) = memchr(b'{', &series[name_len..]) {
+        let mut items = Items::new(&series[name_len + open + 1..], format);
         loop {
             match items.next()? {
                 Item::End => break,
                 Item::Name(_) if name.is_some() => return Err(Reason::NameTwice),
                 Item::Name(quoted) => name = Some(quoted),
-                Item::Label(label, value) => check_label(label, value, limits, seen)?,
+                Item::Label(label, value) => {
+                    check_label(label, value, limits, seen.len())?;
+                    seen.push(label);
+                }
             }
         }
         if !items.rest().is_empty() {
             // The labels end before the last brace of the line, so what comes after them is not only a value.
             return Err(Reason::Value);
         }
+        check_distinct(seen, memchr(b'\\', series).is_some())?;
     }
     match name {
         None | Some(b"") => Err(Reason::NoName),
@@ -222,7 +229,7 @@ pub fn check_series<'b>(
     }
 }
 
-fn check_label<'b>(label: &'b [u8], value: &'b [u8], limits: &Limits, seen: &mut Vec<&'b [u8]>) -> Result<(), Reason> {
+fn check_label(label: &[u8], value: &[u8], limits: &Limits, earlier: usize) -> Result<(), Reason> {
     if label.is_empty() {
         return Err(Reason::LabelName);
     }
@@ -232,22 +239,22 @@ fn check_label<'b>(label: &'b [u8], value: &'b [u8], limits: &Limits, seen: &mut
     if value.len() > limits.label_value_bytes {
         return Err(Reason::LabelValueTooLong(limits.label_value_bytes));
     }
-    if seen.len() >= limits.labels {
+    if earlier >= limits.labels {
         return Err(Reason::TooManyLabels(limits.labels));
     }
-    // `__name__` between the braces would be a second name: Prometheus's parser lets it pass and its scrape then
-    // refuses the series, as it does any label given twice.
-    if same_name(label, b"__name__") || seen.iter().any(|earlier| same_name(earlier, label)) {
-        return Err(Reason::LabelTwice);
-    }
-    seen.push(label);
     Ok(())
 }
 
-/// Whether two names as written are the same name; only quoted ones have escapes.
-fn same_name(a: &[u8], b: &[u8]) -> bool {
-    if memchr(b'\\', a).is_none() && memchr(b'\\', b).is_none() {
-        return a == b;
+/// No label name twice. `__name__` between the braces would be a second metric name: Prometheus's parser lets it pass
+/// and its scrape then refuses the series, as it does any label given twice.
+///
+/// `escapes` says whether names may have some; only then must they be undone to compare.
+fn check_distinct(names: &[&[u8]], escapes: bool) -> Result<(), Reason> {
+    let same = |a: &[u8], b: &[u8]| if escapes { unescape(a) == unescape(b) } else { a == b };
+    for (index, name) in names.iter().enumerate() {
+        if same(name, b"__name__") || names[..index].iter().any(|earlier| same(earlier, name)) {
+            return Err(Reason::LabelTwice);
+        }
     }
-    unescape(a) == unescape(b)
+    Ok(())
 }

@@ -245,7 +245,7 @@ where
         let (series, tail) = line::split(line, name_len, *format)?;
         let known = (self.known)(series);
         if known.is_none() {
-            labels::check_series(series, *format, limits, &mut self.seen)?;
+            labels::check_series(series, name_len, *format, limits, &mut self.seen)?;
         }
         let (value, timestamp) = line::value(tail, *format)?;
         if self.summary.selected >= limits.samples {
@@ -264,7 +264,7 @@ where
             return Err(Reason::NotALine);
         }
         let (series, tail) = line::split(line, name_len, self.options.format)?;
-        labels::check_series(series, self.options.format, &Limits::NONE, &mut self.seen)?;
+        labels::check_series(series, name_len, self.options.format, &Limits::NONE, &mut self.seen)?;
         line::value(tail, self.options.format).map(|_| ())
     }
 
