@@ -175,8 +175,7 @@ impl Machine {
     /// Writes an entry into this turn's transaction.
     fn record(&mut self, now: &Now, entry: Entry) -> Record {
         self.seq = Seq(self.seq.0 + 1);
-        let record =
-            Record { seq: self.seq, at: now.monotonic, wall: now.wall, boot: now.boot.clone(), entry };
+        let record = Record { seq: self.seq, at: now.monotonic, wall: now.wall, boot: now.boot.clone(), entry };
         self.turn.push(record.clone());
         record
     }
@@ -224,9 +223,8 @@ impl Machine {
         self.store.retarget(&exprs(&self.rules));
         self.adopt_services(now);
         self.outbox.reconfigure(&self.rules.receivers);
-        self.references.retain(|name, _| {
-            self.rules.services.iter().any(|service| service.guard.references.contains(name))
-        });
+        self.references
+            .retain(|name, _| self.rules.services.iter().any(|service| service.guard.references.contains(name)));
         self.heartbeat_due = self.rules.heartbeat.as_ref().map(|_| now.monotonic);
         self.dirty = true;
         log(out, LogLevel::Info, None, format!("configuration {} is in force", self.rules.hash));

@@ -11,7 +11,7 @@ use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
 use crate::decide::trigger::Findings;
 use crate::decide::verdict::{Hold, Phase, Verdict};
-use crate::promql::{Expr, Labels, ServiceId};
+use crate::promql::{Labels, ServiceId};
 use crate::time::Timestamp;
 
 /// Between two reminders where the service of an incident is no longer configured.
@@ -45,12 +45,16 @@ impl TriggerState {
 
     /// The worst of its label sets.
     pub fn phase(&self) -> Phase {
-        self.verdicts.values().map(|verdict| verdict.phase).max_by_key(|phase| match phase {
-            Phase::Quiet => 0,
-            Phase::Blind => 1,
-            Phase::Pending => 2,
-            Phase::Firing => 3,
-        }).unwrap_or(Phase::Quiet)
+        self.verdicts
+            .values()
+            .map(|verdict| verdict.phase)
+            .max_by_key(|phase| match phase {
+                Phase::Quiet => 0,
+                Phase::Blind => 1,
+                Phase::Pending => 2,
+                Phase::Firing => 3,
+            })
+            .unwrap_or(Phase::Quiet)
     }
 }
 
@@ -191,4 +195,3 @@ pub fn identity(trigger: &Trigger) -> String {
         Question::Signal { name } => format!("{}: signal {name}", trigger.name),
     }
 }
-

@@ -181,8 +181,7 @@ impl Machine {
                 return;
             }
         };
-        let mut series =
-            vec![(own("probe_success"), success), (own("probe_duration_seconds"), duration.as_secs_f64())];
+        let mut series = vec![(own("probe_success"), success), (own("probe_duration_seconds"), duration.as_secs_f64())];
         series.extend(status.map(|status| (own("probe_http_status_code"), f64::from(status))));
         let source = Arc::clone(&target.key.source);
         for (labels, value) in &series {
