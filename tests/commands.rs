@@ -235,7 +235,7 @@ async fn a_grandchild_in_its_own_session_is_gone_when_the_command_ends() {
 
 #[tokio::test]
 async fn a_grandchild_in_its_own_session_is_gone_after_the_deadline() {
-    let (end, grandchild, marker) = with_grandchild("while :; do sleep 0.1; done", Duration::from_secs(2)).await;
+    let (end, grandchild, marker) = with_grandchild("while :; do sleep 0.1; done", Duration::from_secs(3)).await;
     assert_eq!((end.outcome, end.left_behind), (CommandOutcome::TimedOut, vec![]));
     assert_eq!(marked(&marker), Vec::<u32>::new(), "grandchild {grandchild}");
     assert!(!Path::new(&format!("/proc/{grandchild}")).exists());
@@ -517,6 +517,7 @@ async fn a_steps_outcome_says_what_is_known() {
     let cases = [
         (order(&["sh", "-c", "exit 3"]), Outcome::Failed, "exit status 3"),
         (order(&["sh", "-c", "kill -TERM $$"]), Outcome::Failed, "ended by signal 15"),
+        (order(&[]), Outcome::Failed, "not started: the command is empty"),
         (order(&["/no/such/program"]), Outcome::Failed, "there is no program /no/such/program"),
         (
             order(&["sh", "-c", "sleep 0.2; kill -KILL $PPID"]),
