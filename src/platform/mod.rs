@@ -1,5 +1,6 @@
-//! What the operating system gives: clock, secrets, HTTP clients, signals, systemd's notifications.
+//! What the operating system gives: clock, secrets, HTTP clients, commands, signals, systemd's notifications.
 
 pub mod clock;
 pub mod http;
+pub mod process;
 pub mod secret;
