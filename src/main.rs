@@ -1,4 +1,4 @@
-//! Arguments → library call → exit code.
+//! Arguments to a library call to an exit code.
 
 use std::process::ExitCode;
 
