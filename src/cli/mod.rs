@@ -64,6 +64,9 @@ enum Command {
     //CFG Check(check::Args),
     //CFG /// Show what the triggers ask, as the tree that is evaluated
     //CFG Explain(explain::Args),
+    /// The shop of the demo; `demo` starts it
+    #[command(hide = true)]
+    DemoShop(demo::shop::ShopArgs),
     /// Show what runs, what breaches, and what is not known
     Status(status::Args),
     /// List incidents, the latest first
@@ -110,6 +113,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match &cli.command {
         Command::Run(args) => return run::run(args),
         Command::Demo(args) => return demo::run(args),
+        Command::DemoShop(args) => return demo::shop::run(args),
         //CFG Command::Check(args) => check::run(args),
         //CFG Command::Explain(args) => explain::run(args),
         Command::Status(args) => status::run(args),
