@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod http;
+pub mod process;
 pub mod secret;
