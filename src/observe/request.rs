@@ -76,7 +76,8 @@ impl Requester {
                 .map_err(|error| Unready::Certificates(sentence(&error)))?;
             Ok((headers, Some((stamp, client))))
         });
-        let (headers, rebuilt) = read.await.map_err(|_| Unready::Secret("the secrets could not be read".to_owned()))??;
+        let (headers, rebuilt) =
+            read.await.map_err(|_| Unready::Secret("the secrets could not be read".to_owned()))??;
         if let Some((stamp, client)) = rebuilt {
             self.stamp = stamp;
             self.client = client;
@@ -124,8 +125,9 @@ fn headers(spec: &ClientSpec) -> Result<HeaderMap, String> {
 }
 
 fn header_value(text: &SecretString, name: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(text.expose_secret())
-        .map_err(|_| format!("the value of the header {name} holds a line break or another character that cannot be sent"))?;
+    let mut value = HeaderValue::from_str(text.expose_secret()).map_err(|_| {
+        format!("the value of the header {name} holds a line break or another character that cannot be sent")
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -158,4 +160,3 @@ pub fn host_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
-

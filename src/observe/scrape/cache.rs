@@ -109,8 +109,10 @@ impl Cache {
             .map_err(Refused::Scan)?;
 
         self.scan += 1;
-        let places: Vec<(usize, f64)> =
-            samples.into_iter().map(|(sample, place)| (place.unwrap_or_else(|| self.place(&sample)), sample.value)).collect();
+        let places: Vec<(usize, f64)> = samples
+            .into_iter()
+            .map(|(sample, place)| (place.unwrap_or_else(|| self.place(&sample)), sample.value))
+            .collect();
         let seen = self.touch(&places);
         self.sweep();
         if seen.kept > self.samples_max {
@@ -235,7 +237,8 @@ impl Cache {
         let scan = self.scan;
         let is_spent = |series: &Series| {
             let unseen_max = if series.labels.is_some() { SCRAPES_UNSEEN_MAX } else { 0 };
-            series.seen + unseen_max < scan
+            // A free place is one that was never seen.
+            series.seen > 0 && series.seen + unseen_max < scan
         };
         if !self.series.iter().any(is_spent) {
             return;
@@ -245,8 +248,7 @@ impl Cache {
         self.by_bytes.retain(|_, place| !is_spent(&series[*place]));
         self.by_labels.retain(|_, place| !is_spent(&series[*place]));
         for (place, series) in self.series.iter_mut().enumerate() {
-            // A free place is one that was never seen.
-            if series.seen > 0 && is_spent(series) {
+            if is_spent(series) {
                 spent.push(place);
                 series.seen = 0;
                 series.labels = None;
