@@ -319,3 +319,67 @@ impl fmt::Display for What {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lane::lane;
+    use super::*;
+    use crate::config::model::{DetectorSource, ReferenceSpec};
+
+    fn reference(name: &str) -> What {
+        let second = Duration::from_secs(1);
+        let url = "http://127.0.0.1:9/".to_owned();
+        What::Reference(ReferenceSpec { name: name.into(), url, interval: second, timeout: second })
+    }
+
+    fn observers() -> Observers {
+        Observers {
+            clock: Clock::start(None),
+            lane: lane().0,
+            interest: watch::Sender::new(Arc::new(Interest::compile(1, []))),
+            tasks: JoinSet::new(),
+            running: Vec::new(),
+            dead: VecDeque::new(),
+            next_target: 0,
+        }
+    }
+
+    fn run(observers: &mut Observers, what: What, task: impl Future<Output = ()> + Send + 'static) {
+        let task = observers.tasks.spawn(task).id();
+        let stop = CancellationToken::new();
+        observers.running.push(Running { what, target: None, stop, task, ended: false });
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_with_the_name_of_what_was_observed() {
+        let mut observers = observers();
+        run(&mut observers, reference("calm"), std::future::pending());
+        run(&mut observers, reference("net"), async { panic!("no {}", "idea") });
+        let (name, why) = observers.next_death().await;
+        assert_eq!((name.as_str(), why.as_str()), ("reference net (http://127.0.0.1:9/)", "no idea"));
+        let no_other = timeout(Duration::from_millis(20), observers.next_death()).await;
+        assert!(no_other.is_err());
+        assert_eq!(observers.running.iter().map(|running| running.ended).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_death_that_is_seen_while_stopping_others_is_still_told() {
+        let mut observers = observers();
+        run(&mut observers, reference("net"), async { panic!("oh") });
+        run(&mut observers, reference("calm"), tokio::task::yield_now());
+        let tasks: Vec<Id> = observers.running.iter().map(|running| running.task).collect();
+        observers.await_end(&tasks).await;
+        assert_eq!(observers.next_death().await.1, "oh");
+    }
+
+    #[test]
+    fn names_say_what_is_observed() {
+        let detector = DetectorSpec {
+            service: "api".into(),
+            index: 0,
+            interval: Duration::from_secs(1),
+            kind: DetectorSource::Symlink("/opt/api/current".into()),
+        };
+        assert_eq!(What::Detector(detector).to_string(), "release detector 1 of service api");
+    }
+}

@@ -227,3 +227,48 @@ pub fn io_trouble(error: &io::Error) -> Trouble {
     };
     Trouble { kind, detail }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_sent_is_told_from_what_was_refused() {
+        for (errno, expected) in [
+            (Errno::CONNREFUSED, TroubleKind::Refused),
+            (Errno::CONNRESET, TroubleKind::Lost),
+            (Errno::TIMEDOUT, TroubleKind::Timeout),
+            (Errno::MFILE, TroubleKind::Local),
+            (Errno::NFILE, TroubleKind::Local),
+            (Errno::NETUNREACH, TroubleKind::Local),
+            (Errno::HOSTUNREACH, TroubleKind::Local),
+            (Errno::ADDRNOTAVAIL, TroubleKind::Local),
+        ] {
+            assert_eq!(io_trouble(&io::Error::from(errno)).kind, expected, "{errno:?}");
+            // As HTTP clients wrap it.
+            let wrapped = io::Error::other(io::Error::from(errno));
+            assert_eq!(trouble_of(&wrapped).map(|trouble| trouble.kind), Some(expected), "{errno:?}");
+        }
+        let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        assert_eq!(trouble_of(&tls).map(|trouble| trouble.kind), Some(TroubleKind::Tls));
+    }
+
+    #[test]
+    fn a_client_needs_certificates_that_can_be_read() {
+        let limits = RequestLimits {
+            connect_timeout: std::time::Duration::from_secs(1),
+            timeout: std::time::Duration::from_secs(1),
+            body_bytes_max: 1,
+        };
+        let with_ca = |path: &Path| {
+            let mut spec = ClientSpec::default();
+            spec.tls.ca_file = Some(path.to_owned());
+            client(&spec, &limits)
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(with_ca(file.path()), Err(ClientError::NotPem { .. })));
+        assert!(matches!(with_ca(Path::new("/nonexistent/ca.pem")), Err(ClientError::Read { .. })));
+        let proxied = ClientSpec { proxy: Some("::".to_owned()), ..ClientSpec::default() };
+        assert!(matches!(client(&proxied, &limits), Err(ClientError::Proxy { .. })));
+    }
+}

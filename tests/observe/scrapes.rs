@@ -180,7 +180,7 @@ async fn what_is_not_a_whole_exposition_fails_with_the_reason() {
         ("html as text", response(TEXT, html).into(), "exposition", "line 1"),
         ("json", response("application/json", "{\"x\": 1}").into(), "content_type", "JSON"),
         ("protobuf", response("application/vnd.google.protobuf", "x").into(), "content_type", "protobuf"),
-        ("a selected line is broken", response(TEXT, "y oops\nx one\nx 1\n").into(), "exposition", "line 2"),
+        ("a selected line is broken", response(TEXT, "y 1\ny oops\nx one\nx 1\n").into(), "exposition", "line 3"),
         (
             "a label value is too long",
             response(TEXT, &format!("x{{a=\"{}\"}} 1\n", "v".repeat(2000))).into(),
@@ -306,7 +306,7 @@ async fn tls_needs_a_certificate_that_somebody_trusted_vouches_for() {
     std::fs::write(&ca_file, &tls.ca_pem).unwrap();
     while watch.scraped().await.is_err() {}
 
-    let plain = Server::bytes(response(TEXT, "x 1\n")).await;
+    let plain = Server::axum(axum::Router::new()).await;
     let failure = scrape_once(scrape(&[&format!("https://{}/", plain.at)]), &["x"]).await.unwrap_err();
     assert_eq!(failure.reason, "tls", "{failure}");
     let deaf = Server::raw(|stream| async move { drop(stream) }).await;
