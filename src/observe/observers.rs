@@ -1,6 +1,6 @@
 //! All observers of a configuration: started, changed by a reload, stopped, and their deaths told.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,14 @@ struct Running {
     ended: bool,
 }
 
+/// A change of what is observed that can no longer fail.
+#[derive(Debug)]
+pub struct Change {
+    stay: HashSet<Id>,
+    start: Vec<(What, Ready)>,
+    interest: Arc<Interest>,
+}
+
 /// What can no longer fail to start.
 #[derive(Debug)]
 enum Ready {
@@ -102,49 +110,60 @@ impl Observers {
         Ok(observers)
     }
 
+    /// What another configuration changes, ready to be applied. Changes nothing by itself.
+    ///
+    /// # Errors
+    /// As for [`Observers::start`].
+    pub fn prepare(&self, config: &Config) -> Result<Change, ObserveError> {
+        let mut wanted = wanted(config);
+        let mut stay = HashSet::new();
+        for running in self.running.iter().filter(|running| !running.ended) {
+            if let Some(place) = wanted.iter().position(|what| *what == running.what) {
+                wanted.remove(place);
+                stay.insert(running.task);
+            }
+        }
+        Ok(Change { stay, start: prepare(wanted)?, interest: Arc::clone(&config.interest) })
+    }
+
     /// Observes another configuration. What is specified as before keeps its task and target id, and from its next
     /// scrape on selects by the new interest set; what changed or went is stopped and its target told gone before
     /// anything new comes up.
     ///
-    /// # Errors
-    /// As for [`Observers::start`]; then nothing has changed.
-    pub async fn reconfigure(&mut self, config: &Config) -> Result<(), ObserveError> {
-        let mut wanted = wanted(config);
-        let mut keep = vec![false; self.running.len()];
-        for (running, keep) in self.running.iter().zip(&mut keep) {
-            let place = if running.ended { None } else { wanted.iter().position(|what| *what == running.what) };
-            if let Some(place) = place {
-                wanted.remove(place);
-                *keep = true;
+    /// The machine must have got its `Reload` before: it drops a batch of another generation than its own, and the
+    /// first batch of a generation is the one that names its series.
+    pub async fn apply(&mut self, change: Change) {
+        let Change { stay, start, interest } = change;
+        self.interest.send_replace(interest);
+        let mut stopping = Vec::new();
+        for running in self.running.iter().filter(|running| !stay.contains(&running.task)) {
+            running.stop.cancel();
+            if !running.ended {
+                stopping.push(running.task);
             }
         }
-        let ready = prepare(wanted)?;
-        self.interest.send_replace(Arc::clone(&config.interest));
-
-        for (running, _) in self.running.iter().zip(&keep).filter(|(_, keep)| !**keep) {
-            running.stop.cancel();
-        }
-        let stopping: Vec<Id> = self
-            .running
-            .iter()
-            .zip(&keep)
-            .filter(|(running, keep)| !**keep && !running.ended)
-            .map(|(r, _)| r.task)
-            .collect();
         self.await_end(&stopping).await;
         let at = self.clock.monotonic();
-        let mut keep = keep.into_iter();
         let lane = &self.lane;
         self.running.retain(|running| {
-            let stays = keep.next().unwrap_or(false);
+            let stays = stay.contains(&running.task);
             if let Some(target) = running.target.filter(|_| !stays) {
                 lane.send(Observation::TargetGone { target, at });
             }
             stays
         });
-        for (what, ready) in ready {
+        for (what, ready) in start {
             self.spawn(what, ready);
         }
+    }
+
+    /// [`Observers::prepare`] and [`Observers::apply`] in one, where nobody else must agree to the change.
+    ///
+    /// # Errors
+    /// As for [`Observers::start`]; then nothing has changed.
+    pub async fn reconfigure(&mut self, config: &Config) -> Result<(), ObserveError> {
+        let change = self.prepare(config)?;
+        self.apply(change).await;
         Ok(())
     }
 

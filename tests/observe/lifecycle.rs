@@ -104,13 +104,19 @@ async fn a_reload_that_cannot_be_observed_changes_nothing() {
 
 #[tokio::test]
 async fn what_is_wrong_in_itself_is_refused_at_the_start() {
-    for (address, header) in [("ftp://127.0.0.1/", "x-a"), ("metrics", "x-a"), ("http://127.0.0.1/", "two words")] {
+    for (address, header) in [
+        ("ftp://127.0.0.1/", "x-a"),
+        ("metrics", "x-a"),
+        ("http://127.0.0.1/", "two words"),
+        ("http://me:hush@127.0.0.1/", "x-a"),
+    ] {
         let mut config = config(&[]);
         config.scrapes.push(scrape(&[address]));
         let text = backstop::decide::event::TextOrSecret::Text("v".to_owned());
         config.scrapes[0].client.headers.insert(header.to_owned(), text);
         let error = Observers::start(&config, Clock::start(None), lane().0).unwrap_err();
         assert!(matches!(error, ObserveError::Invalid { .. }), "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
     }
 }
 

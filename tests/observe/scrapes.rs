@@ -363,11 +363,11 @@ async fn a_scrape_never_overlaps_with_itself() {
 #[tokio::test]
 async fn scrapes_that_nobody_read_are_a_gap_and_their_series_stay_known() {
     let count = Arc::new(AtomicUsize::new(0));
-    let served = Arc::clone(&count);
+    let counted = Arc::clone(&count);
     let app = axum::Router::new().route(
         "/metrics",
         get(move || async move {
-            let n = served.fetch_add(1, Ordering::SeqCst);
+            let n = counted.fetch_add(1, Ordering::SeqCst);
             let mut body = "x{a=\"always\"} 1\n".to_owned();
             if n >= 2 {
                 body += "x{a=\"later\"} 1\n";
