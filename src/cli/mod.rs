@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use failure::{Exit, Failure};
+use failure::Exit;
 
 const AFTER_HELP: &str = "\
 Examples:
