@@ -42,6 +42,13 @@ impl Clock {
         }
     }
 
+    /// Time since the machine booted, to the nanosecond: for measuring how long something took. Not on the timeline
+    /// of [`Now`].
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        since_boot()
+    }
+
     /// Only the monotonic instant.
     #[must_use]
     pub fn monotonic(&self) -> Timestamp {

@@ -2,4 +2,7 @@
 
 pub mod clock;
 pub mod http;
+pub mod limits;
 pub mod secret;
+pub mod signals;
+pub mod systemd;
