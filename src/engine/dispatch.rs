@@ -22,7 +22,7 @@ use super::port::{Lag, Refused, Started, World};
 /// are what it sees, a few per change of a release or a verdict; at the limit the daemon starts anew.
 const BACKLOG_ENTRIES_MAX: usize = 4096;
 /// A receiver's client that panicked is tried again; not at once, for it will likely panic again.
-const RETRY_AFTER_PANIC: Duration = Duration::from_secs(60);
+const RETRY_AFTER_PANIC: Duration = Duration::from_mins(1);
 
 pub(super) struct Dispatch<W> {
     world: Arc<W>,
@@ -85,6 +85,11 @@ impl<W: World> Dispatch<W> {
         self.step_of.len()
     }
 
+    /// Ends that have come and are not told yet.
+    pub fn has_own(&self) -> bool {
+        !self.own.is_empty() || !self.started.1.is_empty()
+    }
+
     pub fn deliveries_running(&self) -> usize {
         self.delivery_of.len()
     }
@@ -119,7 +124,7 @@ impl<W: World> Dispatch<W> {
         }
     }
 
-    /// What the engine itself learns from an input, before the machine gets it.
+    /// What the engine itself learns from the control lane, before the machine gets it.
     pub fn before(&mut self, input: &Input, clock: &Clock) {
         match input {
             Input::Durable(upto) => {
@@ -177,7 +182,11 @@ impl<W: World> Dispatch<W> {
     }
 
     fn append(&mut self, records: Vec<Record>, clock: &Clock) {
-        let refused = if self.backlog.is_empty() { self.try_append(records, clock) } else { Err(Refused { records, why: String::new() }) };
+        let refused = if self.backlog.is_empty() {
+            self.try_append(records, clock)
+        } else {
+            Err(Refused { records, why: String::new() })
+        };
         if let Err(Refused { records, why }) = refused {
             if self.backlog.is_empty() && !self.journal_failing {
                 self.own.push_back(Input::JournalFailed(why));
@@ -299,12 +308,8 @@ fn report_save(ended: Result<Result<(), String>, JoinError>) {
 }
 
 fn begins_incident(record: &Record) -> bool {
-    match &record.entry {
-        Entry::Incident { event, .. } => {
-            matches!(event, IncidentEvent::Opened { .. } | IncidentEvent::Admitted { .. })
-        }
-        _ => false,
-    }
+    let Entry::Incident { event, .. } = &record.entry else { return false };
+    matches!(**event, IncidentEvent::Opened { .. } | IncidentEvent::Admitted { .. })
 }
 
 fn log(level: LogLevel, service: Option<&str>, message: &str) {

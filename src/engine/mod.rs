@@ -38,6 +38,9 @@ const OBSERVATIONS_IN_A_ROW_MAX: u32 = 1024;
 /// Four snapshots a second are enough for people; an incident's transition is published at once.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
+/// How exactly the bound of the drain is kept.
+const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How often windows and held time are saved.
@@ -118,7 +121,8 @@ struct Due {
 }
 
 enum Event {
-    Input(Input),
+    Own(Input),
+    Control(Input),
     Command(CommandMessage),
     Observation(Observation),
     Woke,
@@ -167,7 +171,11 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
                 break;
             }
             match self.next(&stop, stopping.is_some()).await? {
-                Event::Input(input) => self.handle(input)?,
+                Event::Own(input) => self.handle(input)?,
+                Event::Control(input) => {
+                    self.dispatch.before(&input, &self.clock);
+                    self.handle(input)?;
+                }
                 Event::Command(message) => self.command(message)?,
                 Event::Observation(observation) => self.observe(observation)?,
                 Event::Woke => {
@@ -193,7 +201,7 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
     /// The next thing to do, the most urgent first. Each source keeps what it has when this is cancelled.
     async fn next(&mut self, stop: &CancellationToken, stopping: bool) -> Result<Event, EngineError> {
         if let Some(input) = self.dispatch.next_own() {
-            return Ok(Event::Input(input));
+            return Ok(Event::Own(input));
         }
         let now = self.clock.monotonic();
         let deadline = self.core.next_deadline();
@@ -202,11 +210,12 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
         }
         let chore = self.due.next(self.changed).saturating_sub(self.clock.uptime());
         let wake = deadline.map_or(chore, |deadline| deadline.since(now).min(chore));
+        let wake = if stopping { wake.min(DRAIN_LOOK_EVERY) } else { wake };
         tokio::select! {
             biased;
             () = stop.cancelled(), if !stopping => Ok(Event::Stop),
-            input = self.dispatch.finished() => Ok(Event::Input(input)),
-            input = self.lanes.control.recv() => input.map(Event::Input).ok_or(EngineError::ControlClosed),
+            input = self.dispatch.finished() => Ok(Event::Own(input)),
+            input = self.lanes.control.recv() => input.map(Event::Control).ok_or(EngineError::ControlClosed),
             Some(command) = self.lanes.commands.recv(),
                 if !stopping && self.dispatch.commands_open() < COMMANDS_OPEN_MAX => Ok(Event::Command(command)),
             observation = self.lanes.observations.next(), if !stopping => {
@@ -217,7 +226,6 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
     }
 
     fn handle(&mut self, input: Input) -> Result<(), EngineError> {
-        self.dispatch.before(&input, &self.clock);
         let now = self.clock.now();
         self.core.handle(&now, input, &mut self.dispatch.outputs);
         self.changed = true;
@@ -281,7 +289,8 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
 
     fn is_drained(&self, since: Timestamp) -> bool {
         let waited = self.clock.monotonic().since(since);
-        let settled = self.dispatch.steps_running() == 0 && self.dispatch.entries_waiting() == 0;
+        let settled =
+            self.dispatch.steps_running() == 0 && self.dispatch.entries_waiting() == 0 && !self.dispatch.has_own();
         let delivered = self.dispatch.deliveries_running() == 0 || waited >= self.settings.drain_deliveries_max;
         (settled && delivered) || waited >= self.settings.drain_max
     }

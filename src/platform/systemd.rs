@@ -68,7 +68,9 @@ impl Systemd {
 
     fn send(&self, states: &[NotifyState<'_>]) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Ok(()) };
-        let message = states.iter().map(|state| format!("{state}\n")).collect::<String>();
+        let mut lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+        lines.push(String::new());
+        let message = lines.join("\n");
         let from = UnixDatagram::unbound()?;
         // systemd reads slowly when it is busy; the engine must not wait for it.
         from.set_nonblocking(true)?;
