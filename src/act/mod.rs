@@ -1,1 +1,3 @@
 //! Carries out steps, one file per kind.
+
+pub mod template;
