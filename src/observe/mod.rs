@@ -1,1 +1,3 @@
 //! Looks at the world: probes, scrapes and release detectors become observations; knows nothing of triggers.
+
+pub mod lane;

@@ -66,6 +66,9 @@ pub struct Batch {
     pub samples: Vec<(LocalId, f64)>,
     /// `process_start_time_seconds`, where the target exposes it: another value is another process.
     pub process_start: Option<f64>,
+    /// All local ids are new: the task started, or the interest changed. Series that are not born in this batch are
+    /// gone; a series with the same labels goes on.
+    pub rebind: bool,
 }
 
 /// The windows of all series of all targets. Retention per series is the longest reach of the expressions that
