@@ -16,11 +16,8 @@ use crate::platform::clock::Clock;
 use crate::supervise::panic_message;
 
 use super::EngineError;
-use super::port::{Lag, Refused, Started, World};
+use super::port::{Lag, Started, World};
 
-/// Entries that may wait here while the journal's own queue is full. The machine starts nothing meanwhile, so these
-/// are what it sees, a few per change of a release or a verdict; at the limit the daemon starts anew.
-const BACKLOG_ENTRIES_MAX: usize = 4096;
 /// A receiver's client that panicked is tried again; not at once, for it will likely panic again.
 const RETRY_AFTER_PANIC: Duration = Duration::from_mins(1);
 
@@ -39,12 +36,8 @@ pub(super) struct Dispatch<W> {
     started: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
     /// What this room itself has to tell the machine.
     own: VecDeque<Input>,
-    /// Turns that the journal has not taken yet, oldest first.
-    backlog: VecDeque<Vec<Record>>,
     /// The last entry of each turn that the journal has taken and not confirmed, and when it took it, since boot.
     unconfirmed: VecDeque<(Seq, Duration)>,
-    /// The journal itself reported that it cannot write.
-    journal_failing: bool,
     saving: Option<JoinHandle<Result<(), String>>>,
 }
 
@@ -70,9 +63,7 @@ impl<W: World> Dispatch<W> {
             answers: HashMap::new(),
             started: mpsc::unbounded_channel(),
             own: VecDeque::new(),
-            backlog: VecDeque::new(),
             unconfirmed: VecDeque::new(),
-            journal_failing: false,
             saving: None,
         }
     }
@@ -100,7 +91,7 @@ impl<W: World> Dispatch<W> {
 
     /// Turns that are not known to be on the disk.
     pub fn entries_waiting(&self) -> usize {
-        self.backlog.len() + self.unconfirmed.len()
+        self.unconfirmed.len()
     }
 
     pub fn expect_answer(&mut self, id: CommandId, reply: oneshot::Sender<Answer>) {
@@ -124,40 +115,23 @@ impl<W: World> Dispatch<W> {
         }
     }
 
-    /// What the engine itself learns from the control lane, before the machine gets it.
-    pub fn before(&mut self, input: &Input, clock: &Clock) {
-        match input {
-            Input::Durable(upto) => {
-                let uptime = clock.uptime();
-                while let Some((_, taken)) = self.unconfirmed.pop_front_if(|(last, _)| *last <= *upto) {
-                    self.world.measured(Lag::Sync(uptime.saturating_sub(taken)));
-                }
-                self.offer_backlog(clock);
-            }
-            Input::JournalFailed(_) => self.journal_failing = true,
-            Input::JournalBack => {
-                self.journal_failing = false;
-                self.offer_backlog(clock);
-            }
-            Input::Observation(_)
-            | Input::StepStarted { .. }
-            | Input::StepFinished { .. }
-            | Input::Delivery { .. }
-            | Input::Command { .. }
-            | Input::Reload(_)
-            | Input::Tick => {}
+    /// The journal confirmed every entry up to this one.
+    pub fn confirmed(&mut self, upto: Seq, clock: &Clock) {
+        let uptime = clock.uptime();
+        while let Some((_, taken)) = self.unconfirmed.pop_front_if(|(last, _)| *last <= upto) {
+            self.world.measured(Lag::Sync(uptime.saturating_sub(taken)));
         }
     }
 
     /// Sends everything but the answers, which the caller gives after it has published the snapshot.
-    pub fn send(&mut self, clock: &Clock) -> Turn {
+    pub fn send(&mut self, clock: &Clock) -> Result<Turn, EngineError> {
         let mut turn = Turn::default();
         for output in std::mem::take(&mut self.outputs) {
             match output {
                 Output::Append(records) => {
                     turn.appended = true;
                     turn.incident_began |= records.iter().any(begins_incident);
-                    self.append(records, clock);
+                    self.append(records, clock)?;
                 }
                 Output::RunStep(order) => self.run_step(*order),
                 Output::Deliver(order) => self.deliver(*order),
@@ -165,7 +139,7 @@ impl<W: World> Dispatch<W> {
                 Output::Log { level, service, message } => log(level, service.as_deref(), &message),
             }
         }
-        turn
+        Ok(turn)
     }
 
     pub fn answer(&mut self, answers: Vec<(CommandId, Answer)>) {
@@ -176,43 +150,10 @@ impl<W: World> Dispatch<W> {
         }
     }
 
-    pub fn check_backlog(&self) -> Result<(), EngineError> {
-        let entries = self.backlog.iter().map(Vec::len).sum();
-        if entries > BACKLOG_ENTRIES_MAX { Err(EngineError::JournalStuck(entries)) } else { Ok(()) }
-    }
-
-    fn append(&mut self, records: Vec<Record>, clock: &Clock) {
-        let refused = if self.backlog.is_empty() {
-            self.try_append(records, clock)
-        } else {
-            Err(Refused { records, why: String::new() })
-        };
-        if let Err(Refused { records, why }) = refused {
-            if self.backlog.is_empty() && !self.journal_failing {
-                self.own.push_back(Input::JournalFailed(why));
-            }
-            self.backlog.push_back(records);
-        }
-    }
-
-    fn try_append(&mut self, records: Vec<Record>, clock: &Clock) -> Result<(), Refused> {
+    fn append(&mut self, records: Vec<Record>, clock: &Clock) -> Result<(), EngineError> {
         let Some(last) = records.last().map(|record| record.seq) else { return Ok(()) };
-        let taken = clock.uptime();
-        self.world.append(records)?;
-        self.unconfirmed.push_back((last, taken));
-        Ok(())
-    }
-
-    fn offer_backlog(&mut self, clock: &Clock) {
-        while let Some(records) = self.backlog.pop_front() {
-            if let Err(refused) = self.try_append(records, clock) {
-                self.backlog.push_front(refused.records);
-                return;
-            }
-            if self.backlog.is_empty() && !self.journal_failing {
-                self.own.push_back(Input::JournalBack);
-            }
-        }
+        self.unconfirmed.push_back((last, clock.uptime()));
+        self.world.append(records).map_err(|source| EngineError::Journal { source })
     }
 
     fn run_step(&mut self, order: StepOrder) {
@@ -325,7 +266,6 @@ impl<W> fmt::Debug for Dispatch<W> {
         f.debug_struct("Dispatch")
             .field("steps", &self.step_of)
             .field("deliveries", &self.delivery_of)
-            .field("backlog", &self.backlog.len())
             .field("unconfirmed", &self.unconfirmed)
             .finish_non_exhaustive()
     }

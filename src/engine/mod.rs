@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 
 use dispatch::Dispatch;
 use handle::CommandMessage;
-use port::{Core, Lag, Observations, World};
+use port::{BoxError, Core, Lag, Observations, World};
 
 /// Commands that wait for the engine. People and deploy scripts send a few per minute; more than this at once is a
 /// mistake, and then those who ask wait.
@@ -75,10 +75,13 @@ pub struct Lanes<O> {
 /// Why the engine cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Better to start anew from what is durable than to collect entries without end. Nothing that depends on them
-    /// has been started.
-    #[error("{0} entries wait for a journal that cannot be written")]
-    JournalStuck(usize),
+    /// The journal told of its failure long before it refuses; better to start anew from what is durable than to
+    /// collect entries without end. Nothing that depends on the refused ones has been started.
+    #[error("the journal takes no more entries")]
+    Journal {
+        #[source]
+        source: BoxError,
+    },
     #[error("whoever reports for the journal is gone")]
     ControlClosed,
     #[error("whoever observes is gone")]
@@ -173,7 +176,9 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
             match self.next(&stop, stopping.is_some()).await? {
                 Event::Own(input) => self.handle(input)?,
                 Event::Control(input) => {
-                    self.dispatch.before(&input, &self.clock);
+                    if let Input::Durable(upto) = &input {
+                        self.dispatch.confirmed(*upto, &self.clock);
+                    }
                     self.handle(input)?;
                 }
                 Event::Command(message) => self.command(message)?,
@@ -250,7 +255,7 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
         if self.dispatch.outputs.is_empty() {
             return Ok(());
         }
-        let turn = self.dispatch.send(&self.clock);
+        let turn = self.dispatch.send(&self.clock)?;
         if turn.incident_began
             && let Some(observed) = self.observed
         {
@@ -260,7 +265,7 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
             self.publish();
         }
         self.dispatch.answer(turn.answers);
-        self.dispatch.check_backlog()
+        Ok(())
     }
 
     fn publish(&mut self) {

@@ -1,5 +1,6 @@
 //! What the engine drives and what it drives it with. `app` fills these in; tests fill them in by hand.
 
+use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::machine::output::{DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::Snapshot;
 use crate::time::{Now, Timestamp};
 
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
 /// The machine, as the engine needs it. A seam of its own so that tests can give the engine a machine that panics, or
 /// that floods it; the daemon has one machine.
 pub trait Core: Send + 'static {
@@ -21,18 +24,11 @@ pub trait Core: Send + 'static {
     fn checkpoint(&self, now: &Now) -> Checkpoint;
 }
 
-/// The journal's queue is full or closed; the records come back, in order, to be offered again.
-#[derive(Debug, PartialEq)]
-pub struct Refused {
-    pub records: Vec<Record>,
-    /// One sentence.
-    pub why: String,
-}
-
 /// The world outside, as the engine reaches it.
 pub trait World: Send + Sync + 'static {
-    /// Hands the entries of one turn to the journal. Must not wait.
-    fn append(&self, records: Vec<Record>) -> Result<(), Refused>;
+    /// Hands the entries of one turn to the journal. Must not wait. An error ends the daemon: the machine has already
+    /// taken these entries for granted, so memory and journal would part.
+    fn append(&self, records: Vec<Record>) -> Result<(), BoxError>;
     /// Carries out one attempt. Must tell `started` before the step can have taken effect, as far as it can know.
     fn run_step(&self, order: StepOrder, started: Started) -> impl Future<Output = StepResult> + Send + 'static;
     fn deliver(&self, order: DeliveryOrder) -> impl Future<Output = DeliveryOutcome> + Send + 'static;
