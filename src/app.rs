@@ -1,1 +1,3 @@
 //! The composition root: the only place that names concrete adapters.
+
+pub mod logging;
