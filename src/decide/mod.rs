@@ -5,5 +5,6 @@
 //! machine), [`verify`] (did it help), [`report`] (as people read it). What outlives the process is in [`event`].
 
 pub mod event;
+pub mod report;
 pub mod rules;
 pub mod verdict;
