@@ -1,3 +1,5 @@
+//! Label sets.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,6 +31,22 @@ impl Labels {
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+
+    /// Those that `keep` wants.
+    pub(super) fn filter(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
+        Labels(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+    }
+
+    /// Without `__name__`, as after an operation that makes another quantity.
+    pub(super) fn nameless(&self) -> Labels {
+        if self.get("__name__").is_none() { self.clone() } else { self.filter(|name| name != "__name__") }
+    }
+
+    /// With one label set; an empty value removes it.
+    pub(super) fn with(&self, name: &str, value: &str) -> Labels {
+        let others = self.iter().filter(|(have, _)| *have != name);
+        Labels::from_pairs(others.chain(std::iter::once((name, value))))
     }
 
     #[must_use]

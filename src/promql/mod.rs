@@ -3,9 +3,15 @@
 mod eval;
 mod expr;
 mod labels;
+mod selector;
 mod store;
 
-pub use eval::{EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate};
-pub use expr::{Comparison, Expr, ParseError, Selector};
+pub use eval::{
+    EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound,
+};
+pub use expr::{Comparison, Expr, ParseError};
 pub use labels::Labels;
-pub use store::{Batch, Interest, LocalId, Scope, SeriesDump, ServiceId, Store, TargetDump, TargetId, TargetMeta};
+pub use selector::Selector;
+pub use store::{
+    Batch, EverDump, Interest, LocalId, Scope, SeriesDump, ServiceId, Store, TargetDump, TargetId, TargetMeta,
+};

@@ -1,0 +1,223 @@
+//! Functions of instants; those of ranges are dispatched to their own file.
+
+use super::aggregate::nan_last;
+use super::dates::{Date, date};
+use super::{Context, EvalError, Sample, Val, histogram, labelled, ranges, unique};
+use crate::promql::Labels;
+use crate::promql::expr::{Function, LOOKBACK, Node};
+use crate::time::Timestamp;
+
+/// The arguments of one call, evaluated where they are asked for.
+struct Call<'a> {
+    context: Context<'a>,
+    arguments: &'a [Node],
+    at: Timestamp,
+}
+
+impl<'a> Call<'a> {
+    fn node(&self, place: usize) -> Result<&'a Node, EvalError> {
+        self.arguments.get(place).ok_or_else(|| EvalError(format!("argument {} is missing", place + 1)))
+    }
+
+    fn vector(&self, place: usize) -> Result<Vec<Sample>, EvalError> {
+        self.context.eval(self.node(place)?, self.at)?.vector()
+    }
+
+    fn scalar(&self, place: usize) -> Result<f64, EvalError> {
+        self.context.eval(self.node(place)?, self.at)?.scalar()
+    }
+
+    fn text(&self, place: usize) -> Result<Box<str>, EvalError> {
+        self.context.eval(self.node(place)?, self.at)?.text()
+    }
+
+    /// Another quantity for each series, so the name goes.
+    fn map(&self, of: impl Fn(f64) -> f64) -> Result<Val, EvalError> {
+        each(self.vector(0)?, of)
+    }
+
+    /// The same of a calendar: of the argument's values, or of now.
+    fn calendar(&self, of: impl Fn(Date) -> f64) -> Result<Val, EvalError> {
+        let of = |secs: f64| date(secs).map_or(f64::NAN, &of);
+        if self.arguments.is_empty() {
+            let now = of(self.context.wall_secs(self.at));
+            return Ok(Val::Vector(vec![Sample { labels: Labels::default(), value: now }]));
+        }
+        self.map(of)
+    }
+}
+
+fn each(samples: Vec<Sample>, of: impl Fn(f64) -> f64) -> Result<Val, EvalError> {
+    let mapped = samples.into_iter().map(|sample| Sample { labels: sample.labels.nameless(), value: of(sample.value) });
+    unique(mapped.collect()).map(Val::Vector)
+}
+
+// Length: one arm for each function of PromQL; splitting it would hide that the list is complete.
+#[expect(clippy::too_many_lines, reason = "one arm for each function")]
+pub(super) fn call<'a>(
+    context: Context<'a>,
+    function: Function,
+    arguments: &'a [Node],
+    at: Timestamp,
+) -> Result<Val, EvalError> {
+    let call = Call { context, arguments, at };
+    match function {
+        Function::Abs => call.map(f64::abs),
+        Function::Acos => call.map(f64::acos),
+        Function::Acosh => call.map(f64::acosh),
+        Function::Asin => call.map(f64::asin),
+        Function::Asinh => call.map(f64::asinh),
+        Function::Atan => call.map(f64::atan),
+        Function::Atanh => call.map(f64::atanh),
+        Function::Ceil => call.map(f64::ceil),
+        Function::Cos => call.map(f64::cos),
+        Function::Cosh => call.map(f64::cosh),
+        Function::Deg => call.map(f64::to_degrees),
+        Function::Exp => call.map(f64::exp),
+        Function::Floor => call.map(f64::floor),
+        Function::Ln => call.map(f64::ln),
+        Function::Log10 => call.map(f64::log10),
+        Function::Log2 => call.map(f64::log2),
+        Function::Rad => call.map(f64::to_radians),
+        Function::Sgn => call.map(|value| if value == 0.0 || value.is_nan() { value } else { value.signum() }),
+        Function::Sin => call.map(f64::sin),
+        Function::Sinh => call.map(f64::sinh),
+        Function::Sqrt => call.map(f64::sqrt),
+        Function::Tan => call.map(f64::tan),
+        Function::Tanh => call.map(f64::tanh),
+        Function::Pi => Ok(Val::Scalar(std::f64::consts::PI)),
+        Function::Time => Ok(Val::Scalar(context.wall_secs(at))),
+        Function::Timestamp => timestamp(&call),
+        Function::Clamp => clamp(&call),
+        Function::ClampMax => {
+            let most = call.scalar(1)?;
+            call.map(|value| go_min(value, most))
+        }
+        Function::ClampMin => {
+            let least = call.scalar(1)?;
+            call.map(|value| go_max(value, least))
+        }
+        Function::Round => {
+            let nearest = if arguments.len() > 1 { call.scalar(1)? } else { 1.0 };
+            // Prometheus multiplies by the inverse: it rounds off what division would lose.
+            let inverse = 1.0 / nearest;
+            call.map(|value| (value * inverse + 0.5).floor() / inverse)
+        }
+        Function::Scalar => {
+            let samples = call.vector(0)?;
+            let single = if let [sample] = samples.as_slice() { sample.value } else { f64::NAN };
+            Ok(Val::Scalar(single))
+        }
+        Function::Vector => Ok(Val::Vector(vec![Sample { labels: Labels::default(), value: call.scalar(0)? }])),
+        Function::Sort | Function::SortDesc => {
+            let descending = function == Function::SortDesc;
+            let mut samples = call.vector(0)?;
+            samples.sort_by(|a, b| nan_last(a.value, b.value, descending).then_with(|| a.labels.cmp(&b.labels)));
+            Ok(Val::Vector(samples))
+        }
+        Function::Absent => Ok(Val::Vector(absent(call.node(0)?, call.vector(0)?.is_empty()))),
+        Function::AbsentOverTime => {
+            let ranges = ranges::of(context, call.node(0)?, at)?;
+            Ok(Val::Vector(absent(call.node(0)?, ranges.series.is_empty())))
+        }
+        Function::HistogramQuantile => histogram::histogram_quantile(call.scalar(0)?, call.vector(1)?).map(Val::Vector),
+        Function::LabelReplace => {
+            let (target, replacement) = (call.text(1)?, call.text(2)?);
+            let (source, pattern) = (call.text(3)?, call.text(4)?);
+            labelled::replace(call.vector(0)?, &target, &replacement, &source, &pattern).map(Val::Vector)
+        }
+        Function::LabelJoin => {
+            let (target, separator) = (call.text(1)?, call.text(2)?);
+            let sources = (3..arguments.len()).map(|place| call.text(place)).collect::<Result<Vec<_>, _>>()?;
+            labelled::join(call.vector(0)?, &target, &separator, &sources).map(Val::Vector)
+        }
+        Function::DayOfMonth => call.calendar(|date| f64::from(date.day)),
+        Function::DayOfWeek => call.calendar(|date| f64::from(date.weekday)),
+        Function::DayOfYear => call.calendar(|date| f64::from(date.yearday)),
+        Function::DaysInMonth => call.calendar(|date| f64::from(date.days_in_month)),
+        Function::Hour => call.calendar(|date| f64::from(date.hour)),
+        Function::Minute => call.calendar(|date| f64::from(date.minute)),
+        Function::Month => call.calendar(|date| f64::from(date.month)),
+        Function::Year => call.calendar(Date::year_f64),
+        Function::PredictLinear => {
+            let ahead = call.scalar(1)?;
+            ranges::predict_linear(context, call.node(0)?, at, ahead).map(Val::Vector)
+        }
+        Function::QuantileOverTime => {
+            let q = call.scalar(0)?;
+            ranges::quantile(context, call.node(1)?, at, q).map(Val::Vector)
+        }
+        Function::AvgOverTime
+        | Function::Changes
+        | Function::CountOverTime
+        | Function::Delta
+        | Function::Deriv
+        | Function::Idelta
+        | Function::Increase
+        | Function::Irate
+        | Function::LastOverTime
+        | Function::MaxOverTime
+        | Function::MinOverTime
+        | Function::PresentOverTime
+        | Function::Rate
+        | Function::Resets
+        | Function::StddevOverTime
+        | Function::StdvarOverTime
+        | Function::SumOverTime => ranges::call(context, function, call.node(0)?, at).map(Val::Vector),
+    }
+}
+
+/// Of a plain selector the instants of the samples, else the instant of the evaluation.
+fn timestamp(call: &Call<'_>) -> Result<Val, EvalError> {
+    let context = call.context;
+    let Node::Instant { selector, offset_ms } = call.node(0)? else {
+        let now = context.wall_secs(call.at);
+        return call.map(|_| now);
+    };
+    let at = call.at.plus_millis(offset_ms.saturating_neg());
+    let found = context.store.select(context.service, selector).into_iter();
+    let samples = found.filter_map(|(_, series)| {
+        let point = series.ring.at(at).filter(|point| point.at > at - LOOKBACK)?;
+        Some(Sample { labels: series.labels.nameless(), value: context.wall_secs(point.at) })
+    });
+    unique(samples.collect()).map(Val::Vector)
+}
+
+fn clamp(call: &Call<'_>) -> Result<Val, EvalError> {
+    let (least, most) = (call.scalar(1)?, call.scalar(2)?);
+    if most < least {
+        return Ok(Val::Vector(Vec::new()));
+    }
+    call.map(|value| go_max(least, go_min(most, value)))
+}
+
+/// Unlike `f64::min`, NaN if either is.
+fn go_min(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}
+
+fn go_max(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+fn absent(of: &Node, is_empty: bool) -> Vec<Sample> {
+    if !is_empty {
+        return Vec::new();
+    }
+    let labels = match of {
+        Node::Instant { selector, .. } => selector.fixed_labels(),
+        Node::Range(range) => range.selector.fixed_labels(),
+        Node::Number(_)
+        | Node::Text(_)
+        | Node::Subquery(_)
+        | Node::Negate(_)
+        | Node::Binary(_)
+        | Node::Aggregate(_)
+        | Node::Call { .. }
+        | Node::Ratio(_)
+        | Node::Increase { .. }
+        | Node::Quantile(_)
+        | Node::Streak { .. } => Labels::default(),
+    };
+    vec![Sample { labels, value: 1.0 }]
+}

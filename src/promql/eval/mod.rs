@@ -1,0 +1,220 @@
+//! The evaluation of an expression at one instant, with the evidence that it rests on.
+
+mod aggregate;
+mod binary;
+mod dates;
+mod evidence;
+mod functions;
+mod histogram;
+mod labelled;
+mod ranges;
+mod typed;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+pub use evidence::{Gap, SelectorEvidence};
+pub use typed::highest_finite_bound;
+
+use super::expr::{Aggregator, Function, LOOKBACK, Node};
+use super::store::Store;
+use super::{Expr, Labels, ServiceId};
+use crate::time::Timestamp;
+
+/// When an expression is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instant {
+    /// On the timeline of the samples.
+    pub at: Timestamp,
+    /// Wall time minus that timeline, in milliseconds: what `time()` adds.
+    pub wall_offset_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Scalar(f64),
+    /// Sorted by label set, so that equal inputs give equal outputs; in the order of the values where the root of the
+    /// expression is `sort`, `sort_desc`, `topk` or `bottomk`.
+    Vector(Vec<(Labels, f64)>),
+}
+
+/// The two sides of a `ratio`, as observed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RatioParts {
+    /// `None` when no series matches now: none has a sample in the window.
+    pub part: Option<f64>,
+    pub whole: Option<f64>,
+    /// Whether `part` has ever matched on this service.
+    pub part_ever: bool,
+}
+
+/// A value and what it rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// A typed question over all targets gives a vector with one empty label set, or an empty one where no series
+    /// matches (for `ratio`: no series of `whole`; a missing `part` counts as zero here, `ratio.part` tells).
+    pub value: Value,
+    pub evidence: Vec<SelectorEvidence>,
+    /// Only for `ratio` at the root.
+    pub ratio: Option<RatioParts>,
+    /// Events that the value was computed from, and how many it takes to trust it: `ratio` and `quantile`.
+    pub events: Option<(f64, f64)>,
+    /// The window that was used (a `ratio` may have widened it); zero where there is none.
+    pub window: Duration,
+}
+
+/// What only data can cause, such as a duplicate series on the "one" side of a match.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EvalError(pub String);
+
+/// Evaluates what `service` sees (its own targets and shared ones) at an instant. What can be known from the expression
+/// is refused by `Expr::parse`; a many-to-many match or the like, which only data can cause, is an `EvalError`.
+pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> Result<Evaluation, EvalError> {
+    let context = Context { store, service, wall_offset_ms: at.wall_offset_ms };
+    let answer = match &expr.root {
+        Node::Ratio(ratio) => Some(typed::ratio(context, ratio, at.at)),
+        Node::Increase { counter, window } => Some(typed::increase(context, counter, *window, at.at)),
+        Node::Quantile(quantile) => Some(typed::quantile(context, quantile, at.at)),
+        Node::Streak { .. }
+        | Node::Number(_)
+        | Node::Text(_)
+        | Node::Instant { .. }
+        | Node::Range(_)
+        | Node::Subquery(_)
+        | Node::Negate(_)
+        | Node::Binary(_)
+        | Node::Aggregate(_)
+        | Node::Call { .. } => None,
+    };
+    if let Some(answer) = answer {
+        let evidence = evidence::of(context, &expr.root, at.at, answer.window);
+        let value = Value::Vector(answer.value.map(|value| (Labels::default(), value)).into_iter().collect());
+        return Ok(Evaluation { value, evidence, ratio: answer.ratio, events: answer.events, window: answer.window });
+    }
+    let value = match context.eval(&expr.root, at.at)? {
+        Val::Scalar(number) => Value::Scalar(number),
+        Val::Vector(samples) => Value::Vector(arranged(&expr.root, samples)?),
+        Val::Text(_) => return Err(EvalError("the expression is a string".to_owned())),
+    };
+    let evidence = evidence::of(context, &expr.root, at.at, Duration::ZERO);
+    let window = evidence.iter().map(|one| one.window).max().unwrap_or(Duration::ZERO);
+    Ok(Evaluation { value, evidence, ratio: None, events: None, window })
+}
+
+fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, EvalError> {
+    let samples = unique(samples)?;
+    let mut rows: Vec<(Labels, f64)> = samples.into_iter().map(|sample| (sample.labels, sample.value)).collect();
+    let by_value = match root {
+        Node::Call { function, .. } => matches!(function, Function::Sort | Function::SortDesc),
+        Node::Aggregate(aggregate) => matches!(aggregate.aggregator, Aggregator::Topk | Aggregator::Bottomk),
+        Node::Number(_)
+        | Node::Text(_)
+        | Node::Instant { .. }
+        | Node::Range(_)
+        | Node::Subquery(_)
+        | Node::Negate(_)
+        | Node::Binary(_)
+        | Node::Ratio(_)
+        | Node::Increase { .. }
+        | Node::Quantile(_)
+        | Node::Streak { .. } => false,
+    };
+    if !by_value {
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+    Ok(rows)
+}
+
+#[derive(Clone, Debug)]
+struct Sample {
+    labels: Labels,
+    value: f64,
+}
+
+#[derive(Clone, Debug)]
+enum Val {
+    Scalar(f64),
+    Vector(Vec<Sample>),
+    Text(Box<str>),
+}
+
+impl Val {
+    fn vector(self) -> Result<Vec<Sample>, EvalError> {
+        match self {
+            Val::Vector(samples) => Ok(samples),
+            Val::Scalar(_) | Val::Text(_) => Err(EvalError("a vector was expected".to_owned())),
+        }
+    }
+
+    fn scalar(self) -> Result<f64, EvalError> {
+        match self {
+            Val::Scalar(number) => Ok(number),
+            Val::Vector(_) | Val::Text(_) => Err(EvalError("a scalar was expected".to_owned())),
+        }
+    }
+
+    fn text(self) -> Result<Box<str>, EvalError> {
+        match self {
+            Val::Text(text) => Ok(text),
+            Val::Scalar(_) | Val::Vector(_) => Err(EvalError("a string was expected".to_owned())),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    store: &'a Store,
+    service: ServiceId,
+    wall_offset_ms: i64,
+}
+
+impl<'a> Context<'a> {
+    fn eval(self, node: &'a Node, at: Timestamp) -> Result<Val, EvalError> {
+        match node {
+            Node::Number(number) => Ok(Val::Scalar(*number)),
+            Node::Text(text) => Ok(Val::Text(text.clone())),
+            Node::Instant { selector, offset_ms } => {
+                let at = at.plus_millis(offset_ms.saturating_neg());
+                let found = self.store.select(self.service, selector).into_iter();
+                let samples = found.filter_map(|(_, series)| {
+                    let point = series.ring.at(at).filter(|point| point.at > at - LOOKBACK)?;
+                    Some(Sample { labels: series.labels.clone(), value: point.value })
+                });
+                Ok(Val::Vector(samples.collect()))
+            }
+            Node::Range(_) | Node::Subquery(_) => Err(EvalError("a range of samples is not a value".to_owned())),
+            Node::Negate(of) => match self.eval(of, at)? {
+                Val::Scalar(number) => Ok(Val::Scalar(-number)),
+                Val::Vector(samples) => unique(
+                    samples
+                        .into_iter()
+                        .map(|sample| Sample { labels: sample.labels.nameless(), value: -sample.value })
+                        .collect(),
+                )
+                .map(Val::Vector),
+                Val::Text(_) => Err(EvalError("a string has no sign".to_owned())),
+            },
+            Node::Binary(binary) => binary::eval(self, binary, at),
+            Node::Aggregate(aggregate) => aggregate::eval(self, aggregate, at).map(Val::Vector),
+            Node::Call { function, arguments } => functions::call(self, *function, arguments, at),
+            Node::Ratio(ratio) => Ok(typed::ratio(self, ratio, at).into_val()),
+            Node::Increase { counter, window } => Ok(typed::increase(self, counter, *window, at).into_val()),
+            Node::Quantile(quantile) => Ok(typed::quantile(self, quantile, at).into_val()),
+            Node::Streak { probe, of, .. } => Ok(Val::Vector(typed::streak(self, probe, *of, at))),
+        }
+    }
+
+    fn wall_secs(self, at: Timestamp) -> f64 {
+        at.plus_millis(self.wall_offset_ms).as_secs_f64()
+    }
+}
+
+/// Two results of the same label set cannot be told apart.
+fn unique(samples: Vec<Sample>) -> Result<Vec<Sample>, EvalError> {
+    let mut seen = HashSet::with_capacity(samples.len());
+    if let Some(twice) = samples.iter().find(|sample| !seen.insert(&sample.labels)) {
+        return Err(EvalError(format!("vector cannot contain metrics with the same labelset: {}", twice.labels)));
+    }
+    Ok(samples)
+}

@@ -1,0 +1,250 @@
+//! Functions of ranges of samples: `rate` and its siblings, and `…_over_time`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::aggregate::{add, count, greatest, least, mean, quantile as quantile_of, sum, variance};
+use super::{Context, EvalError, Sample, unique};
+use crate::promql::Labels;
+use crate::promql::expr::{Function, Node, millis};
+use crate::promql::store::{Point, Span, Window, span_of};
+use crate::time::Timestamp;
+
+/// The samples of one series in a range.
+pub(super) enum Points<'a> {
+    Kept(Window<'a>),
+    /// Computed by a subquery.
+    Made(Vec<Point>),
+}
+
+impl Points<'_> {
+    fn to_vec(&self) -> Vec<Point> {
+        match self {
+            Points::Kept(window) => window.points().collect(),
+            Points::Made(points) => points.clone(),
+        }
+    }
+
+    fn span(&self) -> Option<Span> {
+        match self {
+            Points::Kept(window) => window.span(),
+            Points::Made(points) => span_of(points),
+        }
+    }
+}
+
+/// A range vector: only series with a sample in `(after, until]`.
+pub(super) struct Ranges<'a> {
+    after: Timestamp,
+    until: Timestamp,
+    range: Duration,
+    pub series: Vec<(Labels, Points<'a>)>,
+}
+
+pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Result<Ranges<'a>, EvalError> {
+    match node {
+        Node::Range(range) => {
+            let until = at.plus_millis(range.offset_ms.saturating_neg());
+            let after = until - range.range;
+            let found = context.store.select(context.service, &range.selector).into_iter();
+            let series = found.filter_map(|(_, series)| {
+                let window = series.ring.window(after, until);
+                window.points().next()?;
+                Some((series.labels.clone(), Points::Kept(window)))
+            });
+            Ok(Ranges { after, until, range: range.range, series: series.collect() })
+        }
+        Node::Subquery(subquery) => {
+            let until = at.plus_millis(subquery.offset_ms.saturating_neg());
+            let after = until - subquery.range;
+            let step = millis(subquery.step).max(1);
+            let mut made: BTreeMap<Labels, Vec<Point>> = BTreeMap::new();
+            // Steps stand at multiples of the step on the wall's clock, as in Prometheus.
+            let wall_after = after.plus_millis(context.wall_offset_ms).as_millis();
+            let past = wall_after.rem_euclid(step);
+            let mut instant = after.plus_millis(step - past);
+            while instant <= until {
+                for sample in context.eval(&subquery.of, instant)?.vector()? {
+                    made.entry(sample.labels).or_default().push(Point { at: instant, value: sample.value });
+                }
+                instant = instant.plus_millis(step);
+            }
+            let series = made.into_iter().map(|(labels, points)| (labels, Points::Made(points))).collect();
+            Ok(Ranges { after, until, range: subquery.range, series })
+        }
+        Node::Number(_)
+        | Node::Text(_)
+        | Node::Instant { .. }
+        | Node::Negate(_)
+        | Node::Binary(_)
+        | Node::Aggregate(_)
+        | Node::Call { .. }
+        | Node::Ratio(_)
+        | Node::Increase { .. }
+        | Node::Quantile(_)
+        | Node::Streak { .. } => Err(EvalError("a range of samples was expected".to_owned())),
+    }
+}
+
+pub(super) fn call<'a>(
+    context: Context<'a>,
+    function: Function,
+    argument: &'a Node,
+    at: Timestamp,
+) -> Result<Vec<Sample>, EvalError> {
+    let ranges = of(context, argument, at)?;
+    let keeps_name = function == Function::LastOverTime;
+    let mut out = Vec::with_capacity(ranges.series.len());
+    for (labels, points) in &ranges.series {
+        let Some(value) = value(function, &ranges, points) else { continue };
+        out.push(Sample { labels: if keeps_name { labels.clone() } else { labels.nameless() }, value });
+    }
+    unique(out)
+}
+
+fn value(function: Function, ranges: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    let values = || points.to_vec().into_iter().map(|point| point.value).collect::<Vec<f64>>();
+    match function {
+        Function::Rate => extrapolated(ranges, points.span()?, true).map(|value| value / ranges.range.as_secs_f64()),
+        Function::Increase => extrapolated(ranges, points.span()?, true),
+        Function::Delta => extrapolated(ranges, points.span()?, false),
+        Function::Irate => instant_change(&points.to_vec(), true),
+        Function::Idelta => instant_change(&points.to_vec(), false),
+        Function::Deriv => {
+            let points = points.to_vec();
+            if points.len() < 2 { None } else { Some(regression(&points, points[0].at).slope) }
+        }
+        Function::Changes => Some(pairs(points, |before, now| {
+            #[expect(clippy::float_cmp, reason = "PromQL counts every change")]
+            let differs = before != now;
+            differs && !(before.is_nan() && now.is_nan())
+        })),
+        Function::Resets => Some(pairs(points, |before, now| now < before)),
+        Function::AvgOverTime => Some(mean(&values())),
+        Function::CountOverTime => Some(count(points.to_vec().len())),
+        Function::LastOverTime => points.span().map(|span| span.last.value),
+        Function::MaxOverTime => Some(greatest(&values())),
+        Function::MinOverTime => Some(least(&values())),
+        Function::PresentOverTime => Some(1.0),
+        Function::StddevOverTime => Some(variance(&values()).sqrt()),
+        Function::StdvarOverTime => Some(variance(&values())),
+        Function::SumOverTime => Some(sum(&values())),
+        // The rest does not come here: `functions::call` names those that do.
+        _ => None,
+    }
+}
+
+pub(super) fn quantile<'a>(
+    context: Context<'a>,
+    argument: &'a Node,
+    at: Timestamp,
+    q: f64,
+) -> Result<Vec<Sample>, EvalError> {
+    let ranges = of(context, argument, at)?;
+    let series = ranges.series.iter().map(|(labels, points)| {
+        let mut values: Vec<f64> = points.to_vec().into_iter().map(|point| point.value).collect();
+        Sample { labels: labels.nameless(), value: quantile_of(q, &mut values) }
+    });
+    unique(series.collect())
+}
+
+pub(super) fn predict_linear<'a>(
+    context: Context<'a>,
+    argument: &'a Node,
+    at: Timestamp,
+    ahead_secs: f64,
+) -> Result<Vec<Sample>, EvalError> {
+    let ranges = of(context, argument, at)?;
+    let series = ranges.series.iter().filter_map(|(labels, points)| {
+        let points = points.to_vec();
+        if points.len() < 2 {
+            return None;
+        }
+        let line = regression(&points, at);
+        Some(Sample { labels: labels.nameless(), value: line.slope * ahead_secs + line.intercept })
+    });
+    unique(series.collect())
+}
+
+fn pairs(points: &Points<'_>, counts: impl Fn(f64, f64) -> bool) -> f64 {
+    let points = points.to_vec();
+    count(points.windows(2).filter(|pair| counts(pair[0].value, pair[1].value)).count())
+}
+
+fn secs(later: Timestamp, earlier: Timestamp) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 ms")]
+    let ms = later.millis_since(earlier) as f64;
+    ms / 1000.0
+}
+
+/// Prometheus's `extrapolatedRate`, before the division by the range: the ends of the range are reached by
+/// extrapolation if the samples come closer than 1.1 average intervals, else by half an interval; a counter is never
+/// extrapolated below zero.
+fn extrapolated(ranges: &Ranges<'_>, span: Span, is_counter: bool) -> Option<f64> {
+    if span.count < 2 {
+        return None;
+    }
+    let dropped = if is_counter { span.dropped } else { 0.0 };
+    let change = (span.last.value - span.first.value) + dropped;
+    let mut to_start = secs(span.first.at, ranges.after);
+    let mut to_end = secs(ranges.until, span.last.at);
+    let sampled = secs(span.last.at, span.first.at);
+    let average = sampled / count(span.count - 1);
+    let threshold = average * 1.1;
+    if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    if is_counter && change > 0.0 && span.first.value >= 0.0 {
+        let to_zero = sampled * (span.first.value / change);
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = average / 2.0;
+    }
+    Some(change * ((sampled + to_start + to_end) / sampled))
+}
+
+fn instant_change(points: &[Point], is_rate: bool) -> Option<f64> {
+    let [.., before, last] = points else { return None };
+    let elapsed = secs(last.at, before.at);
+    if elapsed == 0.0 {
+        return None;
+    }
+    if !is_rate {
+        return Some(last.value - before.value);
+    }
+    let change = if last.value < before.value { last.value } else { last.value - before.value };
+    Some(change / elapsed)
+}
+
+struct Line {
+    slope: f64,
+    /// At the instant that was asked for.
+    intercept: f64,
+}
+
+/// Least squares, as Prometheus computes them.
+fn regression(points: &[Point], at: Timestamp) -> Line {
+    let first = points.first().map_or(f64::NAN, |point| point.value);
+    #[expect(clippy::float_cmp, reason = "a series that never changes, exactly")]
+    if points.iter().all(|point| point.value == first) {
+        return if first.is_infinite() {
+            Line { slope: f64::NAN, intercept: f64::NAN }
+        } else {
+            Line { slope: 0.0, intercept: first }
+        };
+    }
+    let mut sums = [(0.0_f64, 0.0_f64); 4];
+    for point in points {
+        let x = secs(point.at, at);
+        for (total, term) in sums.iter_mut().zip([x, point.value, x * point.value, x * x]) {
+            *total = add(term, total.0, total.1);
+        }
+    }
+    let [x, y, xy, x2] = sums.map(|(total, lost)| total + lost);
+    let n = count(points.len());
+    let slope = (xy - x * y / n) / (x2 - x * x / n);
+    Line { slope, intercept: y / n - slope * x / n }
+}

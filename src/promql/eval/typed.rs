@@ -1,0 +1,122 @@
+//! The typed questions: ratios, increases and quantiles of what was observed, and streaks of failures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::aggregate::{count, sum};
+use super::histogram::{Bucket, bound, bucket_quantile};
+use super::{Context, RatioParts, Sample, Val};
+use crate::promql::expr::{LOOKBACK, Node, Quantile, Ratio};
+use crate::promql::store::{Series, Store, Target};
+use crate::promql::{Expr, Labels, Selector, ServiceId};
+use crate::time::Timestamp;
+
+pub(super) struct Answer {
+    pub value: Option<f64>,
+    pub ratio: Option<RatioParts>,
+    pub events: Option<(f64, f64)>,
+    pub window: Duration,
+}
+
+impl Answer {
+    pub fn into_val(self) -> Val {
+        let samples = self.value.map(|value| Sample { labels: Labels::default(), value });
+        Val::Vector(samples.into_iter().collect())
+    }
+}
+
+/// The observed increase of one series; nothing if it has no sample in the window.
+fn of_series(target: &Target, series: &Series, window: Duration, at: Timestamp) -> Option<f64> {
+    series.ring.observed_increase(at - window, at, |before| target.was_watched_until(series.own, before))
+}
+
+/// Each series first, then the sum over all targets; nothing if no series has a sample in the window.
+fn observed(context: Context<'_>, selector: &Selector, window: Duration, at: Timestamp) -> Option<f64> {
+    let increases: Vec<f64> = context
+        .store
+        .select(context.service, selector)
+        .into_iter()
+        .filter_map(|(target, series)| of_series(target, series, window, at))
+        .collect();
+    if increases.is_empty() { None } else { Some(sum(&increases)) }
+}
+
+/// Both sides over the same window. While there are too few events the window doubles, up to `widen_to`.
+pub(super) fn ratio(context: Context<'_>, ratio: &Ratio, at: Timestamp) -> Answer {
+    let mut window = ratio.window;
+    let mut whole = observed(context, &ratio.whole, window, at);
+    while whole.unwrap_or(0.0) < ratio.min_events && window < ratio.widen_to {
+        window = window.saturating_mul(2).clamp(Duration::from_millis(1), ratio.widen_to);
+        whole = observed(context, &ratio.whole, window, at);
+    }
+    let part = observed(context, &ratio.part, window, at);
+    let part_ever = context.store.series_ever(context.service, &ratio.part) > 0;
+    Answer {
+        value: whole.map(|whole| part.unwrap_or(0.0) / whole),
+        ratio: Some(RatioParts { part, whole, part_ever }),
+        events: Some((whole.unwrap_or(0.0), ratio.min_events)),
+        window,
+    }
+}
+
+pub(super) fn increase(context: Context<'_>, counter: &Selector, window: Duration, at: Timestamp) -> Answer {
+    Answer { value: observed(context, counter, window, at), ratio: None, events: None, window }
+}
+
+/// Without observations there is no quantile: NaN, with zero events.
+pub(super) fn quantile(context: Context<'_>, quantile: &Quantile, at: Timestamp) -> Answer {
+    let mut by_bound: BTreeMap<Box<str>, Vec<f64>> = BTreeMap::new();
+    for (target, series) in context.store.select(context.service, &quantile.buckets) {
+        let Some(le) = series.labels.get("le") else { continue };
+        if let Some(increase) = of_series(target, series, quantile.window, at) {
+            by_bound.entry(le.into()).or_default().push(increase);
+        }
+    }
+    let buckets: Vec<Bucket> = by_bound
+        .iter()
+        .filter_map(|(le, increases)| Some(Bucket { upper: bound(le)?, count: sum(increases) }))
+        .collect();
+    let infinite = buckets.iter().filter(|bucket| bucket.upper == f64::INFINITY).map(|bucket| bucket.count);
+    let events: f64 = infinite.sum();
+    let value = if buckets.is_empty() { None } else { Some(bucket_quantile(quantile.q, buckets)) };
+    Answer { value, ratio: None, events: Some((events, quantile.min_events)), window: quantile.window }
+}
+
+/// Zeros among the newest `of` samples. Samples count as one run while they are at most two and a half intervals
+/// apart: what was before a hole, such as downtime of the daemon, earns nothing.
+pub(super) fn streak(context: Context<'_>, probe: &Selector, of: u32, at: Timestamp) -> Vec<Sample> {
+    let of = of.max(1) as usize;
+    let mut out = Vec::new();
+    for (target, series) in context.store.select(context.service, probe) {
+        let tolerance = target.tolerance();
+        let points = series.ring.points().rev().skip_while(|point| point.at > at);
+        let mut run: Vec<f64> = Vec::with_capacity(of);
+        let mut next = None;
+        for point in points.take(of) {
+            let reach = next.map_or(tolerance.max(LOOKBACK), |_| tolerance);
+            if point.value.is_nan() || next.unwrap_or(at).since(point.at) > reach {
+                break;
+            }
+            run.push(point.value);
+            next = Some(point.at);
+        }
+        if run.len() == of {
+            let zeros = count(run.iter().filter(|value| **value == 0.0).count());
+            out.push(Sample { labels: series.labels.nameless(), value: zeros });
+        }
+    }
+    out
+}
+
+/// The highest finite bound of the buckets that a `quantile` selects now: no quantile exceeds it, so that a threshold
+/// `above` it can never fire. `None` for other expressions, and while no bucket is known.
+#[must_use]
+pub fn highest_finite_bound(expr: &Expr, store: &Store, service: ServiceId) -> Option<f64> {
+    let Node::Quantile(quantile) = &expr.root else { return None };
+    let bounds = store.select(service, &quantile.buckets).into_iter();
+    bounds
+        .filter(|(_, series)| series.is_live())
+        .filter_map(|(_, series)| bound(series.labels.get("le")?))
+        .filter(|bound| bound.is_finite())
+        .reduce(f64::max)
+}

@@ -1,0 +1,256 @@
+//! The window of one series: its recent samples, with what makes increases over long windows cheap.
+
+use std::collections::VecDeque;
+
+use crate::time::Timestamp;
+
+/// The NaN by which Prometheus marks the end of a series (`value.StaleNaN`).
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// More samples of one series are never kept: three days at one a second.
+const SAMPLES_MAX: usize = 1 << 18;
+
+pub(in crate::promql) fn stale_marker() -> f64 {
+    f64::from_bits(STALE_BITS)
+}
+
+pub(in crate::promql) fn is_stale(value: f64) -> bool {
+    value.to_bits() == STALE_BITS
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::promql) struct Point {
+    pub at: Timestamp,
+    pub value: f64,
+}
+
+/// What all resets up to and with this instant took away.
+#[derive(Clone, Copy, Debug)]
+struct Reset {
+    at: Timestamp,
+    /// Drops only: what Prometheus sees.
+    drops: f64,
+    /// Drops, and the last values of processes that were replaced by one whose counter is higher.
+    observed: f64,
+}
+
+/// Samples in order of time. Resets and samples that are not finite are rare, so they are kept beside the samples: an
+/// increase costs two binary searches, not a walk.
+#[derive(Clone, Debug, Default)]
+pub(in crate::promql) struct Ring {
+    points: VecDeque<Point>,
+    resets: VecDeque<Reset>,
+    /// Instants of samples that are NaN, infinite, or staleness markers.
+    odd: VecDeque<Timestamp>,
+    /// The series began at zero after the first instant that the ring knows, rather than at an unknown value.
+    pub from_zero: bool,
+    /// The newest sample that is not a staleness marker, as the next one is compared with it.
+    last_value: Option<f64>,
+}
+
+impl Ring {
+    /// Appends a sample; one that is not newer than the last is dropped. `replaced`: since the last sample the process
+    /// was replaced by another, so that the counter began at zero in between, whatever its value.
+    pub fn push(&mut self, at: Timestamp, value: f64, replaced: bool) {
+        if self.newest().is_some_and(|newest| at <= newest.at) {
+            return;
+        }
+        if !is_stale(value) {
+            if let Some(last) = self.last_value {
+                let dropped = value < last;
+                // An infinite counter is broken; adding it up would spoil every later increase.
+                if last.is_finite() && (dropped || replaced) {
+                    let before = self.resets.back().map_or((0.0, 0.0), |reset| (reset.drops, reset.observed));
+                    let drops = if dropped { before.0 + last } else { before.0 };
+                    self.resets.push_back(Reset { at, drops, observed: before.1 + last });
+                }
+            }
+            self.last_value = Some(value);
+        }
+        if !value.is_finite() {
+            self.odd.push_back(at);
+        }
+        self.points.push_back(Point { at, value });
+        if self.points.len() > SAMPLES_MAX {
+            self.pop_front();
+        }
+    }
+
+    /// Drops what no window that ends at or after now can need: everything before the newest sample at or before
+    /// `horizon`, which stays as the anchor, but no more than leaves `least` samples.
+    pub fn forget_before(&mut self, horizon: Timestamp, least: usize) {
+        while self.points.len() > least.max(1) {
+            let next = self.points.iter().skip(1).find(|point| !is_stale(point.value));
+            match next {
+                Some(next) if next.at <= horizon => self.pop_front(),
+                Some(_) | None => break,
+            }
+        }
+    }
+
+    fn pop_front(&mut self) {
+        let Some(front) = self.points.pop_front() else { return };
+        self.from_zero = false;
+        if self.odd.front().is_some_and(|odd| *odd <= front.at) {
+            self.odd.pop_front();
+        }
+        // The sums of a reset are needed while an anchor at or after it remains: keep the newest of the dropped ones.
+        let first = self.points.front().map_or(Timestamp::MAX, |point| point.at);
+        while self.resets.len() > 1 && self.resets[1].at <= first {
+            self.resets.pop_front();
+        }
+    }
+
+    /// Forgets all that is older than `from`; what remains begins anew.
+    pub fn restart(&mut self, from: Timestamp) {
+        let kept: Vec<Point> = self.points.iter().filter(|point| point.at >= from).copied().collect();
+        *self = Ring::default();
+        for point in kept {
+            self.push(point.at, point.value, false);
+        }
+    }
+
+    pub fn newest(&self) -> Option<Point> {
+        self.points.back().copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = Point> {
+        self.points.iter().copied()
+    }
+
+    /// The newest sample at or before `at`; nothing if it is a staleness marker.
+    pub fn at(&self, at: Timestamp) -> Option<Point> {
+        let end = self.points.partition_point(|point| point.at <= at);
+        let point = *self.points.get(end.checked_sub(1)?)?;
+        (!is_stale(point.value)).then_some(point)
+    }
+
+    /// The samples in `(after, until]`, without staleness markers.
+    pub fn window(&self, after: Timestamp, until: Timestamp) -> Window<'_> {
+        let low = self.points.partition_point(|point| point.at <= after);
+        let high = self.points.partition_point(|point| point.at <= until);
+        Window { ring: self, low, high: high.max(low) }
+    }
+
+    fn sums_at(&self, at: Timestamp) -> (f64, f64) {
+        let end = self.resets.partition_point(|reset| reset.at <= at);
+        let reset = end.checked_sub(1).and_then(|place| self.resets.get(place));
+        reset.map_or((0.0, 0.0), |reset| (reset.drops, reset.observed))
+    }
+
+    fn has_odd(&self, from: Timestamp, until: Timestamp) -> bool {
+        let place = self.odd.partition_point(|odd| *odd < from);
+        self.odd.get(place).is_some_and(|odd| *odd <= until)
+    }
+
+    /// Was there a NaN or an infinity, other than a staleness marker?
+    fn has_unusable(&self, from: Timestamp, until: Timestamp) -> bool {
+        let place = self.odd.partition_point(|odd| *odd < from);
+        self.odd.iter().skip(place).take_while(|odd| **odd <= until).any(|odd| {
+            self.points.binary_search_by_key(odd, |point| point.at).is_ok_and(|at| !is_stale(self.points[at].value))
+        })
+    }
+
+    /// What happened in `(after, until]`, as far as it was observed: from the anchor (the last sample at or before
+    /// `after`) to the last sample in the window, resets corrected, nothing extrapolated.
+    ///
+    /// - Nothing if there is no sample in the window.
+    /// - A series whose first sample lies in the window counts from zero if it is known to have begun there, else from
+    ///   that sample.
+    /// - The anchor counts only if `watched` says that the target was watched until just before the first sample in the
+    ///   window; otherwise what happened between them may have happened long before the window, and that first sample
+    ///   is the baseline.
+    /// - NaN if a sample from the anchor on is NaN or infinite.
+    pub fn observed_increase(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        watched: impl Fn(Timestamp) -> bool,
+    ) -> Option<f64> {
+        let low = self.points.partition_point(|point| point.at <= after);
+        let high = self.points.partition_point(|point| point.at <= until);
+        let real = |point: &&Point| !is_stale(point.value);
+        let first = self.points.range(low..high.max(low)).find(real)?;
+        let last = self.points.range(low..high.max(low)).rfind(real)?;
+        let anchor = self.points.range(..low).rfind(real);
+        let base = match anchor {
+            Some(anchor) if watched(first.at) => anchor,
+            Some(_) => first,
+            None if self.from_zero => {
+                if self.has_unusable(first.at, last.at) {
+                    return Some(f64::NAN);
+                }
+                return Some(last.value + self.sums_at(last.at).1);
+            }
+            None => first,
+        };
+        if self.has_unusable(base.at, last.at) {
+            return Some(f64::NAN);
+        }
+        Some((last.value - base.value) + (self.sums_at(last.at).1 - self.sums_at(base.at).1))
+    }
+
+    pub fn resets(&self) -> Vec<(Timestamp, f64, f64)> {
+        self.resets.iter().map(|reset| (reset.at, reset.drops, reset.observed)).collect()
+    }
+
+    /// Puts a ring back together from its checkpoint.
+    pub fn restored(samples: &[(Timestamp, f64)], resets: &[(Timestamp, f64, f64)], from_zero: bool) -> Ring {
+        let mut ring = Ring::default();
+        for (at, value) in samples {
+            ring.push(*at, *value, false);
+        }
+        ring.resets =
+            resets.iter().map(|(at, drops, observed)| Reset { at: *at, drops: *drops, observed: *observed }).collect();
+        ring.from_zero = from_zero && !ring.is_empty();
+        ring
+    }
+}
+
+/// A part of a ring, without its staleness markers.
+#[derive(Clone, Copy)]
+pub(in crate::promql) struct Window<'a> {
+    ring: &'a Ring,
+    low: usize,
+    high: usize,
+}
+
+/// What `rate` needs of a window.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::promql) struct Span {
+    pub first: Point,
+    pub last: Point,
+    pub count: usize,
+    /// What drops took away between the first and the last sample.
+    pub dropped: f64,
+}
+
+impl<'a> Window<'a> {
+    pub fn points(self) -> impl DoubleEndedIterator<Item = Point> + 'a {
+        self.ring.points.range(self.low..self.high).copied().filter(|point| !is_stale(point.value))
+    }
+
+    /// Two binary searches while all samples are finite, else a walk; nothing for an empty window.
+    pub fn span(self) -> Option<Span> {
+        let (first, last) = (self.points().next()?, self.points().next_back()?);
+        if self.ring.has_odd(first.at, last.at) {
+            return span_of(&self.points().collect::<Vec<_>>());
+        }
+        // Markers lie outside of first..=last here, at the ends of the part.
+        let low = self.ring.points.partition_point(|point| point.at < first.at);
+        let high = self.ring.points.partition_point(|point| point.at <= last.at);
+        let dropped = self.ring.sums_at(last.at).0 - self.ring.sums_at(first.at).0;
+        Some(Span { first, last, count: high - low, dropped })
+    }
+}
+
+/// The same for samples that do not stand in a ring.
+pub(in crate::promql) fn span_of(points: &[Point]) -> Option<Span> {
+    let (first, last) = (*points.first()?, *points.last()?);
+    let dropped = points.windows(2).filter(|pair| pair[1].value < pair[0].value).map(|pair| pair[0].value).sum();
+    Some(Span { first, last, count: points.len(), dropped })
+}

@@ -1,0 +1,374 @@
+//! One target: its series, its process, and when it was watched.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::interest::{Keep, Retention};
+use super::ring::{Ring, is_stale, stale_marker};
+use super::watch::{Watch, tolerance};
+use super::{Batch, LocalId, SeriesDump, TargetDump, TargetId, TargetMeta};
+use crate::promql::{Labels, Selector};
+use crate::time::Timestamp;
+
+/// A scrape keeps at most 50,000 samples; beyond twice that, series that have ended are dropped at once, whatever
+/// window they were kept for.
+const SERIES_MAX: usize = 100_000;
+
+#[derive(Clone, Debug)]
+pub(in crate::promql) struct Series {
+    pub labels: Labels,
+    /// Made by backstop itself, beside the scrapes.
+    pub own: bool,
+    pub ring: Ring,
+    keep: Keep,
+    local: Option<LocalId>,
+    /// The target's `process` when the newest sample was taken.
+    process: u32,
+}
+
+impl Series {
+    pub fn is_live(&self) -> bool {
+        self.ring.newest().is_some_and(|newest| !is_stale(newest.value))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::promql) struct Target {
+    pub meta: TargetMeta,
+    pub attached: bool,
+    /// The latest attempt to scrape it failed.
+    pub failing: bool,
+    /// The next scrape is the first that counts: what is born in it is a baseline, not an increase from zero.
+    baseline: bool,
+    /// The next scrape comes from a task that announces all its series anew; those it does not show have vanished.
+    resync: bool,
+    process_start: Option<f64>,
+    /// Counts the processes seen behind this address.
+    process: u32,
+    pub scrapes: Watch,
+    pub own: Watch,
+    /// Slots; an empty one is used again.
+    series: Vec<Option<Series>>,
+    free: Vec<usize>,
+    by_local: HashMap<LocalId, usize>,
+    by_labels: HashMap<Labels, usize>,
+    by_name: HashMap<Box<str>, Vec<usize>>,
+    /// Names of metrics shown since the windows began.
+    pub shown: std::collections::HashSet<Box<str>>,
+}
+
+impl Target {
+    pub(super) fn new(meta: TargetMeta) -> Target {
+        Target {
+            meta,
+            attached: true,
+            failing: false,
+            baseline: true,
+            resync: false,
+            process_start: None,
+            process: 0,
+            scrapes: Watch::default(),
+            own: Watch::default(),
+            series: Vec::new(),
+            free: Vec::new(),
+            by_local: HashMap::new(),
+            by_labels: HashMap::new(),
+            by_name: HashMap::new(),
+            shown: std::collections::HashSet::new(),
+        }
+    }
+
+    pub(super) fn reattach(&mut self, meta: TargetMeta) {
+        self.meta = meta;
+        self.attached = true;
+        self.baseline = true;
+        self.resync = true;
+    }
+
+    pub fn tolerance(&self) -> Duration {
+        tolerance(self.meta.interval)
+    }
+
+    /// Was the target watched until just before this instant, by the source of such a series?
+    pub fn was_watched_until(&self, own: bool, at: Timestamp) -> bool {
+        if own { self.own.until(at, self.tolerance()) } else { self.scrapes.until(at, self.tolerance()) }
+    }
+
+    pub fn watch(&self, own: bool) -> &Watch {
+        if own { &self.own } else { &self.scrapes }
+    }
+
+    pub fn observed(&self, own: bool, after: Timestamp, until: Timestamp) -> Duration {
+        self.watch(own).observed(after, until, self.tolerance())
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Series> {
+        self.series.iter().flatten()
+    }
+
+    pub fn select<'a>(&'a self, selector: &'a Selector) -> Vec<&'a Series> {
+        let of_name = |places: &'a Vec<usize>| places.iter().filter_map(|place| self.series.get(*place)?.as_ref());
+        let mut found: Vec<&Series> = match selector.exact_name() {
+            Some(name) => self.by_name.get(name).into_iter().flat_map(of_name).collect(),
+            None => {
+                let names = self.by_name.iter().filter(|(name, _)| selector.matches_name(name));
+                names.flat_map(|(_, places)| of_name(places)).collect()
+            }
+        };
+        found.retain(|series| selector.matches(&series.labels));
+        found
+    }
+
+    /// The slot of a series; a new one if nobody has it yet. `true` if it is new.
+    fn slot(&mut self, labels: &Labels, own: bool, keep: Keep) -> (usize, bool) {
+        if let Some(slot) = self.by_labels.get(labels) {
+            return (*slot, false);
+        }
+        if self.by_labels.len() >= SERIES_MAX {
+            self.sweep(Timestamp::MAX);
+        }
+        let series =
+            Series { labels: labels.clone(), own, ring: Ring::default(), keep, local: None, process: self.process };
+        let slot = if let Some(slot) = self.free.pop() {
+            self.series[slot] = Some(series);
+            slot
+        } else {
+            self.series.push(Some(series));
+            self.series.len() - 1
+        };
+        self.by_labels.insert(labels.clone(), slot);
+        self.by_name.entry(labels.name().into()).or_default().push(slot);
+        (slot, true)
+    }
+
+    /// A successful scrape. Returns the series that were never seen on this target.
+    pub(super) fn push(&mut self, at: Timestamp, batch: &Batch, retention: &Retention) -> Vec<Labels> {
+        if let Some(start) = batch.process_start {
+            if self.process_start.is_some_and(|before| before.to_bits() != start.to_bits()) {
+                self.process += 1;
+            }
+            self.process_start = Some(start);
+        }
+        let counts_from_zero = !self.baseline && self.scrapes.until(at, self.tolerance());
+        for local in &batch.vanished {
+            self.vanish(*local, at);
+        }
+        let mut fresh = Vec::new();
+        for (local, labels) in &batch.born {
+            let Some(keep) = retention.keep(labels) else { continue };
+            let (slot, is_new) = self.slot(labels, false, keep);
+            self.bind(*local, slot);
+            if let Some(series) = self.series[slot].as_mut()
+                && series.ring.is_empty()
+            {
+                series.ring.from_zero = counts_from_zero;
+            }
+            if is_new {
+                fresh.push(labels.clone());
+            }
+        }
+        for (local, value) in &batch.samples {
+            let Some(series) = self.by_local.get(local).and_then(|slot| self.series[*slot].as_mut()) else { continue };
+            if series.own {
+                continue;
+            }
+            let replaced = series.process != self.process;
+            series.process = self.process;
+            series.ring.push(at, *value, replaced);
+            let reach = series.keep.reach + self.meta.interval;
+            series.ring.forget_before(at - reach, series.keep.samples as usize);
+            if !self.shown.contains(series.labels.name()) {
+                self.shown.insert(series.labels.name().into());
+            }
+        }
+        if self.resync {
+            self.mark_stale(at, |series| !series.own && series.ring.newest().is_some_and(|newest| newest.at < at));
+        }
+        self.scrapes.note(at, tolerance(self.meta.interval));
+        self.scrapes.forget_before(at - self.horizon(retention));
+        self.baseline = false;
+        self.resync = false;
+        self.failing = false;
+        fresh
+    }
+
+    fn horizon(&self, retention: &Retention) -> Duration {
+        let by_samples = self.meta.interval.saturating_mul(retention.most_samples);
+        retention.longest.max(by_samples) + self.tolerance() + self.meta.interval
+    }
+
+    fn bind(&mut self, local: LocalId, slot: usize) {
+        let before = self.series[slot].as_ref().and_then(|series| series.local);
+        if let Some(before) = before
+            && self.by_local.get(&before) == Some(&slot)
+        {
+            self.by_local.remove(&before);
+        }
+        if let Some(other) = self.by_local.insert(local, slot)
+            && other != slot
+            && let Some(series) = self.series[other].as_mut()
+        {
+            series.local = None;
+        }
+        if let Some(series) = self.series[slot].as_mut() {
+            series.local = Some(local);
+        }
+    }
+
+    fn vanish(&mut self, local: LocalId, at: Timestamp) {
+        let Some(series) = self.by_local.remove(&local).and_then(|slot| self.series[slot].as_mut()) else { return };
+        series.local = None;
+        if series.is_live() {
+            series.ring.push(at, stale_marker(), false);
+        }
+    }
+
+    pub(super) fn fail(&mut self, at: Timestamp) {
+        self.mark_stale(at, |series| !series.own);
+        self.baseline = true;
+        self.failing = true;
+    }
+
+    pub(super) fn detach(&mut self, at: Timestamp) {
+        self.mark_stale(at, |_| true);
+        self.by_local.clear();
+        for series in self.series.iter_mut().flatten() {
+            series.local = None;
+        }
+        self.attached = false;
+    }
+
+    fn mark_stale(&mut self, at: Timestamp, which: impl Fn(&Series) -> bool) {
+        for series in self.series.iter_mut().flatten() {
+            if series.is_live() && which(series) {
+                series.ring.push(at, stale_marker(), false);
+            }
+        }
+    }
+
+    /// One sample of backstop's own. Returns whether the series is new.
+    pub(super) fn push_own(&mut self, at: Timestamp, labels: &Labels, value: f64, retention: &Retention) -> bool {
+        let Some(keep) = retention.keep(labels) else { return false };
+        let (slot, is_new) = self.slot(labels, true, keep);
+        if let Some(series) = self.series[slot].as_mut() {
+            // A target that exposes a name of ours: what we measured counts, not what it says.
+            series.own = true;
+            series.ring.push(at, value, false);
+            let reach = keep.reach + self.meta.interval;
+            series.ring.forget_before(at - reach, keep.samples as usize);
+        }
+        if !self.shown.contains(labels.name()) {
+            self.shown.insert(labels.name().into());
+        }
+        self.own.note(at, tolerance(self.meta.interval));
+        self.own.forget_before(at - self.horizon(retention));
+        is_new
+    }
+
+    pub(super) fn restart(&mut self, from: Timestamp) {
+        self.shown.clear();
+        for series in self.series.iter_mut().flatten() {
+            series.ring.restart(from);
+            if series.is_live() {
+                self.shown.insert(series.labels.name().into());
+            }
+        }
+        let tolerance = self.tolerance();
+        self.scrapes.restart(from, tolerance);
+        self.own.restart(from, tolerance);
+        // A scrape at that very instant or later is already the first of the new windows.
+        self.baseline = self.scrapes.newest().is_none();
+    }
+
+    pub(super) fn retarget(&mut self, retention: &Retention) {
+        for slot in 0..self.series.len() {
+            let Some(series) = self.series[slot].as_mut() else { continue };
+            match retention.keep(&series.labels) {
+                Some(keep) => series.keep = keep,
+                None => self.remove(slot),
+            }
+        }
+        let by_name = &self.by_name;
+        self.shown.retain(|name| by_name.contains_key(name));
+        self.baseline = true;
+        self.resync = true;
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let Some(series) = self.series[slot].take() else { return };
+        if let Some(local) = series.local {
+            self.by_local.remove(&local);
+        }
+        self.by_labels.remove(&series.labels);
+        if let Some(places) = self.by_name.get_mut(series.labels.name()) {
+            places.retain(|place| *place != slot);
+            if places.is_empty() {
+                self.by_name.remove(series.labels.name());
+            }
+        }
+        self.free.push(slot);
+    }
+
+    /// Drops series that have ended and that no window at `now` or later reaches.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        for slot in 0..self.series.len() {
+            let Some(series) = &self.series[slot] else { continue };
+            let Some(newest) = series.ring.newest() else { continue };
+            let reach = series.keep.reach + self.meta.interval.saturating_mul(series.keep.samples.saturating_add(1));
+            if is_stale(newest.value) && newest.at <= now - reach && series.local.is_none() {
+                self.remove(slot);
+            }
+        }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        !self.attached && self.by_labels.is_empty()
+    }
+
+    pub(super) fn dump(&self, target: TargetId) -> TargetDump {
+        let mut series: Vec<SeriesDump> = self
+            .all()
+            .filter(|series| !series.ring.is_empty())
+            .map(|series| SeriesDump {
+                labels: series.labels.clone(),
+                own: series.own,
+                samples: series.ring.points().map(|point| (point.at, point.value)).collect(),
+                from_zero: series.ring.from_zero,
+                resets: series.ring.resets(),
+            })
+            .collect();
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        TargetDump { target, process_start: self.process_start, scrapes: self.scrapes.instants().collect(), series }
+    }
+
+    /// Returns the labels of what was put back.
+    pub(super) fn restore(&mut self, dump: &TargetDump, retention: &Retention) -> Vec<(Labels, bool)> {
+        let tolerance = self.tolerance();
+        self.process_start = dump.process_start;
+        for at in &dump.scrapes {
+            self.scrapes.note(*at, tolerance);
+        }
+        let mut own: Vec<Timestamp> = Vec::new();
+        let mut back = Vec::new();
+        for series in &dump.series {
+            let Some(keep) = retention.keep(&series.labels) else { continue };
+            let (slot, _) = self.slot(&series.labels, series.own, keep);
+            let Some(slot) = self.series[slot].as_mut() else { continue };
+            slot.own = series.own;
+            slot.ring = Ring::restored(&series.samples, &series.resets, series.from_zero);
+            slot.process = self.process;
+            if series.own {
+                own.extend(series.samples.iter().filter(|(_, value)| !is_stale(*value)).map(|(at, _)| *at));
+            }
+            self.shown.insert(series.labels.name().into());
+            back.push((series.labels.clone(), series.own));
+        }
+        own.sort_unstable();
+        for at in own {
+            self.own.note(at, tolerance);
+        }
+        self.baseline = true;
+        self.resync = true;
+        back
+    }
+}
