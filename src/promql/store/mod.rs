@@ -72,8 +72,8 @@ pub struct Batch {
     pub samples: Vec<(LocalId, f64)>,
     /// `process_start_time_seconds`, where the target exposes it: another value is another process.
     pub process_start: Option<f64>,
-    /// All local ids are new: the task started, or the interest changed. Series that are not born in this batch are
-    /// gone; a series with the same labels goes on.
+    /// All local ids are new: the scraping task has just started, or the interest set changed. Series that are not
+    /// born in this batch are gone.
     pub rebind: bool,
 }
 
