@@ -104,11 +104,12 @@ impl Observers {
 
     /// Observes another configuration. What is specified as before keeps its task and target id, and from its next
     /// scrape on selects by the new interest set; what changed or went is stopped and its target told gone before
-    /// anything new comes up.
+    /// anything new comes up. `commit` is called in between: when nothing can fail any more, and before anything of
+    /// the new configuration is seen.
     ///
     /// # Errors
-    /// As for [`Observers::start`]; then nothing has changed.
-    pub async fn reconfigure(&mut self, config: &Config) -> Result<(), ObserveError> {
+    /// As for [`Observers::start`]; then nothing has changed, and `commit` was not called.
+    pub async fn reconfigure(&mut self, config: &Config, commit: impl FnOnce()) -> Result<(), ObserveError> {
         let mut wanted = wanted(config);
         let mut keep = vec![false; self.running.len()];
         for (running, keep) in self.running.iter().zip(&mut keep) {
@@ -119,6 +120,7 @@ impl Observers {
             }
         }
         let ready = prepare(wanted)?;
+        commit();
         self.interest.send_replace(Arc::clone(&config.interest));
 
         for (running, _) in self.running.iter().zip(&keep).filter(|(_, keep)| !**keep) {
