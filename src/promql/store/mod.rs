@@ -16,6 +16,8 @@
 mod interest;
 mod ring;
 mod target;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -25,8 +27,6 @@ use std::time::Duration;
 pub use interest::Interest;
 use interest::Retention;
 pub(super) use ring::{Point, Span, Window, span_of};
-#[cfg(test)]
-pub(super) use ring::{Ring, stale_marker};
 pub(super) use target::{Series, Target};
 
 use super::{Expr, Labels, Selector};
