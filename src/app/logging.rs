@@ -34,10 +34,8 @@ pub fn start(format: LogFormat) -> Result<(), LogError> {
         }
         Ok(_) | Err(_) => EnvFilter::new("info"),
     };
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
     // The journal has its own time for each line.
     let journald = is_journald(std::env::var("JOURNAL_STREAM").ok().as_deref());
     match (format, journald) {

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{self, model::Config};
+use rustix::system::uname;
+
+use crate::config::model::Config;
+use crate::config::{self, Environment, Style};
 use crate::machine::input::Input;
 use crate::notify::Notifier;
 
@@ -22,8 +25,14 @@ pub(super) struct Loaded {
 /// Reads the files. `generation` counts from 1 over reloads.
 pub(super) async fn load(options: &Options, generation: u64) -> Result<Loaded, AppError> {
     let files = options.files.clone();
-    let read = tokio::task::spawn_blocking(move || config::load(&files, generation));
-    let config = read.await.map_err(AppError::Load)?.map_err(|report| AppError::Config(report.to_string()))?;
+    let read = tokio::task::spawn_blocking(move || {
+        let host = uname();
+        let environment =
+            Environment { variable: &|name| std::env::var(name).ok(), hostname: &host.nodename().to_string_lossy() };
+        config::load(&files, &environment, generation)
+    });
+    let config = read.await.map_err(AppError::Load)?;
+    let config = config.map_err(|report| AppError::Config(report.render(Style::Plain)))?;
     for warning in &config.warnings {
         tracing::warn!("{}:{}: {}", warning.file.display(), warning.line, warning.message);
     }

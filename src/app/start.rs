@@ -14,8 +14,8 @@ use crate::config::model::Config;
 use crate::engine::handle::Handle;
 use crate::engine::{self, Engine, Lanes};
 use crate::journal::{CheckpointFile, Journal, JournalEvent, Opened};
-use crate::machine::{Machine, Recovered};
 use crate::machine::input::Input;
+use crate::machine::{Machine, Recovered};
 use crate::notify::{Notifier, Origin};
 use crate::observe::{Observers, lane};
 use crate::platform::clock::Clock;
@@ -57,14 +57,8 @@ impl Daemon {
         let clock = Clock::start(newest(records.last(), checkpoint.as_ref().map(|saved| &saved.now)).as_ref());
         let executor = Executor::new(clock.clone()).map_err(AppError::Executor)?;
         let notifier = Notifier::new(&config.receivers, origin(config))?;
-        let adapters = Arc::new(Adapters::new(
-            clock.clone(),
-            options.systemd.clone(),
-            executor,
-            journal,
-            checkpoints,
-            notifier,
-        ));
+        let adapters =
+            Arc::new(Adapters::new(clock.clone(), options.systemd.clone(), executor, journal, checkpoints, notifier));
 
         let mut outputs = Vec::new();
         let unreadable = unreadable.into_iter().map(|entry| (entry.seq, entry.why)).collect();

@@ -119,9 +119,8 @@ impl World for Adapters {
 /// One line for `systemctl status`.
 pub(super) fn summary(snapshot: &Snapshot) -> String {
     let targets = snapshot.services.iter().flat_map(|service| &service.targets);
-    let (down, targets) = targets.fold((0, 0), |(down, all), target| {
-        (down + usize::from(target.up == Some(false)), all + 1)
-    });
+    let (down, targets) =
+        targets.fold((0, 0), |(down, all), target| (down + usize::from(target.up == Some(false)), all + 1));
     let mut parts = vec![format!("watching {}", count(snapshot.services.len(), "service"))];
     parts.push(format!("{} ({down} down)", count(targets, "target")));
     let open: Vec<&str> =
@@ -165,4 +164,3 @@ impl Observations for lane::Receiver {
         self.recv()
     }
 }
-
