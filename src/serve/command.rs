@@ -57,9 +57,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Body<T>, ApiError> {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| body_error(&rejection))?;
-        serde_json::from_slice(&bytes).map(Body).map_err(|error| {
-            ApiError::invalid(format!("the body is not what this route takes: {error}"), "docs/api.md shows its form")
-        })
+        let help = "docs/api.md shows its form";
+        // serde would take an array for the fields in their order.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::invalid("the body is not a JSON object", help));
+        }
+        serde_json::from_slice(&bytes)
+            .map(Body)
+            .map_err(|error| ApiError::invalid(format!("the body is not what this route takes: {error}"), help))
     }
 }
 
