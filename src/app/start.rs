@@ -111,7 +111,7 @@ impl Daemon {
     /// No more observations; running steps are waited for; then the last checkpoint, the journal's end, the doors.
     pub async fn drain(self, limit: Duration) -> Result<(), AppError> {
         let Daemon { supervisor, observers, adapters, shutdown, control, .. } = self;
-        tracing::info!("stopping: waiting for running steps, at most {limit:?}");
+        tracing::info!("stopping: running steps are waited for");
         if let Err(error) = adapters.systemd.stopping("waiting for running steps") {
             tracing::warn!("systemd could not be told that backstop is stopping: {error}");
         }
