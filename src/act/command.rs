@@ -50,7 +50,7 @@ pub async fn run(
         Err(why) => return Done::not_begun(why),
     };
     let end = process::run(spec, |pid, start| started(Some(pid), Some(start))).await;
-    done(end, &command.argv[0], order)
+    done(end, command.argv.first().map_or("", String::as_str), order)
 }
 
 fn spec(

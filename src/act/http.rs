@@ -267,7 +267,7 @@ fn capture(captures: &[Capture], reply: &Reply) -> Result<BTreeMap<String, Strin
         return Err(format!("its body is larger than {REPLY_BYTES_MAX} bytes, so that nothing can be captured"));
     }
     let json: Value = serde_json::from_slice(&reply.bytes).map_err(|error| format!("its body is not JSON: {error}"))?;
-    let mut captured = BTreeMap::new();
+    let mut values = BTreeMap::new();
     for Capture { name, pointer } in captures {
         let value = match json.pointer(pointer) {
             Some(Value::String(text)) => text.clone(),
@@ -279,7 +279,7 @@ fn capture(captures: &[Capture], reply: &Reply) -> Result<BTreeMap<String, Strin
             }
             None => return Err(format!("there is nothing at {pointer}, to be captured as {name}")),
         };
-        captured.insert(name.clone(), value);
+        values.insert(name.clone(), value);
     }
-    Ok(captured)
+    Ok(values)
 }

@@ -17,7 +17,7 @@ use crate::machine::output::StepOrder;
 const NAMES: [&str; 8] =
     ["release.bad", "release.target", "release.running", "service", "trigger", "value", "incident", "level"];
 
-/// Names under which a plan's variables may be filed; a label is `labels.NAME`.
+/// Labels stand in `Plan::variables` under their whole names: `labels.pod`.
 const LABELS: &str = "labels.";
 const CAPTURES: &str = "captures.";
 
@@ -408,7 +408,8 @@ fn words(source: &str) -> Vec<Range<usize>> {
     let bytes = source.as_bytes();
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     // Before the first and after the last there is nothing.
-    let mut words = Vec::from_iter([0..0]);
+    let mut words = Vec::new();
+    words.push(0..0);
     let mut at = 0;
     while at < bytes.len() {
         let start = at;

@@ -117,14 +117,15 @@ pub struct Scrape {
     pub batch: Batch,
     /// All sample lines of the body, selected or not.
     pub samples_exposed: u64,
-    /// The value of `process_start_time_seconds` and the like is in the batch.
+    /// After decompression.
     pub body_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct ScrapeFailure {
-    /// Stable, for metrics: `refused`, `timeout`, `tls`, `status`, `body`, `limit`, `exposition`, `several_processes`.
+    /// Stable, for metrics: `refused`, `timeout`, `dns`, `tls`, `status`, `redirect`, `content_type`, `body` (cut short,
+    /// too large, not HTTP), `limit`, `exposition`, `secret`, `several_processes`, `unsent`.
     pub reason: &'static str,
     /// One sentence.
     pub detail: String,
@@ -138,7 +139,8 @@ pub enum ProbeOutcome {
         release: Option<String>,
     },
     /// It answered wrongly or not at all: a datum.
-    Failed { status: Option<u16>, why: String, release: Option<String> },
+    /// `reached`: something answered, if only by refusing, so the way to it is open.
+    Failed { status: Option<u16>, why: String, reached: bool, release: Option<String> },
     /// We could not even send it (no file handle, no route, no resolver): Unknown.
     Unsent(String),
 }
