@@ -1,3 +1,5 @@
+//! Arguments to a library call to an exit code.
+
 use std::process::ExitCode;
 
 use backstop::platform::process;
@@ -7,5 +9,5 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == process::HELPER_ARG) {
         return process::helper_main();
     }
-    ExitCode::SUCCESS
+    backstop::cli::main(std::env::args_os())
 }

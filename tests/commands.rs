@@ -9,7 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use backstop::platform::process::{CommandEnd, CommandOutcome, CommandSpec, run, set_helper};
+use backstop::act::Executor;
+use backstop::decide::event::{
+    Action, Attempt, IncidentId, OnFailure, Outcome, Release, SecretRef, Step, StepResult, TextOrSecret,
+};
+use backstop::machine::output::StepOrder;
+use backstop::platform::clock::Clock;
+use backstop::platform::process::{CommandEnd, CommandOutcome, CommandSpec, may_inherit, run, set_helper};
 use secrecy::SecretString;
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
@@ -128,19 +134,25 @@ async fn the_start_is_told_with_a_name_that_is_good_for_ever() {
     assert_eq!(fields[4], pid.to_string(), "a process group of its own");
 }
 
+const SAFE: [&str; 7] = ["PATH", "HOME", "LANG", "TZ", "USER", "LOGNAME", "TMPDIR"];
+
 #[tokio::test]
 async fn the_environment_is_cleared() {
     let mut spec = spec(&["env"], "m");
     spec.env.insert("GIVEN".to_owned(), SecretString::from("a b=c"));
-    // Set for tests by cargo.
-    spec.inherit = vec!["CARGO_PKG_NAME".to_owned(), "TEST_NOT_SET_AT_ALL".to_owned()];
+    // Whatever this test was given itself: how it is started differs.
+    let is_candidate = |(name, value): &(String, String)| {
+        may_inherit(name) && !SAFE.contains(&name.as_str()) && !value.is_empty() && !value.contains('\n')
+    };
+    let (name, value) = std::env::vars().find(is_candidate).expect("some variable is set");
+    spec.inherit = vec![name.clone(), "TEST_NOT_SET_AT_ALL".to_owned()];
     let end = ended(spec).await;
     let seen: BTreeMap<&str, &str> = end.output.lines().filter_map(|line| line.split_once('=')).collect();
     assert_eq!(seen.get("GIVEN"), Some(&"a b=c"));
-    assert_eq!(seen.get("CARGO_PKG_NAME"), Some(&"backstop"));
+    assert_eq!(seen.get(name.as_str()), Some(&value.as_str()));
     assert!(seen.contains_key("PATH"));
-    let allowed = ["PATH", "HOME", "LANG", "TZ", "USER", "LOGNAME", "TMPDIR", "GIVEN", "CARGO_PKG_NAME", MARKER];
-    let others: Vec<_> = seen.keys().filter(|name| !allowed.contains(name)).collect();
+    let others: Vec<_> =
+        seen.keys().filter(|seen| !SAFE.contains(seen) && !["GIVEN", MARKER, &name].contains(seen)).collect();
     assert!(others.is_empty(), "{others:?}");
 }
 
@@ -229,7 +241,7 @@ async fn a_grandchild_in_its_own_session_is_gone_when_the_command_ends() {
 
 #[tokio::test]
 async fn a_grandchild_in_its_own_session_is_gone_after_the_deadline() {
-    let (end, grandchild, marker) = with_grandchild("while :; do sleep 0.1; done", Duration::from_secs(2)).await;
+    let (end, grandchild, marker) = with_grandchild("while :; do sleep 0.1; done", Duration::from_secs(3)).await;
     assert_eq!((end.outcome, end.left_behind), (CommandOutcome::TimedOut, vec![]));
     assert_eq!(marked(&marker), Vec::<u32>::new(), "grandchild {grandchild}");
     assert!(!Path::new(&format!("/proc/{grandchild}")).exists());
@@ -401,4 +413,143 @@ async fn runs_many_commands() {
     }
     assert_eq!(descriptors(), before);
     assert_eq!(children(), 0);
+}
+
+fn order(argv: &[&str]) -> StepOrder {
+    set_helper(Path::new(env!("CARGO_BIN_EXE_backstop")));
+    let release = |name: &str| Some(Release(name.into()));
+    StepOrder {
+        incident: IncidentId("api-17".into()),
+        service: "api".into(),
+        attempt: Attempt { level: 1, step: 2, attempt: 0 },
+        step: Step {
+            name: "previous release".to_owned(),
+            action: Action::Command {
+                argv: argv.iter().map(|&word| word.to_owned()).collect(),
+                env: BTreeMap::new(),
+                inherit: Vec::new(),
+                directory: None,
+            },
+            timeout: PATIENCE,
+            idempotent: false,
+            on_failure: OnFailure::Climb,
+        },
+        idempotency_key: "api-17/1/2".to_owned(),
+        expect_release: release("2.0"),
+        bad: release("2.0"),
+        target: release("1.9"),
+        running: None,
+        variables: BTreeMap::from([
+            ("trigger".to_owned(), "error-rate".to_owned()),
+            ("value".to_owned(), "43 %".to_owned()),
+            ("labels.pod".to_owned(), "api-0".to_owned()),
+            ("labels.path".to_owned(), "/users/{id}; rm".to_owned()),
+        ]),
+        captures: BTreeMap::from([("id".to_owned(), "dep_1".to_owned())]),
+    }
+}
+
+async fn carried_out(order: &StepOrder) -> (StepResult, Option<u32>) {
+    let mut started = None;
+    let executor = Executor::new(Clock::start(None)).expect("a client");
+    let result = executor.run(order, |pid, start| started = start.and(pid)).await;
+    (result, started)
+}
+
+#[tokio::test]
+async fn a_step_learns_what_it_is_about() {
+    let mut order = order(&["sh", "-c", "echo \"$1\"; env", "sh", "{{ release.target }}"]);
+    let Action::Command { env, directory, .. } = &mut order.step.action else { unreachable!("made above") };
+    env.insert("TO".to_owned(), TextOrSecret::Text("release {{ release.target }}".to_owned()));
+    env.insert("BACKSTOP_LEVEL".to_owned(), TextOrSecret::Text("9".to_owned()));
+    *directory = Some("/".to_owned());
+    let (result, started) = carried_out(&order).await;
+    assert_eq!((result.outcome, result.detail.as_str()), (Outcome::Succeeded, "exit status 0"));
+    assert!(started.is_some());
+    assert!(result.output.starts_with("1.9\n"), "{}", result.output);
+    let seen: BTreeMap<&str, &str> = result.output.lines().filter_map(|line| line.split_once('=')).collect();
+    let ours: Vec<(&str, &str)> =
+        seen.iter().filter(|(name, _)| name.starts_with("BACKSTOP_")).map(|(name, value)| (*name, *value)).collect();
+    let expected = [
+        ("BACKSTOP_ATTEMPT", "1"),
+        ("BACKSTOP_CAPTURE_id", "dep_1"),
+        ("BACKSTOP_EXPECT_RELEASE", "2.0"),
+        ("BACKSTOP_IDEMPOTENCY_KEY", "api-17/1/2"),
+        ("BACKSTOP_INCIDENT", "api-17"),
+        ("BACKSTOP_LABEL_pod", "api-0"),
+        ("BACKSTOP_LEVEL", "2"),
+        ("BACKSTOP_RELEASE_BAD", "2.0"),
+        ("BACKSTOP_RELEASE_TARGET", "1.9"),
+        ("BACKSTOP_SERVICE", "api"),
+        ("BACKSTOP_STEP", "3"),
+        ("BACKSTOP_TRIGGER", "error-rate"),
+    ];
+    assert_eq!(ours, expected);
+    assert_eq!(seen.get("TO"), Some(&"release 1.9"));
+    assert_eq!(seen.get("PWD"), Some(&"/"));
+}
+
+#[tokio::test]
+async fn a_step_with_a_value_that_cannot_be_passed_on_does_not_start() {
+    let marker = tempfile::tempdir().expect("a folder");
+    let file = marker.path().join("ran");
+    let touch = ["touch", file.to_str().expect("Unicode")];
+    let mut strange = order(&touch);
+    strange.target = Some(Release("1.9; rm -rf /".into()));
+    let mut option = order(&touch);
+    option.bad = Some(Release("--force".into()));
+    let mixed = order(&[touch[0], touch[1], "--to={{ release.target }}"]);
+    let program = order(&["{{ release.target }}", touch[1]]);
+    let unknown = order(&[touch[0], touch[1], "{{ release.running }}"]);
+    let label = order(&[touch[0], touch[1], "{{ labels.path }}"]);
+    let sentences = [
+        (strange, "BACKSTOP_RELEASE_TARGET would be \"1.9; rm -rf /\", which cannot be passed to a command"),
+        (option, "BACKSTOP_RELEASE_BAD would be \"--force\", which cannot be passed to a command"),
+        (mixed, "argument 2: a template must be a whole argument"),
+        (program, "the program: a template cannot stand here"),
+        (unknown, "argument 2: release.running is not known"),
+        (label, "argument 2: the value of labels.path cannot be passed on: \"/users/{id}; rm\""),
+    ];
+    for (order, sentence) in sentences {
+        let (result, started) = carried_out(&order).await;
+        assert_eq!((result.outcome, result.detail), (Outcome::Failed, format!("not started: {sentence}")));
+        assert_eq!(started, None);
+    }
+    assert!(!file.exists());
+}
+
+#[tokio::test]
+async fn a_steps_outcome_says_what_is_known() {
+    let cases = [
+        (order(&["sh", "-c", "exit 3"]), Outcome::Failed, "exit status 3"),
+        (order(&["sh", "-c", "kill -TERM $$"]), Outcome::Failed, "ended by signal 15"),
+        (order(&[]), Outcome::Failed, "not started: the command is empty"),
+        (order(&["/no/such/program"]), Outcome::Failed, "there is no program /no/such/program"),
+        (
+            order(&["sh", "-c", "sleep 0.2; kill -KILL $PPID"]),
+            Outcome::Ambiguous,
+            "the helper that ran the command died",
+        ),
+    ];
+    for (order, outcome, detail) in cases {
+        let (result, _) = carried_out(&order).await;
+        assert_eq!((result.outcome, result.detail.as_str()), (outcome, detail));
+    }
+    let mut slow = order(&["sleep", "100"]);
+    slow.step.timeout = Duration::from_millis(300);
+    let (result, _) = carried_out(&slow).await;
+    assert_eq!((result.outcome, result.detail.as_str()), (Outcome::TimedOut, "deadline of 300ms"));
+}
+
+#[tokio::test]
+async fn a_secret_reaches_the_command_and_not_the_journal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    fs::write(&file, "s3cr3t-token\n").expect("a file");
+    let secret = SecretRef::File(file.to_str().expect("Unicode").to_owned());
+    let mut order = order(&["sh", "-c", "[ \"$AUTH\" = 'Bearer s3cr3t-token' ] && echo \"sent $AUTH\""]);
+    let Action::Command { env, .. } = &mut order.step.action else { unreachable!("made above") };
+    env.insert("AUTH".to_owned(), TextOrSecret::Secret { prefix: "Bearer ".to_owned(), secret });
+    let (result, _) = carried_out(&order).await;
+    assert_eq!((result.outcome, result.output.as_str()), (Outcome::Succeeded, "sent Bearer [redacted]\n"));
 }

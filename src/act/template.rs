@@ -17,7 +17,7 @@ use crate::machine::output::StepOrder;
 const NAMES: [&str; 8] =
     ["release.bad", "release.target", "release.running", "service", "trigger", "value", "incident", "level"];
 
-/// Names under which a plan's variables may be filed; a label is `labels.NAME`.
+/// Labels stand in `Plan::variables` under their whole names: `labels.pod`.
 const LABELS: &str = "labels.";
 const CAPTURES: &str = "captures.";
 
@@ -155,25 +155,25 @@ impl Context {
         flat.insert("incident".to_owned(), order.incident.to_string());
         // People read levels from 1.
         flat.insert("level".to_owned(), (order.attempt.level + 1).to_string());
-        Context::from_flat(flat)
+        Context::from_flat(&flat)
     }
 
     /// Every name that [`check`] lets through, with a value that any place takes.
     fn sample(names: &TemplateNames, labels: impl Iterator<Item = String>) -> Context {
         let captures = names.captures.iter().map(|name| format!("{CAPTURES}{name}"));
         let all = NAMES.iter().map(|&name| name.to_owned()).chain(labels).chain(captures);
-        Context::from_flat(all.map(|name| (name, "1".to_owned())).collect())
+        Context::from_flat(&all.map(|name| (name, "1".to_owned())).collect())
     }
 
     /// `release.bad` becomes `bad` in the map `release`; names are split at the first dot only.
-    fn from_flat(flat: BTreeMap<String, String>) -> Context {
+    fn from_flat(flat: &BTreeMap<String, String>) -> Context {
         let known = flat.keys().cloned().collect();
         let mut top = BTreeMap::new();
         let mut groups: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
         for group in ["release", "labels", "captures"] {
             groups.insert(group, BTreeMap::new());
         }
-        for (name, value) in &flat {
+        for (name, value) in flat {
             let within = name.split_once('.').and_then(|(group, name)| Some((groups.get_mut(group)?, name)));
             match within {
                 Some((group, name)) => drop(group.insert(name.to_owned(), value.clone())),
@@ -216,7 +216,8 @@ fn push_value(
     inner: &Range<usize>,
     place: Place,
 ) -> Result<(), TemplateError> {
-    let safe = is_safe_value(value);
+    // A part of a path that is only dots would name another part.
+    let safe = is_safe_value(value) && !(place == Place::Url && matches!(value, "." | ".."));
     match place {
         Place::Json => rendered.push_str(value),
         Place::Argument | Place::Plain if safe => rendered.push_str(value),
@@ -406,7 +407,9 @@ fn check_words(source: &str, inner: &Range<usize>) -> Result<(), TemplateError> 
 fn words(source: &str) -> Vec<Range<usize>> {
     let bytes = source.as_bytes();
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let mut words = vec![0..0];
+    // Before the first and after the last there is nothing.
+    let mut words = Vec::new();
+    words.push(0..0);
     let mut at = 0;
     while at < bytes.len() {
         let start = at;
@@ -482,13 +485,11 @@ fn range_of(name: &str, source: &str, inner: &Range<usize>) -> Range<usize> {
     let found = source.match_indices(name).find(|(at, _)| {
         !source[..*at].ends_with(is_word) && !source[at + name.len()..].starts_with(|c: char| is_word(c) && c != '.')
     });
-    match found {
-        Some((at, _)) => inner.start + at..inner.start + at + name.len(),
-        None => {
-            let lead = source.len() - source.trim_start().len();
-            inner.start + lead..inner.start + lead + source.trim().len()
-        }
-    }
+    let Some((at, _)) = found else {
+        let lead = source.len() - source.trim_start().len();
+        return inner.start + lead..inner.start + lead + source.trim().len();
+    };
+    inner.start + at..inner.start + at + name.len()
 }
 
 fn known_names(names: &TemplateNames) -> String {

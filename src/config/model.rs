@@ -24,6 +24,8 @@ pub struct Config {
     pub receivers: Vec<ReceiverSpec>,
     /// What is allowed, but probably not meant.
     pub warnings: Vec<super::Diagnostic>,
+    /// The texts, with secrets covered, to show the warnings with.
+    pub sources: Arc<[super::Source]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

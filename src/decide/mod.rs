@@ -5,5 +5,11 @@
 //! machine), [`verify`] (did it help), [`report`] (as people read it). What outlives the process is in [`event`].
 
 pub mod event;
+pub mod guard;
+pub mod incident;
+pub mod release;
+pub mod report;
 pub mod rules;
+pub mod trigger;
 pub mod verdict;
+pub mod verify;

@@ -170,3 +170,19 @@ pub struct GuardRules {
     /// Names of the reference endpoints; `observe` probes them.
     pub references: Vec<Arc<str>>,
 }
+
+impl ServiceRules {
+    /// All expressions that the service's series are kept for.
+    #[must_use]
+    pub fn exprs(&self) -> Vec<Expr> {
+        let triggers = self.triggers.iter().filter_map(|trigger| match &trigger.question {
+            Question::Value { expr, .. } => Some((**expr).clone()),
+            Question::Signal { .. } => None,
+        });
+        let detectors = self.detectors.iter().filter_map(|detector| match &detector.kind {
+            DetectorKind::Metric { selector, .. } => Some(Expr::from(selector.clone())),
+            DetectorKind::Probe { .. } | DetectorKind::Outside | DetectorKind::Announced => None,
+        });
+        triggers.chain(detectors).collect()
+    }
+}

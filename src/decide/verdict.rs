@@ -55,7 +55,11 @@ pub struct Verdict {
 pub enum Says {
     Clear,
     Breached,
-    Unknown,
+    /// Not known. It `blinds` when somebody must look (nothing is seen, or nonsense), and not when it is in the nature
+    /// of things: a window that is still filling, a release that is starting, too little traffic.
+    Unknown {
+        blinds: bool,
+    },
 }
 
 /// How a verdict counts.
@@ -90,7 +94,7 @@ impl Verdict {
         match says {
             Says::Clear => self.clear(at),
             Says::Breached => self.breached(at, hold),
-            Says::Unknown => self.unknown(at, hold),
+            Says::Unknown { blinds } => self.unknown(blinds, at, hold),
         }
     }
 
@@ -113,17 +117,16 @@ impl Verdict {
     }
 
     fn breached(&mut self, at: Timestamp, hold: Hold) {
-        let continued = match self.known {
-            Some((last, true)) if at.since(last) <= hold.gap_tolerance => Some(last),
-            Some((_, true | false)) | None => None,
-        };
-        match (continued, self.began) {
-            (Some(last), Some(_)) => {
-                if self.unknown_since.is_none() && !self.unproven {
-                    self.held += at.since(last);
-                }
+        let credit = match (self.known, self.began) {
+            (Some((last, true)), Some(_)) if at.since(last) <= hold.gap_tolerance => {
+                let broken = self.unknown_since.is_some() || self.unproven;
+                Some(if broken { Duration::ZERO } else { at.since(last) })
             }
-            (Some(_) | None, _) => {
+            (Some(_) | None, _) => None,
+        };
+        match credit {
+            Some(credit) => self.held += credit,
+            None => {
                 self.began = Some(at);
                 self.held = Duration::ZERO;
             }
@@ -137,11 +140,17 @@ impl Verdict {
         self.enter(if self.held >= hold.hold { Phase::Firing } else { Phase::Pending }, at);
     }
 
-    fn unknown(&mut self, at: Timestamp, hold: Hold) {
+    fn unknown(&mut self, blinds: bool, at: Timestamp, hold: Hold) {
         let since = *self.unknown_since.get_or_insert(at);
         let last_known = self.known.map_or(since, |(last, _)| last);
-        if at.since(last_known.max(since.min(at))) > hold.gap_tolerance || at.since(last_known) > hold.gap_tolerance {
+        let over = at.since(last_known) > hold.gap_tolerance;
+        if over && blinds {
             self.enter(Phase::Blind, at);
+        } else if self.phase == Phase::Blind && !blinds {
+            self.enter(Phase::Quiet, at);
+        } else if over && matches!(self.phase, Phase::Pending | Phase::Firing) {
+            // The count is lost by now; what was breached stays remembered in `began` until a finding says otherwise.
+            self.enter(Phase::Quiet, at);
         }
     }
 
@@ -160,14 +169,120 @@ impl Verdict {
         self.unknown_since = Some(at);
     }
 
-    /// Comes back from a checkpoint: the time in between earns no credit, and one fresh Breached is needed.
-    pub fn restored(&mut self) {
+    /// Comes back from a checkpoint at `at`: held time is kept, the time in between earns no credit and is no
+    /// gap either, and one fresh Breached is needed before it fires.
+    pub fn restored(&mut self, at: Timestamp) {
         self.unproven = true;
+        if let Some((last, breached)) = self.known {
+            self.known = Some((last.max(at), breached));
+        }
+        self.unknown_since = None;
     }
 
     /// Firing, and the latest evaluation says so.
     #[must_use]
     pub fn fires(&self) -> bool {
         self.phase == Phase::Firing && self.unknown_since.is_none() && !self.unproven
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Hold = Hold { hold: Duration::from_secs(60), gap_tolerance: Duration::from_secs(20) };
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn clear_then_breached(from: i64, to: i64) -> Verdict {
+        let mut verdict = Verdict::new(at(0));
+        verdict.take(Says::Clear, at(0), HOLD);
+        for second in (from..=to).step_by(10) {
+            verdict.take(Says::Breached, at(second), HOLD);
+        }
+        verdict
+    }
+
+    #[test]
+    fn fires_when_the_hold_is_complete_and_not_before() {
+        assert_eq!(clear_then_breached(10, 60).phase, Phase::Pending);
+        let verdict = clear_then_breached(10, 70);
+        assert_eq!(verdict.phase, Phase::Firing);
+        assert_eq!(verdict.began, Some(at(10)));
+        assert!(verdict.fires());
+    }
+
+    #[test]
+    fn one_clear_resets_at_once() {
+        let mut verdict = clear_then_breached(10, 60);
+        verdict.take(Says::Clear, at(65), HOLD);
+        verdict.take(Says::Breached, at(70), HOLD);
+        assert_eq!((verdict.phase, verdict.held, verdict.began), (Phase::Pending, Duration::ZERO, Some(at(70))));
+    }
+
+    #[test]
+    fn unknown_pauses_and_earns_nothing() {
+        let mut verdict = clear_then_breached(10, 60);
+        verdict.take(Says::Unknown { blinds: true }, at(70), HOLD);
+        assert_eq!(verdict.held, Duration::from_secs(50));
+        verdict.take(Says::Breached, at(80), HOLD);
+        assert_eq!((verdict.phase, verdict.held), (Phase::Pending, Duration::from_secs(50)));
+        verdict.take(Says::Breached, at(90), HOLD);
+        assert_eq!(verdict.phase, Phase::Firing);
+    }
+
+    #[test]
+    fn a_gap_longer_than_the_tolerance_starts_anew() {
+        let mut verdict = clear_then_breached(10, 60);
+        verdict.take(Says::Breached, at(81), HOLD);
+        assert_eq!((verdict.held, verdict.began), (Duration::ZERO, Some(at(81))));
+    }
+
+    #[test]
+    fn unknown_never_fires_and_blinds_after_the_tolerance() {
+        let mut verdict = clear_then_breached(10, 70);
+        verdict.take(Says::Unknown { blinds: true }, at(80), HOLD);
+        assert!(!verdict.fires());
+        assert_eq!(verdict.phase, Phase::Firing);
+        verdict.take(Says::Unknown { blinds: true }, at(91), HOLD);
+        assert_eq!(verdict.phase, Phase::Blind);
+    }
+
+    #[test]
+    fn a_window_that_fills_or_too_little_traffic_is_not_blindness() {
+        let mut verdict = Verdict::new(at(0));
+        verdict.take(Says::Unknown { blinds: false }, at(500), HOLD);
+        assert_eq!(verdict.phase, Phase::Quiet);
+    }
+
+    #[test]
+    fn what_burned_before_the_release_is_inherited_until_it_is_clear() {
+        let mut verdict = clear_then_breached(10, 40);
+        verdict.release_changed(at(45));
+        assert_eq!((verdict.phase, verdict.held, verdict.inherited), (Phase::Quiet, Duration::ZERO, Some(at(10))));
+        verdict.take(Says::Breached, at(50), HOLD);
+        assert_eq!(verdict.inherited, Some(at(10)));
+        verdict.take(Says::Clear, at(60), HOLD);
+        assert_eq!(verdict.inherited, None);
+    }
+
+    #[test]
+    fn what_is_wrong_at_the_first_look_is_a_baseline() {
+        let mut verdict = Verdict::new(at(0));
+        verdict.take(Says::Breached, at(10), HOLD);
+        assert_eq!(verdict.inherited, Some(at(10)));
+    }
+
+    #[test]
+    fn after_a_restart_downtime_earns_nothing_and_one_fresh_breach_is_needed() {
+        let mut verdict = clear_then_breached(10, 60);
+        verdict.restored(at(3000));
+        assert!(!verdict.fires());
+        verdict.take(Says::Breached, at(3010), HOLD);
+        assert_eq!((verdict.phase, verdict.held), (Phase::Pending, Duration::from_secs(50)));
+        verdict.take(Says::Breached, at(3020), HOLD);
+        assert_eq!(verdict.phase, Phase::Firing);
     }
 }

@@ -77,6 +77,8 @@ pub enum Reason {
     OpenQuote,
     #[error("the braces around the labels do not close on their line")]
     OpenBrace,
+    #[error("a label name has an escape other than \\\\, \\\" and \\n")]
+    LabelEscape,
     #[error("a label is given twice")]
     LabelTwice,
     #[error("the line is not valid UTF-8")]

@@ -190,12 +190,12 @@ pub fn trim_start(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// The strict check of a series: everything from its name through the closing brace. `name_len` is the length of its
-/// unquoted name, 0 if it has none; `seen` is scratch space.
+/// unquoted name, 0 if it has none; `seen` is scratch space. Without limits only the grammar is checked.
 pub fn check_series<'b>(
     series: &'b [u8],
     name_len: usize,
     format: Format,
-    limits: &Limits,
+    limits: Option<&Limits>,
     seen: &mut Vec<&'b [u8]>,
 ) -> Result<(), Reason> {
     if std::str::from_utf8(series).is_err() {
@@ -210,9 +210,12 @@ pub fn check_series<'b>(
                 Item::End => break,
                 Item::Name(_) if name.is_some() => return Err(Reason::NameTwice),
                 Item::Name(quoted) => name = Some(quoted),
+                Item::Label(b"", _) => return Err(Reason::LabelName),
                 Item::Label(label, value) => {
-                    check_label(label, value, limits, seen.len())?;
-                    seen.push(label);
+                    if let Some(limits) = limits {
+                        check_label(label, value, limits, seen.len())?;
+                        seen.push(label);
+                    }
                 }
             }
         }
@@ -220,19 +223,16 @@ pub fn check_series<'b>(
             // The labels end before the last brace of the line, so what comes after them is not only a value.
             return Err(Reason::Value);
         }
-        check_distinct(seen, memchr(b'\\', series).is_some())?;
+        check_names(seen, memchr(b'\\', series).is_some())?;
     }
-    match name {
-        None | Some(b"") => Err(Reason::NoName),
-        Some(name) if name.len() > limits.name_bytes => Err(Reason::NameTooLong(limits.name_bytes)),
-        Some(_) => Ok(()),
+    match (name, limits) {
+        (None | Some(b""), _) => Err(Reason::NoName),
+        (Some(name), Some(limits)) if name.len() > limits.name_bytes => Err(Reason::NameTooLong(limits.name_bytes)),
+        (Some(_), _) => Ok(()),
     }
 }
 
 fn check_label(label: &[u8], value: &[u8], limits: &Limits, earlier: usize) -> Result<(), Reason> {
-    if label.is_empty() {
-        return Err(Reason::LabelName);
-    }
     if label.len() > limits.name_bytes {
         return Err(Reason::NameTooLong(limits.name_bytes));
     }
@@ -248,13 +248,26 @@ fn check_label(label: &[u8], value: &[u8], limits: &Limits, earlier: usize) -> R
 /// No label name twice. `__name__` between the braces would be a second metric name: Prometheus's parser lets it pass
 /// and its scrape then refuses the series, as it does any label given twice.
 ///
-/// `escapes` says whether names may have some; only then must they be undone to compare.
-fn check_distinct(names: &[&[u8]], escapes: bool) -> Result<(), Reason> {
-    let same = |a: &[u8], b: &[u8]| if escapes { unescape(a) == unescape(b) } else { a == b };
+/// Names are compared as written. That is right because an escape that is not one of the three is refused here: only
+/// such a one could write a name in a second way. `escapes` says whether there can be any.
+fn check_names(names: &[&[u8]], escapes: bool) -> Result<(), Reason> {
+    if escapes && names.iter().any(|name| has_unknown_escape(name)) {
+        return Err(Reason::LabelEscape);
+    }
     for (index, name) in names.iter().enumerate() {
-        if same(name, b"__name__") || names[..index].iter().any(|earlier| same(earlier, name)) {
+        if *name == b"__name__" || names[..index].contains(name) {
             return Err(Reason::LabelTwice);
         }
     }
     Ok(())
+}
+
+fn has_unknown_escape(name: &[u8]) -> bool {
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        if *byte == b'\\' && !matches!(bytes.next(), Some(b'\\' | b'"' | b'n')) {
+            return true;
+        }
+    }
+    false
 }

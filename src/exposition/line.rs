@@ -204,8 +204,10 @@ fn family_kind(text: &[u8], format: Format) -> Result<Kind, Reason> {
         Format::Text => trim_start(text),
         Format::OpenMetrics => text.strip_prefix(b" ").ok_or(Reason::CommentType)?,
     };
+    if word.len() == text.len() {
+        return Err(Reason::CommentType);
+    }
     match (word, format) {
-        _ if word.len() == text.len() => Err(Reason::CommentType),
         (b"histogram", _) => Ok(Kind::Histogram),
         (b"summary", _) => Ok(Kind::Summary),
         (b"counter" | b"gauge", _)

@@ -155,8 +155,10 @@ where
 
     /// A last line without its newline. OpenMetrics makes the one after its end mark optional.
     fn accept_cut(&self, line: &[u8]) -> Result<(), ScanError> {
+        if self.options.accept_cut_body {
+            return Ok(());
+        }
         match self.options.format {
-            _ if self.options.accept_cut_body => Ok(()),
             Format::Text => Err(self.error(Reason::CutShort, line)),
             Format::OpenMetrics if line == b"# EOF" => Ok(()),
             Format::OpenMetrics => Err(self.error(Reason::NoEof, line)),
@@ -179,6 +181,8 @@ where
         }
         match line.first() {
             None => Ok(false),
+            // Not even an end mark, where it is indented.
+            Some(b'#') if misplaced => Ok(false),
             Some(b'#') => self.comment(line, first),
             Some(_) => {
                 let name_len = labels::metric_name_len(line);
@@ -190,9 +194,9 @@ where
                 if wanted {
                     self.selected(line, name_len)?;
                 } else if self.summary.samples_exposed == 1 {
-                    self.check(line)?;
+                    self.check(raw)?;
                 } else {
-                    self.last_sample = Some((self.summary.lines, line));
+                    self.last_sample = Some((self.summary.lines, raw));
                 }
                 self.last_name = &line[..name_len];
                 self.last_wanted = wanted;
@@ -245,7 +249,7 @@ where
         let (series, tail) = line::split(line, name_len, *format)?;
         let known = (self.known)(series);
         if known.is_none() {
-            labels::check_series(series, name_len, *format, limits, &mut self.seen)?;
+            labels::check_series(series, name_len, *format, Some(limits), &mut self.seen)?;
         }
         let (value, timestamp) = line::value(tail, *format)?;
         if self.summary.selected >= limits.samples {
@@ -257,14 +261,17 @@ where
     }
 
     /// Checks a sample line that nobody asked for: is this an exposition at all?
-    fn check(&mut self, line: &'b [u8]) -> Result<(), Reason> {
-        let line = labels::trim_start(line);
+    fn check(&mut self, raw: &'b [u8]) -> Result<(), Reason> {
+        let line = match self.options.format {
+            Format::Text => labels::trim_start(raw),
+            Format::OpenMetrics => raw,
+        };
         let name_len = labels::metric_name_len(line);
         if name_len == 0 && line.first() != Some(&b'{') {
             return Err(Reason::NotALine);
         }
         let (series, tail) = line::split(line, name_len, self.options.format)?;
-        labels::check_series(series, name_len, self.options.format, &Limits::NONE, &mut self.seen)?;
+        labels::check_series(series, name_len, self.options.format, None, &mut self.seen)?;
         line::value(tail, self.options.format).map(|_| ())
     }
 

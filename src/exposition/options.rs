@@ -99,10 +99,6 @@ pub struct Limits {
 impl Limits {
     /// DESIGN section 7: 50,000 kept samples, 64 labels, 1 KiB per label value. Names have the bound of values.
     pub const DEFAULT: Limits = Limits { samples: 50_000, labels: 64, label_value_bytes: 1024, name_bytes: 1024 };
-
-    /// For lines that are checked only to see whether this is an exposition at all.
-    pub(super) const NONE: Limits =
-        Limits { samples: usize::MAX, labels: usize::MAX, label_value_bytes: usize::MAX, name_bytes: usize::MAX };
 }
 
 /// How a body is scanned.

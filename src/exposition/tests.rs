@@ -151,6 +151,8 @@ fn the_first_and_the_last_line_must_be_exposition() {
     assert_eq!(read_with(body.as_bytes(), &options).map(|read| read.len()), Ok(1));
     let long = format!("a{{b=\"{}\"}} 1\nwanted 1\n", "x".repeat(2000));
     assert!(read_with(long.as_bytes(), &options).is_ok(), "limits are for what is selected");
+    let wide = format!("a{{{}}} 1\nwanted 1\n", "b=\"\",".repeat(1_000_000));
+    assert!(read_with(wide.as_bytes(), &options).is_ok(), "and no hostile line takes quadratic time");
 }
 
 #[test]
@@ -240,6 +242,7 @@ fn broken_labels_are_told_apart() {
         ("a{b=\"c\",\"b\"=\"c\"} 1\n", Reason::LabelTwice),
         ("a{\"b\\\\\"=\"c\",\"b\\\\\"=\"c\"} 1\n", Reason::LabelTwice),
         ("a{__name__=\"b\"} 1\n", Reason::LabelTwice),
+        ("a{\"b\\t\"=\"c\",\"b\\\\t\"=\"c\"} 1\n", Reason::LabelEscape),
         ("a{\"b\"} 1\n", Reason::NameTwice),
         ("{\"a\",\"b\"} 1\n", Reason::NameTwice),
         ("{\"\"} 1\n", Reason::NoName),
@@ -328,7 +331,13 @@ fn openmetrics_is_strict_where_prometheus_is() {
     }
     let indented = read_with(b"a 1\n wanted 1\na 1\n# EOF\n", &only_wanted(Format::OpenMetrics));
     assert_eq!(indented.map_err(|error| error.reason), Err(Reason::Blank));
-    assert!(read_with(b"a 1\n\nwanted 1\na 1\n# EOF\n", &only_wanted(Format::OpenMetrics)).is_ok());
+    let reason = |body: &str| {
+        read_with(body.as_bytes(), &only_wanted(Format::OpenMetrics)).err().map(|error| (error.line, error.reason))
+    };
+    assert_eq!(reason("a 1\n\n b 2\n # free\nwanted 1\na 1\n# EOF\n"), None);
+    assert_eq!(reason("a 1\nwanted 1\n # EOF\n"), Some((3, Reason::NoEof)));
+    assert_eq!(reason("a 1\nwanted 1\n b 1\n# EOF\n"), Some((3, Reason::NotALine)));
+    assert_eq!(reason("# TYPE a gauge\n a 1\nwanted 1\n# EOF\n"), Some((2, Reason::NotALine)));
 }
 
 #[test]

@@ -139,7 +139,8 @@ pub enum ProbeOutcome {
         release: Option<String>,
     },
     /// It answered wrongly or not at all: a datum.
-    Failed { status: Option<u16>, why: String, release: Option<String> },
+    /// `reached`: something answered, if only by refusing, so the way to it is open.
+    Failed { status: Option<u16>, why: String, reached: bool, release: Option<String> },
     /// We could not even send it (no file handle, no route, no resolver): Unknown.
     Unsent(String),
 }

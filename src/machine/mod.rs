@@ -1,6 +1,259 @@
 //! One owner of all state: windows, verdicts, releases, incidents and outbox, behind one `handle`. Pure.
+//!
+//! A turn: an input changes what is known; once the inbox is drained a `Tick` settles it: dirty triggers are evaluated,
+//! releases named, incidents advanced until nothing follows. What must be remembered leaves as one `Append`; effects
+//! that depend on it wait until it is durable.
 
+mod acting;
 pub mod checkpoint;
+mod commands;
 pub mod input;
+mod judging;
+mod outbox;
 pub mod output;
+mod recover;
+mod service;
+mod settle;
 pub mod snapshot;
+mod view;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::event::{Actor, Entry, IncidentId, Record, Seq};
+use crate::decide::incident::Incident;
+use crate::decide::rules::{Rules, ServiceRules};
+use crate::promql::{Expr, Store, TargetId};
+use crate::time::{Now, Timestamp};
+use checkpoint::Checkpoint;
+use input::Input;
+use outbox::Outbox;
+use output::{LogLevel, Output};
+pub use recover::Recovered;
+use service::Service;
+use snapshot::Counters;
+use watch::{ReferenceState, Target};
+
+/// A trigger is evaluated at most once in this time, however many batches arrive (DESIGN §4).
+const SETTLE_EVERY: Duration = Duration::from_millis(5);
+
+/// Closed incidents kept in memory, for pages and reports; the journal has them all.
+const CLOSED_INCIDENTS_KEPT: usize = 100;
+
+/// Why no new rollback may start.
+#[derive(Clone, Debug, PartialEq)]
+struct Pause {
+    until: Timestamp,
+    actor: Actor,
+    reason: String,
+}
+
+/// All state, and the only code that changes it.
+#[derive(Debug)]
+pub struct Machine {
+    rules: Arc<Rules>,
+    store: Store,
+    targets: BTreeMap<TargetId, Target>,
+    references: BTreeMap<Arc<str>, ReferenceState>,
+    services: Vec<Service>,
+    incidents: BTreeMap<IncidentId, Incident>,
+    /// Everything the journal has of each incident in memory.
+    histories: BTreeMap<IncidentId, Arc<Vec<Record>>>,
+    outbox: Outbox,
+    pause: Option<Pause>,
+    /// By service and instant: what was admitted, for cooldown and budgets.
+    admissions: Vec<(Arc<str>, IncidentId, Timestamp)>,
+    /// The last sequence that was given out.
+    seq: Seq,
+    durable: Seq,
+    /// Since when on the wall, and why.
+    journal_failing: Option<(Timestamp, String)>,
+    /// The wall time of the first record, in notices' ids: sequences start anew with a new journal.
+    founded: Timestamp,
+    turn: Vec<Record>,
+    /// Effects that wait for an entry.
+    gated: Vec<(Seq, Output)>,
+    recovered_windows: Vec<(input::TargetKey, crate::promql::TargetDump)>,
+    settled: Timestamp,
+    dirty: bool,
+    started_wall: Timestamp,
+    counters: Counters,
+    heartbeat_due: Option<Timestamp>,
+}
+
+impl Machine {
+    /// Takes up what an earlier daemon left. Effects of recovered incidents come at the first `Tick`.
+    #[must_use]
+    pub fn new(rules: Arc<Rules>, now: &Now, recovered: Recovered, out: &mut Vec<Output>) -> Machine {
+        let mut machine = Machine {
+            store: Store::new(&exprs(&rules)),
+            targets: BTreeMap::new(),
+            references: BTreeMap::new(),
+            services: Vec::new(),
+            incidents: BTreeMap::new(),
+            histories: BTreeMap::new(),
+            outbox: Outbox::new(&rules.receivers),
+            pause: None,
+            admissions: Vec::new(),
+            seq: Seq(0),
+            durable: Seq(0),
+            journal_failing: None,
+            founded: now.wall,
+            turn: Vec::new(),
+            gated: Vec::new(),
+            recovered_windows: Vec::new(),
+            settled: Timestamp::MIN,
+            dirty: true,
+            started_wall: now.wall,
+            counters: Counters::default(),
+            heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
+            rules,
+        };
+        machine.adopt_services(now);
+        machine.recover(recovered, now, out);
+        machine.flush(out);
+        machine
+    }
+
+    /// One input. Observations only change what is known; everything that follows is settled at the next `Tick`, which
+    /// `next_deadline` asks for at once.
+    pub fn handle(&mut self, now: &Now, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Observation(observation) => self.observe(now, observation, out),
+            Input::Durable(seq) => {
+                self.durable = self.durable.max(seq);
+                self.dirty = true;
+            }
+            Input::JournalFailed(why) => self.journal_failed(now, why, out),
+            Input::JournalBack => self.journal_back(now, out),
+            Input::StepStarted { incident, attempt, pid, process_start } => {
+                self.step_started(now, &incident, attempt, pid, process_start, out);
+            }
+            Input::StepFinished { incident, attempt, result } => {
+                self.step_finished(now, &incident, attempt, result, out);
+            }
+            Input::Delivery { receiver, notice, outcome } => self.delivered(now, &receiver, &notice, outcome, out),
+            Input::Command { id, actor, command } => self.command(now, id, &actor, command, out),
+            Input::Reload(rules) => self.reload(now, rules, out),
+            Input::Tick => self.settle(now, out),
+        }
+        self.flush(out);
+    }
+
+    /// When `Tick` must come at the latest, on the monotonic timeline; now or earlier when something is to be settled.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let earliest = self.settled + SETTLE_EVERY;
+        if self.dirty {
+            return Some(earliest);
+        }
+        self.wakes().filter(|wake| *wake > self.settled).min().map(|wake| wake.max(earliest))
+    }
+
+    /// Steps under way: a shutdown waits for them, within a bound.
+    #[must_use]
+    pub fn steps_running(&self) -> usize {
+        self.incidents.values().filter(|incident| incident.in_flight.is_some()).count()
+    }
+
+    /// What comes from observation and is worth keeping over a restart.
+    #[must_use]
+    pub fn checkpoint(&self, now: &Now) -> Checkpoint {
+        let windows = self.store.dump().into_iter().filter_map(|dump| {
+            let target = self.targets.get(&dump.target)?;
+            Some((target.key.clone(), dump))
+        });
+        Checkpoint {
+            now: now.clone(),
+            windows: windows.collect(),
+            verdicts: self.services.iter().flat_map(Service::dump_verdicts).collect(),
+        }
+    }
+
+    /// Writes an entry into this turn's transaction.
+    fn record(&mut self, now: &Now, entry: Entry) -> Record {
+        self.seq = Seq(self.seq.0 + 1);
+        let record = Record { seq: self.seq, at: now.monotonic, wall: now.wall, boot: now.boot.clone(), entry };
+        self.turn.push(record.clone());
+        record
+    }
+
+    /// An effect that leaves when all that was recorded so far is durable.
+    fn gate(&mut self, output: Output) {
+        self.gated.push((self.seq, output));
+    }
+
+    fn flush(&mut self, out: &mut Vec<Output>) {
+        if !self.turn.is_empty() {
+            out.push(Output::Append(std::mem::take(&mut self.turn)));
+        }
+        let durable = self.durable;
+        for (seq, output) in std::mem::take(&mut self.gated) {
+            if seq <= durable {
+                out.push(output);
+            } else {
+                self.gated.push((seq, output));
+            }
+        }
+    }
+
+    fn journal_failed(&mut self, now: &Now, why: String, out: &mut Vec<Output>) {
+        self.counters.journal_errors += 1;
+        if self.journal_failing.is_none() {
+            log(out, LogLevel::Error, None, format!("the journal cannot be written, no rollback starts: {why}"));
+            self.journal_failing = Some((now.wall, why.clone()));
+            self.degraded(now, format!("the journal cannot be written, so no rollback starts: {why}"));
+        }
+        self.dirty = true;
+    }
+
+    fn journal_back(&mut self, now: &Now, out: &mut Vec<Output>) {
+        if self.journal_failing.take().is_some() {
+            log(out, LogLevel::Info, None, "the journal is written again".to_owned());
+            self.restored(now, "the journal is written again".to_owned());
+        }
+        self.dirty = true;
+    }
+
+    /// Another configuration. Windows of what did not change are kept, and so are open incidents with their plans.
+    fn reload(&mut self, now: &Now, rules: Arc<Rules>, out: &mut Vec<Output>) {
+        self.rules = rules;
+        self.store.retarget(&exprs(&self.rules));
+        self.adopt_services(now);
+        self.outbox.reconfigure(&self.rules.receivers);
+        self.references
+            .retain(|name, _| self.rules.services.iter().any(|service| service.guard.references.contains(name)));
+        self.heartbeat_due = self.rules.heartbeat.as_ref().map(|_| now.monotonic);
+        self.dirty = true;
+        log(out, LogLevel::Info, None, format!("configuration {} is in force", self.rules.hash));
+    }
+
+    fn incident_mut(&mut self, id: &IncidentId) -> Option<&mut Incident> {
+        self.incidents.get_mut(id)
+    }
+
+    fn service_index(&self, name: &str) -> Option<usize> {
+        self.services.iter().position(|service| *service.rules.name == *name)
+    }
+
+    fn wakes(&self) -> impl Iterator<Item = Timestamp> {
+        let services = self.services.iter().flat_map(|service| service.wakes());
+        let incidents = self.incidents.values().filter(|incident| incident.state.is_open()).flat_map(|incident| {
+            let remind = self.service_index(&incident.service).map(|index| self.services[index].rules.remind_every);
+            incident.wakes(remind.unwrap_or(service::REMIND_DEFAULT))
+        });
+        let pauses = self.pause.iter().map(|pause| pause.until);
+        services.chain(incidents).chain(pauses).chain(self.outbox.wakes()).chain(self.heartbeat_due)
+    }
+}
+
+/// All expressions of a configuration, the release detectors' selectors among them.
+fn exprs(rules: &Rules) -> Vec<Expr> {
+    rules.services.iter().flat_map(ServiceRules::exprs).collect()
+}
+
+fn log(out: &mut Vec<Output>, level: LogLevel, service: Option<&Arc<str>>, message: String) {
+    out.push(Output::Log { level, service: service.cloned(), message });
+}

@@ -1,4 +1,4 @@
-//! What the operating system gives: clock, secrets, HTTP clients, signals, systemd's notifications.
+//! What the operating system gives: clock, secrets, HTTP clients, commands, signals, systemd's notifications.
 
 pub mod clock;
 pub mod http;

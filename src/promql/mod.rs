@@ -5,6 +5,8 @@ mod expr;
 mod labels;
 mod selector;
 mod store;
+#[cfg(test)]
+mod testkit;
 
 pub use eval::{
     EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound,

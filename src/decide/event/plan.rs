@@ -54,6 +54,17 @@ pub struct Step {
     pub on_failure: OnFailure,
 }
 
+impl Step {
+    /// 16 hexadecimal digits of the SHA-256 of what it would do with these variables and captures.
+    #[must_use]
+    pub fn input_hash(&self, variables: &BTreeMap<String, String>, captures: &BTreeMap<String, String>) -> String {
+        use sha2::{Digest, Sha256};
+        // A plan holds only strings, numbers and maps with string keys, which JSON can always express.
+        let text = serde_json::to_vec(&(self, variables, captures)).unwrap_or_default();
+        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {

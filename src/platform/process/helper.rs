@@ -143,7 +143,7 @@ fn why_not_started(error: &io::Error, program: &str) -> CommandOutcome {
 
 fn after(duration: Duration) -> Instant {
     // A limit that cannot be expressed does not come within the life of this process either.
-    let far = Duration::from_secs(100 * 365 * 24 * 3600);
+    let far = Duration::from_hours(100 * 365 * 24);
     Instant::now() + duration.min(far)
 }
 

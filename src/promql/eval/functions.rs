@@ -152,6 +152,7 @@ pub(super) fn call<'a>(
         | Function::CountOverTime
         | Function::Delta
         | Function::Deriv
+        | Function::FirstOverTime
         | Function::Idelta
         | Function::Increase
         | Function::Irate

@@ -93,7 +93,7 @@ pub(super) fn call<'a>(
     at: Timestamp,
 ) -> Result<Vec<Sample>, EvalError> {
     let ranges = of(context, argument, at)?;
-    let keeps_name = function == Function::LastOverTime;
+    let keeps_name = matches!(function, Function::FirstOverTime | Function::LastOverTime);
     let mut out = Vec::with_capacity(ranges.series.len());
     for (labels, points) in &ranges.series {
         let Some(value) = value(function, &ranges, points) else { continue };
@@ -122,6 +122,7 @@ fn value(function: Function, ranges: &Ranges<'_>, points: &Points<'_>) -> Option
         Function::Resets => Some(pairs(points, |before, now| now < before)),
         Function::AvgOverTime => Some(mean(&values())),
         Function::CountOverTime => Some(count(points.to_vec().len())),
+        Function::FirstOverTime => points.span().map(|span| span.first.value),
         Function::LastOverTime => points.span().map(|span| span.last.value),
         Function::MaxOverTime => Some(greatest(&values())),
         Function::MinOverTime => Some(least(&values())),

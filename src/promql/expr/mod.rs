@@ -373,3 +373,10 @@ impl Operator {
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
+
+/// The instant vector that a selector gives: what a release detector reads.
+impl From<Selector> for Expr {
+    fn from(selector: Selector) -> Expr {
+        Expr { root: Node::Instant { selector, offset_ms: 0 } }
+    }
+}

@@ -1,5 +1,6 @@
 //! From PromQL's syntax tree to ours; what we do not evaluate is refused by name.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -79,6 +80,9 @@ fn guard_against_extremes(text: &str) -> Result<(), ParseError> {
     if text.len() > TEXT_BYTES_MAX {
         return refuse(format!("the expression is longer than {TEXT_BYTES_MAX} bytes"), None);
     }
+    if let Some(span) = byte_escape(text) {
+        return refuse("an escape such as `\\xff` beyond ASCII is not text".to_owned(), Some(span));
+    }
     let mut depth = 0_usize;
     let mut operators = 0_usize;
     for (at, c) in outside_of_strings(text) {
@@ -132,10 +136,10 @@ fn outside_of_strings(text: &str) -> impl Iterator<Item = (usize, char)> {
 /// The parser's message is often only "invalid promql query": name what Prometheus knows and we do not.
 fn explain(text: &str, message: String) -> ParseError {
     for word in ["anchored", "smoothed"] {
-        if let Some(span) = place_of(text, &format!("] {word}")) {
+        if let Some(span) = word_in(text, word) {
             return ParseError {
                 message: format!("`{word}` is an experimental modifier of Prometheus that backstop does not evaluate"),
-                span: Some(span.start + 2..span.end),
+                span: Some(span),
                 help: Some(
                     "The typed triggers `ratio`, `increase` and `quantile` observe without extrapolation.".to_owned(),
                 ),
@@ -146,6 +150,41 @@ fn explain(text: &str, message: String) -> ParseError {
     let span = unknown.and_then(|name| place_of(text, name));
     let message = if message.is_empty() { "this is not PromQL".to_owned() } else { message };
     ParseError { message, span, help: None }
+}
+
+/// A whole word outside of string literals.
+fn word_in(text: &str, word: &str) -> Option<Range<usize>> {
+    let bare: BTreeMap<usize, char> = outside_of_strings(text).collect();
+    let is_part = |at: usize| bare.get(&at).is_some_and(|c| c.is_alphanumeric() || *c == '_' || *c == ':');
+    text.match_indices(word).map(|(at, _)| at..at + word.len()).find(|span| {
+        bare.contains_key(&span.start) && !is_part(span.end) && !span.start.checked_sub(1).is_some_and(is_part)
+    })
+}
+
+/// `\xff` is a byte in Go and a code point to the parser that we use; a text of ours is never made of loose bytes.
+fn byte_escape(text: &str) -> Option<Range<usize>> {
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (quote, c) {
+            (None, '"' | '\'' | '`') => quote = Some(c),
+            (Some(open), _) if c == open => quote = None,
+            (Some('"' | '\''), '\\') => {
+                let Some((next, kind)) = chars.next() else { break };
+                let digit = text[next + kind.len_utf8()..].chars().next().unwrap_or(' ');
+                let beyond_ascii = match kind {
+                    'x' => matches!(digit.to_ascii_lowercase(), '8' | '9' | 'a'..='f'),
+                    '2' | '3' => digit.is_ascii_digit(),
+                    _ => false,
+                };
+                if beyond_ascii {
+                    return Some(at..next + 1);
+                }
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+    None
 }
 
 fn value_type(tree: &promql::Expr) -> ValueType {

@@ -16,6 +16,8 @@
 mod interest;
 mod ring;
 mod target;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -25,8 +27,6 @@ use std::time::Duration;
 pub use interest::Interest;
 use interest::Retention;
 pub(super) use ring::{Point, Span, Window, span_of};
-#[cfg(test)]
-pub(super) use ring::{Ring, stale_marker};
 pub(super) use target::{Series, Target};
 
 use super::{Expr, Labels, Selector};
@@ -72,8 +72,8 @@ pub struct Batch {
     pub samples: Vec<(LocalId, f64)>,
     /// `process_start_time_seconds`, where the target exposes it: another value is another process.
     pub process_start: Option<f64>,
-    /// All local ids are new: the task started, or the interest changed. Series that are not born in this batch are
-    /// gone; a series with the same labels goes on.
+    /// All local ids are new: the scraping task has just started, or the interest set changed. Series that are not
+    /// born in this batch are gone.
     pub rebind: bool,
 }
 

@@ -150,6 +150,13 @@ impl Target {
             self.process_start = Some(start);
         }
         let counts_from_zero = !self.baseline && self.scrapes.until(at, self.tolerance());
+        if batch.rebind {
+            self.by_local.clear();
+            for series in self.series.iter_mut().flatten() {
+                series.local = None;
+            }
+            self.resync = true;
+        }
         for local in &batch.vanished {
             self.vanish(*local, at);
         }

@@ -1,0 +1,112 @@
+//! `[daemon]`: what concerns the process itself.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::cursor::{Cx, Table};
+use super::super::model::Daemon;
+use super::super::places::Problem;
+use super::super::tree::Node;
+use super::http::{absolute_path, secret};
+use super::{name, references_to};
+use crate::decide::rules::{Budget, Heartbeat};
+
+pub(super) struct Parts {
+    pub daemon: Daemon,
+    pub instance: Arc<str>,
+    pub budget: Option<Budget>,
+    pub breaching_share_max: Option<f64>,
+    pub heartbeat: Option<Heartbeat>,
+}
+
+pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -> Option<Parts> {
+    let mut table = match node {
+        Some(node) => cx.table(node, "[daemon]")?,
+        None => Table::absent(cx),
+    };
+    let state_dir = table.get("state_dir", |cx, node| absolute_path(cx, node, "the directory of the journal"));
+    let listen = table.get("listen", listen);
+    let socket = table.get("socket", |cx, node| absolute_path(cx, node, "the unix socket for commands"));
+    let instance = table.get("instance", |cx, node| {
+        let text = cx.some_text(node, "how this backstop is called in notices, such as \"prod-eu-1\"")?;
+        Some(Arc::from(text.value))
+    });
+    let tokens = table.get("tokens", tokens);
+    let budget = table.get("budget", |cx, node| budget(cx, node, "[daemon] budget"));
+    let share = table.get("breaching_share_max", |cx, node| {
+        cx.share(node, "with \"50%\", nothing is rolled back while half of the services breach at once")
+    });
+    let heartbeat = table.get("heartbeat", |cx, node| heartbeat(cx, node, receivers));
+    table.finish();
+    let state_dir = state_dir.or(PathBuf::from("/var/lib/backstop"))?;
+    Some(Parts {
+        daemon: Daemon {
+            socket: socket.or(state_dir.join("backstop.sock"))?,
+            state_dir,
+            listen: listen.optional()?,
+            tokens: tokens.or(BTreeMap::new())?,
+        },
+        instance: instance.or(Arc::from(cx.hostname()))?,
+        budget: budget.optional()?,
+        breaching_share_max: share.optional()?,
+        heartbeat: heartbeat.optional()?,
+    })
+}
+
+fn listen(cx: &Cx<'_>, node: &Node) -> Option<SocketAddr> {
+    const HELP: &str = "write an IP address and a port: \"127.0.0.1:9464\", or \"0.0.0.0:9464\" for every interface";
+    let text = cx.some_text(node, HELP)?;
+    match text.value.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            cx.error(Problem::at(node.place, "this is not an address to listen on").help(HELP));
+            None
+        }
+    }
+}
+
+fn tokens(cx: &Cx<'_>, node: &Node) -> Option<BTreeMap<String, crate::decide::event::SecretRef>> {
+    let entries = cx.named(node, "a token for each holder: tokens = { deploys = { file = \"/path\" } }")?;
+    let read = entries.iter().map(|(key, node)| {
+        let holder = name(cx, key, "a token's holder");
+        let secret = secret(cx, node);
+        Some((holder?.to_string(), secret?))
+    });
+    // Not short-circuiting: each of them is read.
+    read.collect::<Vec<_>>().into_iter().collect()
+}
+
+pub(super) fn budget(cx: &Cx<'_>, node: &Node, what: &str) -> Option<Budget> {
+    const HELP: &str = "such as { rollbacks = 3, window = \"24h\" }";
+    let mut table = cx.table(node, what)?;
+    let rollbacks =
+        table.need("rollbacks", HELP, |cx, node| cx.whole(node, 1..1000, "at least one; to allow none, set autonomy"));
+    let window = table.need("window", HELP, |cx, node| cx.some_duration(node, HELP));
+    table.finish();
+    Some(Budget { rollbacks: u32::try_from(rollbacks?).ok()?, window: window? })
+}
+
+fn heartbeat(cx: &Cx<'_>, node: &Node, receivers: &[Arc<str>]) -> Option<Heartbeat> {
+    const HELP: &str = "such as { every = \"1h\", receivers = [\"oncall\"] }";
+    let mut table = cx.table(node, "the heartbeat")?;
+    let every = table.need("every", HELP, |cx, node| {
+        cx.duration_in(
+            node,
+            Duration::from_secs(1)..Duration::MAX,
+            "a notice on purpose, so that its absence is noticed",
+        )
+    });
+    let to = table.need("receivers", HELP, |cx, node| {
+        let to = references_to(cx, node, "receiver", receivers, HELP)?;
+        if to.is_empty() {
+            cx.error(Problem::at(node.place, "the heartbeat goes to nobody").help(HELP));
+            return None;
+        }
+        Some(to)
+    });
+    table.finish();
+    Some(Heartbeat { every: every?, receivers: to? })
+}

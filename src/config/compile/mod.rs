@@ -1,0 +1,186 @@
+//! From the tree to the compiled configuration.
+
+mod checks;
+mod daemon;
+mod http;
+mod ladder;
+mod probe;
+mod question;
+mod receiver;
+mod release;
+mod scrape;
+mod service;
+mod template;
+mod threshold;
+mod trigger;
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::cursor::{Cx, Got, Table};
+use super::model::{Config, ReferenceSpec};
+use super::places::{Place, Problem};
+use super::suggest::closest;
+use super::tree::{Entries, Key};
+use crate::decide::rules::{DetectorKind, Question, Rules};
+use crate::promql::Interest;
+
+/// `None` when something was wrong, which was then reported; other things may have been reported all the same.
+pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<Config> {
+    let place = Place { file: 0, start: 0, end: 0 };
+    let mut root = Table::new(cx, place, entries, "the file".to_owned());
+    let receivers = receiver::receivers(cx, root.take("receivers"));
+    let daemon = daemon::daemon(cx, root.take("daemon"), &receivers.names);
+    let defaults = service::defaults(cx, root.take("defaults"), &receivers.names);
+    let shared = scrape::scrapes(cx, root.take("scrapes"), None, &defaults.scrape);
+    let services = root.take("services");
+    let nothing = services.is_none() && !entries.is_empty() && !cx.is_incomplete();
+    let services = services.and_then(|node| cx.named(node, "[services.NAME] is a table for each service"));
+    root.finish();
+    if nothing || services.is_some_and(Vec::is_empty) {
+        let problem = Problem::at(place, "no service is configured");
+        cx.error(problem.help("add [services.NAME] with probes or scrapes, and triggers"));
+    }
+    let mut compiled = Vec::new();
+    for (key, node) in services.into_iter().flatten() {
+        compiled.push(service::service(cx, key, node, &defaults, &shared, &receivers));
+    }
+    let services: Vec<service::Compiled> = compiled.into_iter().collect::<Option<_>>()?;
+    let (receivers, daemon) = (receivers.compiled?, daemon?);
+    let mut config = assemble(cx, generation, daemon, receivers, services)?;
+    config.scrapes.extend(shared.into_iter().map(|scrape| scrape.spec).collect::<Option<Vec<_>>>()?);
+    Some(config)
+}
+
+fn assemble(
+    cx: &Cx<'_>,
+    generation: u64,
+    daemon: daemon::Parts,
+    receivers: Vec<receiver::Compiled>,
+    services: Vec<service::Compiled>,
+) -> Option<Config> {
+    let (receiver_rules, receivers) = receivers.into_iter().map(|receiver| (receiver.rules, receiver.spec)).unzip();
+    let mut rules = Vec::new();
+    let (mut scrapes, mut probes, mut detectors) = (Vec::new(), Vec::new(), Vec::new());
+    let mut references: Vec<ReferenceSpec> = Vec::new();
+    for service in services {
+        scrapes.extend(service.scrapes);
+        probes.extend(service.probes);
+        detectors.extend(service.detectors);
+        for reference in service.references {
+            if !references.contains(&reference) {
+                references.push(reference);
+            }
+        }
+        rules.push(service.rules);
+    }
+    let rules = Rules {
+        generation,
+        hash: hash(cx),
+        instance: daemon.instance,
+        budget: daemon.budget,
+        breaching_share_max: daemon.breaching_share_max,
+        heartbeat: daemon.heartbeat,
+        services: rules,
+        receivers: receiver_rules,
+    };
+    Some(Config {
+        interest: Arc::new(interest(&rules)),
+        rules: Arc::new(rules),
+        daemon: daemon.daemon,
+        scrapes,
+        probes,
+        detectors,
+        references,
+        receivers,
+        warnings: Vec::new(),
+        sources: Arc::from([]),
+    })
+}
+
+/// Everything that some trigger or release detector can select.
+fn interest(rules: &Rules) -> Interest {
+    let triggers = rules.services.iter().flat_map(|service| &service.triggers);
+    let asked = triggers.filter_map(|trigger| match &trigger.question {
+        Question::Value { expr, .. } => Some(expr.selectors()),
+        Question::Signal { .. } => None,
+    });
+    let detectors = rules.services.iter().flat_map(|service| &service.detectors);
+    let detected = detectors.filter_map(|detector| match &detector.kind {
+        DetectorKind::Metric { selector, .. } => Some(selector),
+        DetectorKind::Probe { .. } | DetectorKind::Outside | DetectorKind::Announced => None,
+    });
+    let selectors: Vec<_> = asked.flatten().chain(detected).collect();
+    Interest::compile(rules.generation, selectors)
+}
+
+fn hash(cx: &Cx<'_>) -> Arc<str> {
+    let mut digest = Sha256::new();
+    for source in cx.sources {
+        digest.update(source.text.as_bytes());
+        // So that text moved from one file to the next is another configuration.
+        digest.update([0]);
+    }
+    let mut hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.truncate(12);
+    Arc::from(hex)
+}
+
+/// Names stand in addresses, file names, label values and on command lines.
+fn name(cx: &Cx<'_>, key: &Key, what: &str) -> Option<Arc<str>> {
+    let fits = key.text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && key.text.len() <= 64
+        && key.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if fits {
+        return Some(Arc::from(key.text.as_str()));
+    }
+    let problem = Problem::at(key.place, format!("this cannot be the name of {what}"));
+    cx.error(problem.help("up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"));
+    None
+}
+
+/// A list of names, each of which must be known and stand once.
+fn references_to(
+    cx: &Cx<'_>,
+    node: &super::tree::Node,
+    what: &str,
+    known: &[Arc<str>],
+    help: &str,
+) -> Option<Vec<Arc<str>>> {
+    let mut seen: Vec<(Arc<str>, Place)> = Vec::new();
+    cx.list(node, help, |element| {
+        let text = cx.some_text(element, help)?;
+        if let Some((_, first)) = seen.iter().find(|(name, _)| **name == *text.value) {
+            let problem = Problem::at(text.place, format!("the {what} {} stands here twice", text.shown()));
+            cx.error(problem.also(*first, "first here").help("once is enough"));
+            return None;
+        }
+        let name = known_name(cx, &text, what, known)?;
+        seen.push((name.clone(), text.place));
+        Some(name)
+    })
+}
+
+/// One of the known names. While a file is missing from the tree, what is not known may be in there.
+fn known_name(cx: &Cx<'_>, text: &super::cursor::Text, what: &str, known: &[Arc<str>]) -> Option<Arc<str>> {
+    if let Some(name) = known.iter().find(|name| ***name == *text.value) {
+        return Some(name.clone());
+    }
+    if cx.is_incomplete() {
+        return None;
+    }
+    let names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    let help = match (closest(&text.value, names.iter().copied()), names.as_slice()) {
+        (Some(close), _) => format!("did you mean \"{close}\"?"),
+        (None, []) => format!("no {what} is configured"),
+        (None, names) => format!("there is {}", super::cursor::list(names).replace(" or ", " and ").replace('`', "\"")),
+    };
+    cx.error(Problem::at(text.place, format!("there is no {what} {}", text.shown())).help(help));
+    None
+}
+
+/// The first value that is given, without its place.
+fn setting<T: Clone>(own: Got<T>, shared: &Got<T>, default: T) -> Option<T> {
+    own.or_else(shared.clone()).or(default)
+}

@@ -1,0 +1,300 @@
+//! May we act on a firing verdict? Each check returns an allow or a reason; nothing is assumed.
+
+use std::time::Duration;
+
+use super::event::{Autonomy, Decision, DecisionKind, Gate, GuardCheck, Reason, Release, Running};
+use super::release::Change;
+use super::trigger::short;
+use crate::time::{Now, Timestamp};
+
+/// All that the guard looks at, for one firing trigger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts<'a> {
+    /// The most careful of service, trigger and level.
+    pub autonomy: Autonomy,
+    pub gate: Gate,
+    pub release_window: Duration,
+    pub breach: Breach,
+    pub running: &'a Running,
+    pub judged: Option<&'a Release>,
+    pub change: Option<&'a Change>,
+    /// The judged release was rolled back before.
+    pub rolled_back_before: bool,
+    pub way_back: Option<&'a Release>,
+    /// Detectors have been read since the breach began.
+    pub release_read: bool,
+    pub reach: Reach,
+    /// Why no new rollback may start: a pause, with its end.
+    pub paused: Option<(Timestamp, &'a str)>,
+    pub journal_failing: Option<&'a str>,
+    /// The cooldown since the last incident ends then.
+    pub cooldown_until: Option<Timestamp>,
+    /// Which budget is used up.
+    pub budget_used: Option<String>,
+    /// Share of services that breach at once, and the limit.
+    pub breaching_share: Option<(f64, f64)>,
+    /// A level is left to try.
+    pub level_left: bool,
+}
+
+/// When the breach began, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breach {
+    pub began: Timestamp,
+    /// It goes back to before the release, or before backstop first looked: since when.
+    pub inherited: Option<Timestamp>,
+}
+
+/// Whether we can see the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Some target answered, if only by refusing.
+    Target,
+    /// No target, but a reference that was up within the last 10 minutes still is.
+    Reference(String),
+    /// No target, and every reference that was up is dark.
+    CutOff { references: usize },
+    /// No target, and there is no reference to compare with.
+    NoReference,
+}
+
+/// A person has said yes, or orders it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mandate {
+    /// backstop by itself.
+    Trigger,
+    /// A proposal was approved: what only asked for a person is answered.
+    Approved,
+    /// By hand: skips autonomy, gate, cooldown, budgets, references and pause.
+    ByHand,
+}
+
+enum Answer {
+    Allow(String),
+    Hold(&'static str, String),
+    Escalate(&'static str, String),
+    Propose(&'static str, String),
+}
+
+/// The guard's answer. The order of the refusals: what makes us doubt our own eyes (hold) before what calls a person
+/// (escalate) before what only asks one (propose).
+#[must_use]
+pub fn judge(facts: &Facts<'_>, mandate: Mandate, now: &Now) -> Decision {
+    let by_hand = mandate == Mandate::ByHand;
+    let mut answers: Vec<(&'static str, Answer)> = vec![("journal", journal(facts)), ("release", running(facts))];
+    if !by_hand {
+        answers.push(("reach", reach(facts)));
+        answers.push(("share", share(facts)));
+        answers.push(("pause", pause(facts, now)));
+        answers.push(("release_read", release_read(facts)));
+        answers.push(("attribution", attribution(facts, now)));
+    }
+    answers.push(("way_back", way_back(facts)));
+    answers.push(("ladder", ladder(facts)));
+    if mandate == Mandate::Trigger {
+        answers.push(("cooldown", cooldown(facts, now)));
+        answers.push(("budget", budget(facts)));
+        answers.push(("autonomy", autonomy(facts)));
+    }
+    conclude(answers, facts.autonomy, mandate)
+}
+
+fn conclude(answers: Vec<(&'static str, Answer)>, autonomy: Autonomy, mandate: Mandate) -> Decision {
+    let mut checks = Vec::new();
+    let mut refusals: Vec<(DecisionKind, Reason)> = Vec::new();
+    for (check, answer) in answers {
+        let (allows, sentence) = match answer {
+            Answer::Allow(sentence) => (true, sentence),
+            Answer::Hold(code, sentence) => {
+                refusals.push((DecisionKind::Hold, reason(code, &sentence)));
+                (false, sentence)
+            }
+            Answer::Escalate(code, sentence) => {
+                refusals.push((DecisionKind::Escalate, reason(code, &sentence)));
+                (false, sentence)
+            }
+            // A person has answered what only asks a person.
+            Answer::Propose(_, sentence) if mandate != Mandate::Trigger => (true, sentence),
+            Answer::Propose(code, sentence) => {
+                refusals.push((DecisionKind::Propose, reason(code, &sentence)));
+                (false, sentence)
+            }
+        };
+        checks.push(GuardCheck { check: check.to_owned(), allows, sentence });
+    }
+    let has = |kind| refusals.iter().any(|(refusal, _)| *refusal == kind);
+    let kind = if has(DecisionKind::Hold) {
+        DecisionKind::Hold
+    } else if has(DecisionKind::Escalate) {
+        DecisionKind::Escalate
+    } else if mandate == Mandate::Trigger && autonomy == Autonomy::Observe {
+        DecisionKind::WouldRollBack
+    } else if has(DecisionKind::Propose) {
+        DecisionKind::Propose
+    } else {
+        DecisionKind::RollBack
+    };
+    let counts = |refusal: DecisionKind| match kind {
+        DecisionKind::Hold | DecisionKind::Escalate | DecisionKind::Propose => refusal == kind,
+        DecisionKind::WouldRollBack => refusal == DecisionKind::Propose,
+        DecisionKind::RollBack => false,
+    };
+    let reasons = refusals.into_iter().filter(|(refusal, _)| counts(*refusal)).map(|(_, reason)| reason).collect();
+    Decision { kind, reasons, checks }
+}
+
+fn reason(code: &str, sentence: &str) -> Reason {
+    Reason { code: code.to_owned(), sentence: sentence.to_owned() }
+}
+
+fn journal(facts: &Facts<'_>) -> Answer {
+    match facts.journal_failing {
+        None => Answer::Allow("the journal is written".to_owned()),
+        Some(why) => Answer::Hold(
+            "journal_failing",
+            format!("the journal cannot be written ({why}), so no rollback could be remembered"),
+        ),
+    }
+}
+
+fn running(facts: &Facts<'_>) -> Answer {
+    let Some(judged) = facts.judged else {
+        return match facts.running {
+            Running::Unknown(why) => Answer::Propose("release_unknown", format!("what runs is not known: {why}")),
+            Running::One(_) | Running::Mix(_) => Answer::Hold("release_unknown", "no release has been seen yet".into()),
+        };
+    };
+    if facts.rolled_back_before {
+        return Answer::Escalate("rolled_back_before", format!("{judged} was rolled back before and has come back"));
+    }
+    match facts.running {
+        Running::One(release) if release == judged => Answer::Allow(format!("{judged} runs")),
+        Running::Mix(shares) if shares.iter().any(|(release, _)| release == judged) => {
+            Answer::Allow(format!("{judged} runs on a part of the targets"))
+        }
+        Running::One(release) => Answer::Hold("other_release", format!("{release} runs, not {judged}")),
+        Running::Mix(_) => Answer::Hold("other_release", format!("{judged} is not among the releases that run")),
+        Running::Unknown(why) => Answer::Propose("release_unknown", format!("what runs is not known: {why}")),
+    }
+}
+
+fn reach(facts: &Facts<'_>) -> Answer {
+    match &facts.reach {
+        Reach::Target => Answer::Allow("a target of the service answers".to_owned()),
+        Reach::Reference(name) => Answer::Allow(format!("no target answers, but {name} does: the service is down")),
+        Reach::CutOff { references } => Answer::Hold(
+            "cut_off",
+            format!("no target answers, nor any of {references} references that did: backstop itself is cut off"),
+        ),
+        Reach::NoReference => Answer::Hold(
+            "no_reference",
+            "no target answers, and no reference answers that could tell whether backstop is cut off".to_owned(),
+        ),
+    }
+}
+
+fn share(facts: &Facts<'_>) -> Answer {
+    match facts.breaching_share {
+        Some((share, max)) if share > max => Answer::Hold(
+            "share",
+            format!("{:.0} % of all services breach at once, so it is not this release", share * 100.0),
+        ),
+        Some(_) | None => Answer::Allow("the other services are well enough".to_owned()),
+    }
+}
+
+fn pause(facts: &Facts<'_>, now: &Now) -> Answer {
+    match facts.paused {
+        None => Answer::Allow("not paused".to_owned()),
+        Some((until, why)) => Answer::Hold("paused", format!("paused until {}: {why}", now.wall_of(until))),
+    }
+}
+
+fn release_read(facts: &Facts<'_>) -> Answer {
+    if facts.gate == Gate::None || facts.release_read {
+        Answer::Allow("the release was read after the breach began".to_owned())
+    } else {
+        Answer::Hold("release_not_read", "waiting for the next look at the release".to_owned())
+    }
+}
+
+fn attribution(facts: &Facts<'_>, now: &Now) -> Answer {
+    if facts.gate == Gate::None {
+        return Answer::Allow("wrong whatever was deployed".to_owned());
+    }
+    let Some((change, old_last_seen)) =
+        facts.change.and_then(|change| change.old_last_seen.map(|old_last_seen| (change, old_last_seen)))
+    else {
+        return Answer::Escalate("no_release", "no release change was seen, so none is to blame".to_owned());
+    };
+    let release = &change.release;
+    if let Some(incident) = &change.installed_by {
+        return Answer::Escalate("own_release", format!("{release} was installed by backstop itself ({incident})"));
+    }
+    if change.returned {
+        return Answer::Escalate("returned_release", format!("{release} is a return to a release seen before"));
+    }
+    if let Some(since) = facts.breach.inherited {
+        let when = now.wall_of(since);
+        return Answer::Escalate(
+            "before_release",
+            format!("it was wrong before {release} came, since {when} at least"),
+        );
+    }
+    if facts.breach.began < old_last_seen {
+        let when = now.wall_of(facts.breach.began);
+        return Answer::Escalate("before_release", format!("it began at {when}, before {release} came"));
+    }
+    let after = facts.breach.began.since(change.first_seen);
+    if after > facts.release_window {
+        return Answer::Escalate(
+            "not_after_release",
+            format!(
+                "it began {} after {release} came, which is more than {}",
+                short(after),
+                short(facts.release_window)
+            ),
+        );
+    }
+    Answer::Allow(format!("it began {} after {release} came", short(after)))
+}
+
+fn way_back(facts: &Facts<'_>) -> Answer {
+    match facts.way_back {
+        Some(target) => Answer::Allow(format!("{target} is known good")),
+        None => Answer::Escalate("no_way_back", "no earlier release is known to be good".to_owned()),
+    }
+}
+
+fn ladder(facts: &Facts<'_>) -> Answer {
+    if facts.level_left {
+        Answer::Allow("a level is left to try".to_owned())
+    } else {
+        Answer::Escalate("ladder_exhausted", "every level was tried for this release".to_owned())
+    }
+}
+
+fn cooldown(facts: &Facts<'_>, now: &Now) -> Answer {
+    match facts.cooldown_until {
+        Some(until) if until > now.monotonic => {
+            Answer::Propose("cooldown", format!("the last incident is too near; cooldown until {}", now.wall_of(until)))
+        }
+        Some(_) | None => Answer::Allow("no cooldown".to_owned()),
+    }
+}
+
+fn budget(facts: &Facts<'_>) -> Answer {
+    match &facts.budget_used {
+        Some(which) => Answer::Propose("budget", which.clone()),
+        None => Answer::Allow("within the budgets".to_owned()),
+    }
+}
+
+fn autonomy(facts: &Facts<'_>) -> Answer {
+    match facts.autonomy {
+        Autonomy::Act => Answer::Allow("it may act by itself".to_owned()),
+        Autonomy::Propose => Answer::Propose("autonomy", "a person decides (autonomy = \"propose\")".to_owned()),
+        // `conclude` turns this into WouldRollBack.
+        Autonomy::Observe => Answer::Allow("it only reports (autonomy = \"observe\")".to_owned()),
+    }
+}

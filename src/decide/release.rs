@@ -1,0 +1,425 @@
+//! What runs, since when, and the way back.
+//!
+//! Detectors may speak different languages (a symlink says `2026-11-20_42`, a metric says `1.4.2`), so the first one
+//! that can be read names the release, and the others are learned as aliases while both can be read. A detector that
+//! stands in for the first one names a new release only by a value that is none of the aliases.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::event::{IncidentId, Release, Running};
+use super::rules::{Detector, DetectorKind};
+use crate::promql::TargetId;
+use crate::time::Timestamp;
+
+/// A detector's value is stale after this many of its intervals.
+const STALE_INTERVALS: u32 = 3;
+
+/// One release of the service's history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    pub release: Release,
+    pub first_seen: Timestamp,
+    /// When its latest stint began: releases are ordered by it.
+    pub started: Timestamp,
+    pub good: bool,
+    pub bad: Option<IncidentId>,
+}
+
+/// The latest appearance of a release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub release: Release,
+    pub previous: Option<Release>,
+    /// The last instant at which something else was seen; absent for the first release ever seen.
+    pub old_last_seen: Option<Timestamp>,
+    pub first_seen: Timestamp,
+    /// It had run here before.
+    pub returned: bool,
+    pub installed_by: Option<IncidentId>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    value: String,
+    /// Since when it has this value.
+    since: Timestamp,
+    /// When it was last read.
+    at: Timestamp,
+    /// When the value before was last read.
+    old_last_seen: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Reader {
+    seen: BTreeMap<Option<TargetId>, Seen>,
+    error: Option<String>,
+    /// Its values, as the first detector names them.
+    aliases: BTreeMap<String, Release>,
+}
+
+/// What a detector says of the whole service.
+#[derive(Clone, Debug, PartialEq)]
+enum Reading {
+    One(String),
+    Mix(Vec<(String, f64)>),
+    Unreadable(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Releases {
+    detectors: Vec<Detector>,
+    readers: Vec<Reader>,
+    known: Vec<Known>,
+    pub running: Running,
+    /// The newest release that was seen running: what is judged.
+    pub judged: Option<Release>,
+    pub change: Option<Change>,
+    /// The last instant at which `judged` was seen.
+    judged_last_seen: Option<Timestamp>,
+    /// Since when it has run, as far as we watched, without a firing verdict.
+    calm_since: Option<Timestamp>,
+}
+
+impl Releases {
+    #[must_use]
+    pub fn new(detectors: &[Detector]) -> Releases {
+        Releases {
+            readers: vec![Reader::default(); detectors.len()],
+            detectors: detectors.to_vec(),
+            known: Vec::new(),
+            running: Running::Unknown(match detectors.is_empty() {
+                true => "no release detector is configured".to_owned(),
+                false => "no release detector has been read yet".to_owned(),
+            }),
+            judged: None,
+            change: None,
+            judged_last_seen: None,
+            calm_since: None,
+        }
+    }
+
+    /// Other detectors after a reload. What was known stays known; readings start anew where the list changed.
+    pub fn reconfigure(&mut self, detectors: &[Detector]) {
+        if self.detectors != detectors {
+            self.detectors = detectors.to_vec();
+            self.readers = vec![Reader::default(); detectors.len()];
+        }
+    }
+
+    /// A detector was read. Says whether the value of that target (or of the service) is another one than before.
+    pub fn read(
+        &mut self,
+        detector: usize,
+        target: Option<TargetId>,
+        value: Result<String, String>,
+        at: Timestamp,
+    ) -> bool {
+        let Some(reader) = self.readers.get_mut(detector) else { return false };
+        match value {
+            Err(why) => {
+                // Outside the process one failed look is the whole answer; a target that fails goes stale by itself.
+                if target.is_none() {
+                    reader.seen.remove(&None);
+                }
+                reader.error = Some(why);
+                false
+            }
+            Ok(value) => {
+                reader.error = None;
+                match reader.seen.get_mut(&target) {
+                    Some(seen) if seen.value == value => {
+                        seen.at = at;
+                        false
+                    }
+                    Some(seen) => {
+                        *seen = Seen { value, since: at, at, old_last_seen: Some(seen.at) };
+                        true
+                    }
+                    None => {
+                        reader.seen.insert(target, Seen { value, since: at, at, old_last_seen: None });
+                        false
+                    }
+                }
+            }
+        }
+    }
+
+    /// A target went away, and its voice with it.
+    pub fn target_gone(&mut self, target: TargetId) {
+        for reader in &mut self.readers {
+            reader.seen.remove(&Some(target));
+        }
+    }
+
+    fn reading(&self, index: usize, now: Timestamp) -> Reading {
+        let reader = &self.readers[index];
+        let detector = &self.detectors[index];
+        let fresh = |seen: &&Seen| match detector.kind {
+            DetectorKind::Announced => true,
+            DetectorKind::Metric { .. } | DetectorKind::Probe { .. } | DetectorKind::Outside => {
+                now.since(seen.at) <= detector.interval * STALE_INTERVALS
+            }
+        };
+        let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut count = 0.0;
+        for seen in reader.seen.values().filter(fresh) {
+            *shares.entry(&seen.value).or_default() += 1.0;
+            count += 1.0;
+        }
+        let mut shares: Vec<_> = shares.into_iter().map(|(value, n)| (value.to_owned(), n / count)).collect();
+        shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+        match shares.as_slice() {
+            [] => Reading::Unreadable(match &reader.error {
+                Some(why) => format!("{}: {why}", detector.describe),
+                None => format!("{} has not been read", detector.describe),
+            }),
+            [(value, _)] => Reading::One(value.clone()),
+            [_, ..] => Reading::Mix(shares),
+        }
+    }
+
+    /// Reads all detectors together. Returns the release that has just appeared, with the date of its change.
+    pub fn update(&mut self, now: Timestamp) -> Option<Change> {
+        self.running = self.name(now);
+        let seen: Vec<Release> = match &self.running {
+            Running::One(release) => vec![release.clone()],
+            Running::Mix(shares) => shares.iter().map(|(release, _)| release.clone()).collect(),
+            Running::Unknown(_) => return None,
+        };
+        let was = self.judged.clone();
+        if was.as_ref().is_some_and(|judged| seen.contains(judged)) {
+            self.judged_last_seen = Some(now);
+            let newcomer = seen.iter().find(|release| !self.runs_since_change(release));
+            return newcomer.cloned().map(|release| self.appeared(release, now));
+        }
+        seen.first().cloned().map(|release| self.appeared(release, now))
+    }
+
+    /// In a mix the older releases are those we knew before the judged one.
+    fn runs_since_change(&self, release: &Release) -> bool {
+        self.judged.as_ref() == Some(release)
+            || self.change.as_ref().is_some_and(|change| {
+                change.previous.as_ref() == Some(release)
+                    || self.known.iter().any(|known| known.release == *release && known.started < change.first_seen)
+            })
+    }
+
+    fn appeared(&mut self, release: Release, now: Timestamp) -> Change {
+        let old_last_seen = self.judged_last_seen.map(|seen| {
+            // Another detector may have seen the change earlier; one that has changed since the judged release began.
+            let began = self.change.as_ref().map_or(Timestamp::MIN, |change| change.first_seen);
+            self.readers
+                .iter()
+                .flat_map(|reader| reader.seen.values())
+                .filter(|seen| seen.since > began)
+                .filter_map(|seen| seen.old_last_seen)
+                .fold(seen, Timestamp::min)
+        });
+        let first_seen = self
+            .readers
+            .iter()
+            .flat_map(|reader| reader.seen.values())
+            .filter(|seen| old_last_seen.is_some_and(|old| seen.since > old))
+            .map(|seen| seen.since)
+            .fold(now, Timestamp::min);
+        Change {
+            returned: self.known.iter().any(|known| known.release == release),
+            previous: self.judged.clone(),
+            release,
+            old_last_seen,
+            first_seen,
+            installed_by: None,
+        }
+    }
+
+    /// Takes an appearance, live or from the journal.
+    pub fn take(&mut self, change: Change) {
+        match self.known.iter_mut().find(|known| known.release == change.release) {
+            Some(known) => known.started = change.first_seen,
+            None => self.known.push(Known {
+                release: change.release.clone(),
+                first_seen: change.first_seen,
+                started: change.first_seen,
+                good: false,
+                bad: None,
+            }),
+        }
+        self.judged = Some(change.release.clone());
+        self.judged_last_seen = Some(change.first_seen);
+        self.calm_since = None;
+        self.change = Some(change);
+    }
+
+    fn name(&mut self, now: Timestamp) -> Running {
+        if self.readers.is_empty() {
+            return self.running.clone();
+        }
+        let readings: Vec<Reading> = (0..self.readers.len()).map(|index| self.reading(index, now)).collect();
+        self.learn_aliases(&readings, now);
+        for (index, reading) in readings.iter().enumerate() {
+            match reading {
+                Reading::Unreadable(_) => {}
+                Reading::One(value) => {
+                    return match self.alias(index, value) {
+                        Some(release) => Running::One(release),
+                        None => Running::Unknown(format!(
+                            "{}; {} says {value}, which was never seen together with it",
+                            unreadable(&readings[0]),
+                            self.detectors[index].describe
+                        )),
+                    };
+                }
+                Reading::Mix(shares) => {
+                    let named: Option<Vec<_>> =
+                        shares.iter().map(|(value, share)| Some((self.alias(index, value)?, *share))).collect();
+                    return match named {
+                        Some(shares) => Running::Mix(shares),
+                        None => Running::Unknown(unreadable(&readings[0])),
+                    };
+                }
+            }
+        }
+        let why: Vec<String> = readings.iter().map(unreadable).collect();
+        Running::Unknown(why.join("; "))
+    }
+
+    /// The release that a detector's value stands for. None: a stand-in that was never matched with the first.
+    fn alias(&self, index: usize, value: &str) -> Option<Release> {
+        let reader = &self.readers[index];
+        let plain = Release(value.into());
+        match reader.aliases.get(value) {
+            Some(release) => Some(release.clone()),
+            None if index == 0 => Some(plain),
+            None if !reader.aliases.is_empty() => Some(plain),
+            None if self.known.is_empty() || self.known.iter().any(|known| known.release == plain) => Some(plain),
+            None => None,
+        }
+    }
+
+    fn learn_aliases(&mut self, readings: &[Reading], now: Timestamp) {
+        let Reading::One(name) = &readings[0] else { return };
+        let named_since = self.readers[0].seen.values().map(|seen| seen.since).max().unwrap_or(now);
+        // A stand-in had named this release before the first detector could be read again: keep the identity.
+        if !self.readers[0].aliases.contains_key(name) && !self.known.iter().any(|known| *known.release.0 == **name) {
+            let provisional = self.judged.clone().filter(|judged| {
+                readings.iter().enumerate().skip(1).any(|(index, reading)| {
+                    matches!(reading, Reading::One(value) if *value == *judged.0 && !self.readers[index].aliases.contains_key(value))
+                        && self.readers[index].seen.values().any(|seen| seen.since < named_since)
+                })
+            });
+            if let Some(release) = provisional {
+                self.readers[0].aliases.insert(name.clone(), release);
+            }
+        }
+        let Some(release) = self.alias(0, name) else { return };
+        for (index, reading) in readings.iter().enumerate().skip(1) {
+            let Reading::One(value) = reading else { continue };
+            let settle = (self.detectors[0].interval + self.detectors[index].interval) * 2;
+            let since = self.readers[index].seen.values().map(|seen| seen.since).max().unwrap_or(now);
+            let first_ever = self.readers[index].aliases.is_empty();
+            if first_ever || now.since(since.max(named_since)) > settle {
+                self.readers[index].aliases.insert(value.clone(), release.clone());
+            }
+        }
+    }
+
+    /// The way back from `judged`: the newest release before it that is known good and not known bad.
+    #[must_use]
+    pub fn way_back(&self, judged: &Release) -> Option<&Release> {
+        let started = self.known.iter().find(|known| known.release == *judged)?.started;
+        self.known
+            .iter()
+            .filter(|known| known.good && known.bad.is_none() && known.release != *judged && known.started < started)
+            .max_by_key(|known| known.started)
+            .map(|known| &known.release)
+    }
+
+    /// Called at each turn: has the judged release now run for `good_after` without a firing verdict? `calm` says that
+    /// none fires and that something is known. Returns the release once.
+    pub fn grow(&mut self, calm: bool, good_after: Duration, now: Timestamp) -> Option<Release> {
+        let Running::One(running) = &self.running else {
+            self.calm_since = None;
+            return None;
+        };
+        if !calm {
+            self.calm_since = None;
+            return None;
+        }
+        let since = *self.calm_since.get_or_insert(now);
+        let known = self.known.iter().find(|known| known.release == *running)?;
+        (!known.good && known.bad.is_none() && now.since(since) >= good_after).then(|| running.clone())
+    }
+
+    /// When the running release will have become good, if nothing fires until then.
+    #[must_use]
+    pub fn good_at(&self, good_after: Duration) -> Option<Timestamp> {
+        let known = self.known.iter().find(|known| Some(&known.release) == self.judged.as_ref())?;
+        if known.good || known.bad.is_some() {
+            return None;
+        }
+        self.calm_since.map(|since| since + good_after)
+    }
+
+    pub fn mark_good(&mut self, release: &Release) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.release == *release) {
+            known.good = true;
+        }
+    }
+
+    pub fn mark_bad(&mut self, release: &Release, incident: IncidentId) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.release == *release) {
+            known.bad = Some(incident);
+        }
+    }
+
+    /// Clears a bad mark; false when there is no such release or no mark.
+    pub fn forget(&mut self, release: &str) -> bool {
+        self.known.iter_mut().find(|known| *known.release.0 == *release).is_some_and(|known| known.bad.take().is_some())
+    }
+
+    #[must_use]
+    pub fn known(&self) -> &[Known] {
+        &self.known
+    }
+
+    #[must_use]
+    pub fn is_bad(&self, release: &Release) -> Option<&IncidentId> {
+        self.known.iter().find(|known| known.release == *release).and_then(|known| known.bad.as_ref())
+    }
+
+    /// Has a detector been read since `instant`, so that a change before it would have been seen?
+    #[must_use]
+    pub fn read_since(&self, instant: Timestamp) -> bool {
+        self.detectors.iter().zip(&self.readers).any(|(detector, reader)| {
+            matches!(detector.kind, DetectorKind::Announced) || reader.seen.values().any(|seen| seen.at >= instant)
+        })
+    }
+
+    /// The longest interval of a detector: how long to wait for one to be read.
+    #[must_use]
+    pub fn slowest(&self) -> Duration {
+        self.detectors.iter().map(|detector| detector.interval).max().unwrap_or_default()
+    }
+
+    /// After a restart: `judged` was last seen at `at` at the latest.
+    pub fn resume(&mut self, at: Timestamp) {
+        if self.judged.is_some() {
+            self.judged_last_seen = self.judged_last_seen.max(Some(at));
+        }
+        self.calm_since = None;
+    }
+
+    #[must_use]
+    pub fn detectors(&self) -> &[Detector] {
+        &self.detectors
+    }
+}
+
+fn unreadable(reading: &Reading) -> String {
+    match reading {
+        Reading::Unreadable(why) => why.clone(),
+        Reading::One(value) => value.clone(),
+        Reading::Mix(_) => "several releases run".to_owned(),
+    }
+}

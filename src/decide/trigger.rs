@@ -1,0 +1,350 @@
+//! From a value with its evidence to findings, one per label set.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::event::{Evidence, SelectorFact};
+use super::rules::{OnUnknown, Question, Trigger, Unit, ValueKind};
+use super::verdict::Says;
+use crate::promql::{Comparison, EvalError, Evaluation, Gap, Labels, Value};
+
+/// A trigger's answer now, for one label set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    Clear,
+    Breached,
+    Unknown(Unknown),
+}
+
+/// Why a finding is not known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unknown {
+    /// The metric has never been seen on enough of its targets. Names the selector.
+    Missing(String),
+    /// Too few of its targets answer. Names the selector, fresh and all targets.
+    Stale {
+        selector: String,
+        fresh: u32,
+        targets: u32,
+    },
+    /// NaN or an infinity.
+    NonFinite(f64),
+    TooFewEvents {
+        have: f64,
+        need: f64,
+    },
+    NotYetCovered {
+        observed: Duration,
+        window: Duration,
+    },
+    /// A new release has not answered yet.
+    Starting,
+    /// Only data can cause it, such as two series where one was expected.
+    Invalid(String),
+}
+
+impl Unknown {
+    /// Somebody must look; the others pass by themselves or are in the nature of things.
+    #[must_use]
+    pub const fn blinds(&self) -> bool {
+        match self {
+            Unknown::Missing(_) | Unknown::Stale { .. } | Unknown::NonFinite(_) | Unknown::Invalid(_) => true,
+            Unknown::TooFewEvents { .. } | Unknown::NotYetCovered { .. } | Unknown::Starting => false,
+        }
+    }
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unknown::Missing(selector) => write!(f, "{selector} has not been seen on its targets"),
+            Unknown::Stale { selector, fresh, targets } => {
+                write!(f, "only {fresh} of {targets} targets of {selector} answer")
+            }
+            Unknown::NonFinite(value) => write!(f, "the value is {value}"),
+            Unknown::TooFewEvents { have, need } => {
+                write!(f, "{} events, {} are needed", number(*have), number(*need))
+            }
+            Unknown::NotYetCovered { observed, window } => {
+                write!(f, "observed for {} of {}", short(*observed), short(*window))
+            }
+            Unknown::Starting => write!(f, "the new release is starting"),
+            Unknown::Invalid(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl Finding {
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Finding::Clear => "clear",
+            Finding::Breached => "breached",
+            Finding::Unknown(_) => "unknown",
+        }
+    }
+
+    /// What it says to a verdict, under the trigger's choice for what is unknown.
+    #[must_use]
+    pub const fn says(&self, on_unknown: OnUnknown) -> Says {
+        match (self, on_unknown) {
+            (Finding::Clear, _) => Says::Clear,
+            // A release that is starting is never held against it, whatever the operator said of missing data.
+            (Finding::Unknown(Unknown::Starting), _) => Says::Unknown { blinds: false },
+            (Finding::Breached, _) | (Finding::Unknown(_), OnUnknown::Breach) => Says::Breached,
+            (Finding::Unknown(unknown), OnUnknown::Pause) => Says::Unknown { blinds: unknown.blinds() },
+        }
+    }
+}
+
+/// One evaluation of one trigger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Findings {
+    pub sets: Vec<(Labels, Finding, Option<f64>)>,
+    /// What label sets get that are not among `sets`: Clear when everything was seen and they are gone, Unknown when
+    /// nothing can be said.
+    pub others: Finding,
+    pub evidence: Evidence,
+}
+
+impl Findings {
+    /// The same for every label set.
+    #[must_use]
+    pub const fn unknown(why: Unknown, evidence: Evidence) -> Findings {
+        Findings { sets: Vec::new(), others: Finding::Unknown(why), evidence }
+    }
+
+    /// The finding and value of one label set.
+    #[must_use]
+    pub fn of(&self, labels: &Labels) -> (&Finding, Option<f64>) {
+        self.sets
+            .iter()
+            .find(|(set, _, _)| set == labels)
+            .map_or((&self.others, None), |(_, finding, value)| (finding, *value))
+    }
+
+    /// The worst of all, for people: Breached before Unknown before Clear.
+    #[must_use]
+    pub fn worst(&self) -> (&Labels, &Finding, Option<f64>) {
+        const fn rank(finding: &Finding) -> u8 {
+            match finding {
+                Finding::Breached => 2,
+                Finding::Unknown(_) => 1,
+                Finding::Clear => 0,
+            }
+        }
+        static NONE: std::sync::LazyLock<Labels> = std::sync::LazyLock::new(Labels::default);
+        let mut worst: (&Labels, &Finding, Option<f64>) = (&NONE, &self.others, None);
+        let mut chosen = false;
+        for (labels, finding, value) in &self.sets {
+            if !chosen || rank(finding) > rank(worst.1) {
+                worst = (labels, finding, *value);
+                chosen = true;
+            }
+        }
+        worst
+    }
+}
+
+/// What an evaluation says to a trigger's question. `Question::Signal` has no value and does not come here.
+#[must_use]
+pub fn find(trigger: &Trigger, evaluation: Result<Evaluation, EvalError>) -> Findings {
+    let evaluation = match evaluation {
+        Ok(evaluation) => evaluation,
+        Err(error) => return Findings::unknown(Unknown::Invalid(error.0), Evidence::default()),
+    };
+    let Question::Value { kind, comparison, threshold, .. } = &trigger.question else {
+        return Findings::unknown(Unknown::Invalid("a signal has no value".to_owned()), Evidence::default());
+    };
+    let mut evidence = evidence_of(&evaluation);
+    match kind {
+        ValueKind::Ratio => {
+            let (finding, value) = ratio(&evaluation, *comparison, *threshold);
+            evidence.value = value;
+            Findings { sets: vec![(Labels::default(), finding, value)], others: Finding::Clear, evidence }
+        }
+        ValueKind::Increase | ValueKind::Quantile | ValueKind::Health | ValueKind::Expr => {
+            vector(&evaluation, *comparison, *threshold, evidence)
+        }
+    }
+}
+
+fn ratio(evaluation: &Evaluation, comparison: Comparison, threshold: f64) -> (Finding, Option<f64>) {
+    let unknown = |why| (Finding::Unknown(why), None);
+    let Some(parts) = evaluation.ratio else {
+        return unknown(Unknown::Invalid("the expression is not a ratio".to_owned()));
+    };
+    let (part_gap, whole_gap) = match evaluation.evidence.as_slice() {
+        [part, whole, ..] => (part.gap().map(|gap| why(gap, part)), whole.gap().map(|gap| why(gap, whole))),
+        [] | [_] => return unknown(Unknown::Invalid("the ratio has no evidence".to_owned())),
+    };
+    if let Some(gap) = whole_gap {
+        return unknown(gap);
+    }
+    // A part that was never seen is "nobody has failed yet"; one that is stale or not yet covered is not known.
+    match part_gap {
+        Some(Unknown::Missing(_)) | None => {}
+        Some(gap) => return unknown(gap),
+    }
+    let Some(whole) = parts.whole else {
+        return unknown(Unknown::Missing(evaluation.evidence[1].selector.clone()));
+    };
+    if let Some((have, need)) = evaluation.events
+        && have < need
+    {
+        return unknown(Unknown::TooFewEvents { have, need });
+    }
+    let part = match (parts.part, wants_low(comparison), parts.part_ever) {
+        (Some(part), _, _) => part,
+        // Zero sign-ins are only believed of a label that has matched before: a renamed one looks the same.
+        (None, true, false) => return unknown(Unknown::Missing(evaluation.evidence[0].selector.clone())),
+        (None, true, true) | (None, false, _) => 0.0,
+    };
+    let value = part / whole;
+    if !value.is_finite() {
+        return unknown(Unknown::NonFinite(value));
+    }
+    (compare(value, comparison, threshold), Some(value))
+}
+
+fn vector(evaluation: &Evaluation, comparison: Comparison, threshold: f64, mut evidence: Evidence) -> Findings {
+    let gap = evaluation
+        .evidence
+        .iter()
+        .filter(|selector| !selector.may_be_absent)
+        .find_map(|selector| selector.gap().map(|gap| why(gap, selector)));
+    if let Some(gap) = gap {
+        return Findings::unknown(gap, evidence);
+    }
+    if let Some((have, need)) = evaluation.events
+        && have < need
+    {
+        return Findings::unknown(Unknown::TooFewEvents { have, need }, evidence);
+    }
+    let values = match &evaluation.value {
+        Value::Scalar(value) => vec![(Labels::default(), *value)],
+        Value::Vector(values) => values.clone(),
+    };
+    let sets: Vec<_> = values
+        .into_iter()
+        .map(|(labels, value)| {
+            if value.is_finite() {
+                (labels, compare(value, comparison, threshold), Some(value))
+            } else {
+                (labels, Finding::Unknown(Unknown::NonFinite(value)), None)
+            }
+        })
+        .collect();
+    let findings = Findings { sets, others: Finding::Clear, evidence: Evidence::default() };
+    evidence.value = findings.worst().2;
+    Findings { evidence, ..findings }
+}
+
+fn why(gap: Gap, selector: &crate::promql::SelectorEvidence) -> Unknown {
+    match gap {
+        Gap::Missing => Unknown::Missing(selector.selector.clone()),
+        Gap::Stale => Unknown::Stale {
+            selector: selector.selector.clone(),
+            fresh: selector.targets_fresh,
+            targets: selector.targets,
+        },
+        Gap::NotYetCovered => Unknown::NotYetCovered { observed: selector.observed, window: selector.window },
+    }
+}
+
+const fn wants_low(comparison: Comparison) -> bool {
+    match comparison {
+        Comparison::Below | Comparison::AtMost => true,
+        Comparison::Above | Comparison::AtLeast | Comparison::Equal | Comparison::NotEqual => false,
+    }
+}
+
+#[expect(clippy::float_cmp, reason = "PromQL's == and != compare exactly; the value is finite")]
+fn compare(value: f64, comparison: Comparison, threshold: f64) -> Finding {
+    let breached = match comparison {
+        Comparison::Above => value > threshold,
+        Comparison::AtLeast => value >= threshold,
+        Comparison::Below => value < threshold,
+        Comparison::AtMost => value <= threshold,
+        Comparison::Equal => value == threshold,
+        Comparison::NotEqual => value != threshold,
+    };
+    if breached { Finding::Breached } else { Finding::Clear }
+}
+
+fn evidence_of(evaluation: &Evaluation) -> Evidence {
+    Evidence {
+        selectors: evaluation
+            .evidence
+            .iter()
+            .map(|selector| SelectorFact {
+                selector: selector.selector.clone(),
+                targets: selector.targets,
+                targets_fresh: selector.targets_fresh,
+                series: selector.series_now,
+                observed_ms: u64::try_from(selector.observed.as_millis()).unwrap_or(u64::MAX),
+            })
+            .collect(),
+        events: evaluation.events.map(|(have, _)| have),
+        window_ms: u64::try_from(evaluation.window.as_millis()).unwrap_or(u64::MAX),
+        value: None,
+    }
+}
+
+/// `above 15 %`, `at least 3`, `raised`.
+#[must_use]
+pub fn threshold_text(question: &Question) -> String {
+    match question {
+        Question::Value { comparison, threshold, unit, .. } => {
+            let words = match comparison {
+                Comparison::Above => "above",
+                Comparison::AtLeast => "at least",
+                Comparison::Below => "below",
+                Comparison::AtMost => "at most",
+                Comparison::Equal => "equal to",
+                Comparison::NotEqual => "other than",
+            };
+            format!("{words} {}", value_text(*threshold, *unit))
+        }
+        Question::Signal { .. } => "raised".to_owned(),
+    }
+}
+
+/// `43 %`, `5.2 s`, `17`: at most four significant digits.
+#[must_use]
+pub fn value_text(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Number => number(value),
+        Unit::Percent => format!("{} %", number(value * 100.0)),
+        Unit::Seconds => format!("{} s", number(value)),
+    }
+}
+
+fn number(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude >= 1000.0 || magnitude == magnitude.trunc() {
+        return format!("{value:.0}");
+    }
+    let decimals = if magnitude >= 100.0 {
+        1
+    } else if magnitude >= 1.0 {
+        2
+    } else if magnitude >= 0.01 {
+        3
+    } else {
+        6
+    };
+    let text = format!("{value:.decimals$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A duration as people write it: `10m`, `1m 30s`, `500ms`.
+#[must_use]
+pub fn short(duration: Duration) -> String {
+    let whole = if duration >= Duration::from_secs(10) {
+        Duration::from_secs((duration + Duration::from_millis(500)).as_secs())
+    } else {
+        Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    };
+    humantime::format_duration(whole).to_string()
+}

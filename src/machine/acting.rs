@@ -1,0 +1,191 @@
+//! Incidents in motion: events recorded and applied, effects sent, steps begun and ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Machine;
+use super::input::CommandId;
+use super::output::{Output, StepOrder};
+use crate::decide::event::{
+    Actor, Attempt, Decision, Entry, IncidentEvent, IncidentId, Outcome, Plan, Running, StepResult,
+};
+use crate::decide::incident::{Effect, deadline};
+use crate::time::Now;
+
+impl Machine {
+    /// Records an event, applies it, and sends what follows.
+    pub(super) fn incident_event(
+        &mut self,
+        id: &IncidentId,
+        mut event: IncidentEvent,
+        now: &Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(incident) = self.incidents.get_mut(id) else { return };
+        if let IncidentEvent::StepIntended { attempt, input_hash } = &mut event
+            && let (Some(step), Some(plan)) = (incident.step(*attempt), &incident.plan)
+        {
+            *input_hash = step.input_hash(&plan.variables, &incident.captures);
+        }
+        let effects = incident.apply(&event, now.monotonic);
+        let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
+        self.remember(id, record);
+        for effect in effects {
+            self.carry_out(id, effect, now, out);
+        }
+        self.dirty = true;
+    }
+
+    fn carry_out(&mut self, id: &IncidentId, effect: Effect, now: &Now, _out: &mut Vec<Output>) {
+        let service = self.incidents.get(id).map(|incident| incident.service.clone()).unwrap_or_default();
+        match effect {
+            Effect::RunStep(attempt) => {
+                if let Some(order) = self.order(id, attempt) {
+                    self.gate(Output::RunStep(Box::new(order)));
+                }
+            }
+            Effect::Notify { kind, status, action_required, text } => {
+                self.tell_incident(id, kind, status, action_required, text, now);
+            }
+            Effect::RestartWindows(at) => {
+                if let Some(index) = self.service_index(&service) {
+                    self.restart_windows(index, at);
+                    for state in &mut self.services[index].triggers {
+                        state.dirty = true;
+                    }
+                }
+            }
+            Effect::MarkBad(release) => {
+                if let Some(index) = self.service_index(&service) {
+                    self.services[index].releases.mark_bad(&release, id.clone());
+                    self.record(now, Entry::ReleaseBad { service, release, incident: id.clone() });
+                }
+            }
+            Effect::Ended(outcome) => {
+                *self.counters.incidents.entry((Arc::from(service), outcome)).or_default() += 1;
+            }
+        }
+    }
+
+    /// Admission: the plan, the guard's answers and the evidence are frozen here.
+    pub(super) fn admit(
+        &mut self,
+        id: &IncidentId,
+        decision: Decision,
+        actor: Option<Actor>,
+        level: Option<usize>,
+        now: &Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(incident) = self.incidents.get(id) else { return };
+        let Some(index) = self.service_index(&incident.service) else { return };
+        let service = &self.services[index];
+        let Some(bad) = incident.release.clone().or_else(|| service.releases.judged.clone()) else { return };
+        let start = level.or_else(|| self.level_for(index, incident, self.start_level(service, incident)));
+        let Some(start_level) = start else { return };
+        let lead = incident.facts.values().max_by_key(|fact| fact.severity);
+        let mut variables = BTreeMap::from([
+            ("service".to_owned(), service.rules.name.to_string()),
+            ("incident".to_owned(), id.to_string()),
+        ]);
+        if let Some(fact) = lead {
+            variables.insert("trigger".to_owned(), fact.trigger.clone());
+            variables.insert("value".to_owned(), fact.value.clone().unwrap_or_default());
+        }
+        for (name, value) in &service.rules.labels {
+            variables.insert(format!("labels.{name}"), value.to_string());
+        }
+        let plan = Plan {
+            target: service.releases.way_back(&bad).cloned(),
+            bad,
+            levels: service.rules.ladder.clone(),
+            start_level,
+            variables,
+        };
+        let event = IncidentEvent::Admitted {
+            deadline: deadline(&plan, start_level, now.monotonic),
+            plan: Box::new(plan),
+            decision,
+            facts: self.latest_facts(index, incident, now),
+            running: service.releases.running.clone(),
+            actor,
+            receivers: service.rules.notify.iter().map(ToString::to_string).collect(),
+        };
+        self.admissions.push((Arc::clone(&service.rules.name), id.clone(), now.monotonic));
+        self.incident_event(id, event, now, out);
+    }
+
+    fn latest_facts(
+        &self,
+        index: usize,
+        incident: &crate::decide::incident::Incident,
+        now: &Now,
+    ) -> Vec<crate::decide::event::TriggerFact> {
+        let triggers = &self.services[index].rules.triggers;
+        let places = incident.facts.iter().map(|(name, fact)| {
+            let place = triggers.iter().position(|trigger| *trigger.name == **name);
+            place.map_or_else(|| fact.clone(), |place| self.fact(index, place, now))
+        });
+        places.collect()
+    }
+
+    fn order(&self, id: &IncidentId, attempt: Attempt) -> Option<StepOrder> {
+        let incident = self.incidents.get(id)?;
+        let plan = incident.plan.as_ref()?;
+        let running =
+            self.service_index(&incident.service).and_then(|index| match &self.services[index].releases.running {
+                Running::One(release) => Some(release.clone()),
+                Running::Mix(_) | Running::Unknown(_) => None,
+            });
+        Some(StepOrder {
+            incident: id.clone(),
+            service: Arc::from(incident.service.as_str()),
+            attempt,
+            step: incident.step(attempt)?.clone(),
+            idempotency_key: format!("{id}.{}.{}.{}", incident.episode, attempt.level + 1, attempt.step + 1),
+            expect_release: running.clone().or_else(|| Some(plan.bad.clone())),
+            bad: Some(plan.bad.clone()),
+            target: plan.target.clone(),
+            running,
+            variables: plan.variables.clone(),
+            captures: incident.captures.clone(),
+        })
+    }
+
+    pub(super) fn step_started(
+        &mut self,
+        now: &Now,
+        id: &IncidentId,
+        attempt: Attempt,
+        pid: Option<u32>,
+        process_start: Option<String>,
+        out: &mut Vec<Output>,
+    ) {
+        self.incident_event(id, IncidentEvent::StepStarted { attempt, pid, process_start }, now, out);
+    }
+
+    pub(super) fn step_finished(
+        &mut self,
+        now: &Now,
+        id: &IncidentId,
+        attempt: Attempt,
+        result: StepResult,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(incident) = self.incidents.get(id) else { return };
+        let outcome = match result.outcome {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Ambiguous => "ambiguous",
+        };
+        let service: Arc<str> = Arc::from(incident.service.as_str());
+        *self.counters.steps.entry((service, outcome)).or_default() += 1;
+        self.incident_event(id, IncidentEvent::StepFinished { attempt, result: Box::new(result) }, now, out);
+    }
+
+    /// Answers a command when all that it caused is durable.
+    pub(super) fn reply(&mut self, id: CommandId, answer: super::input::Answer) {
+        self.gate(Output::Reply { id, answer });
+    }
+}

@@ -1,0 +1,388 @@
+//! What people (and programs with a token) ask for, and what they are answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::input::{Answer, Command, CommandId, Refusal, ReleasePhase};
+use super::judging::manual_fact;
+use super::output::Output;
+use super::service::Raised;
+use super::settle::is_acting;
+use super::{Machine, Pause};
+use crate::decide::event::{Actor, DecisionKind, Entry, IncidentEvent, IncidentId, NoticeKind, Release};
+use crate::decide::incident::{Incident, State};
+use crate::decide::rules::DetectorKind;
+use crate::time::Now;
+
+/// A signal's or release's name and a reason are kept for ever: this much of them.
+const TEXT_BYTES_MAX: usize = 4096;
+
+type Answered = Result<(String, Option<IncidentId>), Refusal>;
+
+impl Machine {
+    pub(super) fn command(&mut self, now: &Now, id: CommandId, actor: &Actor, command: Command, out: &mut Vec<Output>) {
+        self.dirty = true;
+        let answer = match self.obey(now, actor, command, out) {
+            Ok((message, incident)) => Answer::Done { message, incident, details: BTreeMap::new() },
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        match answer {
+            Answer::Done { .. } => self.reply(id, answer),
+            // Nothing was changed, so there is nothing to wait for.
+            Answer::Refused(_) => out.push(Output::Reply { id, answer }),
+        }
+    }
+
+    fn obey(&mut self, now: &Now, actor: &Actor, command: Command, out: &mut Vec<Output>) -> Answered {
+        if let Some((_, why)) = &self.journal_failing {
+            return Err(Refusal::Unavailable(format!("the journal cannot be written: {why}")));
+        }
+        match command {
+            Command::Rollback { service, reason, level, overrides } => {
+                bounded("reason", &reason)?;
+                if let Some(name) = overrides.first() {
+                    return Err(Refusal::Invalid(format!("there is no blocker {name:?} to override")));
+                }
+                self.roll_back(now, actor, &service, &reason, level, out)
+            }
+            Command::Approve { incident, reason } => self.approve(now, actor, &incident, &reason, out),
+            Command::Decline { incident, reason } => {
+                bounded("reason", &reason)?;
+                let id = self.find_incident(&incident)?;
+                let open = &self.incidents[&id];
+                if !matches!(open.state, State::Proposed { .. }) || open.admitted.is_some() {
+                    return Err(conflict(open, "nothing is proposed"));
+                }
+                self.incident_event(&id, IncidentEvent::Declined { actor: actor.clone(), reason }, now, out);
+                Ok((format!("{id} is declined"), Some(id)))
+            }
+            Command::Acknowledge { incident } => {
+                let id = self.find_incident(&incident)?;
+                if !self.incidents[&id].state.is_open() {
+                    return Err(conflict(&self.incidents[&id], "it is over"));
+                }
+                self.incident_event(&id, IncidentEvent::Acknowledged { actor: actor.clone() }, now, out);
+                Ok((format!("{id} is acknowledged; reminders end"), Some(id)))
+            }
+            Command::Abort { incident, reason } => {
+                bounded("reason", &reason)?;
+                let id = self.find_incident(&incident)?;
+                if !self.incidents[&id].state.is_open() {
+                    return Err(conflict(&self.incidents[&id], "it is over"));
+                }
+                self.incident_event(&id, IncidentEvent::Aborted { actor: actor.clone(), reason }, now, out);
+                Ok((format!("{id} is aborted; a step that runs is not killed"), Some(id)))
+            }
+            Command::Pause { service, duration, reason } => {
+                bounded("reason", &reason)?;
+                let pause = Pause { until: now.monotonic + duration, actor: actor.clone(), reason };
+                self.pause(now, service, pause)
+            }
+            Command::Resume { service } => {
+                self.check_service(service.as_deref())?;
+                if self.resume(now, service, actor) {
+                    Ok(("resumed".to_owned(), None))
+                } else {
+                    Err(Refusal::Conflict("it is not paused".to_owned()))
+                }
+            }
+            Command::RaiseSignal { service, signal, ttl, detail } => {
+                self.raise_signal(now, actor, &service, signal, ttl, detail)
+            }
+            Command::ClearSignal { service, signal } => self.clear_signal(now, actor, &service, signal),
+            Command::AnnounceRelease { service, release, phase } => self.announce(now, &service, release, phase),
+            Command::Forget { service, release } => self.forget(now, actor, &service, &release),
+            Command::TestNotify { receiver } => self.test_notify(now, receiver),
+        }
+    }
+
+    fn roll_back(
+        &mut self,
+        now: &Now,
+        actor: &Actor,
+        service: &str,
+        reason: &str,
+        level: Option<usize>,
+        out: &mut Vec<Output>,
+    ) -> Answered {
+        let index = self.find_service(service)?;
+        let levels = self.services[index].rules.ladder.len();
+        if levels == 0 {
+            return Err(Refusal::Conflict(format!("{service} has no rollback level in its configuration")));
+        }
+        if level.is_some_and(|level| level >= levels) {
+            return Err(Refusal::Invalid(format!("{service} has levels 1 to {levels}")));
+        }
+        let open = self.incidents.values().find(|incident| incident.service == service && incident.state.is_open());
+        let id = match open.map(|open| (open.id.clone(), is_acting(open), open.state.clone())) {
+            Some((id, true, State::NeedsHuman { .. })) => {
+                return self.climb_by_hand(now, actor, &id, levels, level, out);
+            }
+            Some((id, true, _)) => return Err(conflict(&self.incidents[&id], "it is already rolling back")),
+            Some((id, false, _)) => id,
+            None => self.open_by_hand(index, service, reason, now, out)?,
+        };
+        let decision = self.guard_for_person(index, &self.incidents[&id], true, now);
+        if decision.kind != DecisionKind::RollBack {
+            let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
+            if self.incidents[&id].facts.contains_key("by hand") {
+                let declined = IncidentEvent::Aborted { actor: actor.clone(), reason: why.join("; ") };
+                self.incident_event(&id, declined, now, out);
+            }
+            return Err(Refusal::Conflict(format!("{service} is not rolled back: {}", why.join("; "))));
+        }
+        self.incident_event(&id, IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() }, now, out);
+        self.admit(&id, decision, Some(actor.clone()), level, now, out);
+        Ok((format!("{service} is being rolled back as {id}"), Some(id)))
+    }
+
+    fn open_by_hand(
+        &mut self,
+        index: usize,
+        service: &str,
+        reason: &str,
+        now: &Now,
+        out: &mut Vec<Output>,
+    ) -> Result<IncidentId, Refusal> {
+        let fact = Box::new(manual_fact(reason, now));
+        let judged = self.services[index].releases.judged.clone();
+        let same = self.incidents.values().filter(|incident| incident.service == service && incident.release == judged);
+        if let Some(id) = same.max_by_key(|incident| incident.opened).map(|incident| incident.id.clone()) {
+            self.incident_event(&id, IncidentEvent::Reopened { fact }, now, out);
+            return Ok(id);
+        }
+        let opened = self.open_incident(service, judged, fact, now);
+        opened.ok_or_else(|| Refusal::Conflict("the incident could not be opened".to_owned()))
+    }
+
+    fn climb_by_hand(
+        &mut self,
+        now: &Now,
+        actor: &Actor,
+        id: &IncidentId,
+        levels: usize,
+        level: Option<usize>,
+        out: &mut Vec<Output>,
+    ) -> Answered {
+        let incident = &self.incidents[id];
+        if incident.in_flight.is_some() {
+            return Err(conflict(incident, "a step of it still runs"));
+        }
+        let Some(to) = level.or_else(|| incident.untried(0, levels)) else {
+            return Err(conflict(incident, "every level was tried; name one with --level to run it again"));
+        };
+        self.incident_event(
+            id,
+            IncidentEvent::Approved { actor: actor.clone(), reason: format!("level {}", to + 1) },
+            now,
+            out,
+        );
+        self.incident_event(id, IncidentEvent::Climbed { to }, now, out);
+        Ok((format!("{id} goes on at level {}", to + 1), Some(id.clone())))
+    }
+
+    fn approve(&mut self, now: &Now, actor: &Actor, name: &str, reason: &str, out: &mut Vec<Output>) -> Answered {
+        bounded("reason", reason)?;
+        let id = self.find_incident(name)?;
+        let incident = &self.incidents[&id];
+        let State::Proposed { level, .. } = incident.state else {
+            return Err(conflict(incident, "nothing is proposed"));
+        };
+        let approved = IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() };
+        if incident.admitted.is_some() {
+            self.incident_event(&id, approved, now, out);
+            self.incident_event(&id, IncidentEvent::Climbed { to: level }, now, out);
+            return Ok((format!("{id} climbs to level {}", level + 1), Some(id)));
+        }
+        let index = self.find_service(&incident.service)?;
+        // An approval binds what was proposed; the world is looked at again.
+        let decision = self.guard_for_person(index, incident, false, now);
+        if decision.kind != DecisionKind::RollBack {
+            let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
+            return Err(Refusal::Conflict(format!("{id} cannot be approved now: {}", why.join("; "))));
+        }
+        self.incident_event(&id, approved, now, out);
+        self.admit(&id, decision, Some(actor.clone()), Some(level), now, out);
+        Ok((format!("{id} is approved"), Some(id)))
+    }
+
+    fn pause(&mut self, now: &Now, service: Option<String>, pause: Pause) -> Answered {
+        self.check_service(service.as_deref())?;
+        let until = now.wall_of(pause.until);
+        let text = format!("paused until {until} by {}: {}", pause.actor.name, pause.reason);
+        self.record(
+            now,
+            Entry::Paused {
+                service: service.clone(),
+                until: pause.until,
+                actor: pause.actor.clone(),
+                reason: pause.reason.clone(),
+            },
+        );
+        match service.as_deref().and_then(|service| self.service_index(service)) {
+            Some(index) => self.services[index].pause = Some(pause),
+            None => self.pause = Some(pause),
+        }
+        self.tell_pause(service.as_deref(), NoticeKind::Paused, text.clone(), now);
+        Ok((text, None))
+    }
+
+    /// False when it was not paused.
+    pub(super) fn resume(&mut self, now: &Now, service: Option<String>, actor: &Actor) -> bool {
+        let paused = match service.as_deref().and_then(|service| self.service_index(service)) {
+            Some(index) => self.services[index].pause.take(),
+            None => self.pause.take(),
+        };
+        if paused.is_none() {
+            return false;
+        }
+        self.record(now, Entry::Resumed { service: service.clone(), actor: actor.clone() });
+        self.tell_pause(service.as_deref(), NoticeKind::Resumed, format!("resumed by {}", actor.name), now);
+        true
+    }
+
+    fn raise_signal(
+        &mut self,
+        now: &Now,
+        actor: &Actor,
+        service: &str,
+        signal: String,
+        ttl: std::time::Duration,
+        detail: String,
+    ) -> Answered {
+        bounded("detail", &detail)?;
+        let index = self.find_service(service)?;
+        self.known_signal(index, &signal)?;
+        if ttl.is_zero() {
+            return Err(Refusal::Invalid("a signal needs a time to live, such as 1h".to_owned()));
+        }
+        let until = now.monotonic + ttl;
+        self.services[index].signals.insert(signal.clone(), Raised { until, detail: detail.clone() });
+        let message = format!("signal {signal} is raised on {service} until {}", now.wall_of(until));
+        let service = service.to_owned();
+        self.record(now, Entry::SignalRaised { service, signal, until, actor: actor.clone(), detail });
+        Ok((message, None))
+    }
+
+    fn clear_signal(&mut self, now: &Now, actor: &Actor, service: &str, signal: String) -> Answered {
+        let index = self.find_service(service)?;
+        self.known_signal(index, &signal)?;
+        if self.services[index].signals.remove(&signal).is_none() {
+            return Err(Refusal::Conflict(format!("signal {signal} is not raised on {service}")));
+        }
+        let message = format!("signal {signal} is cleared on {service}");
+        self.record(now, Entry::SignalCleared { service: service.to_owned(), signal, actor: actor.clone() });
+        Ok((message, None))
+    }
+
+    fn announce(&mut self, now: &Now, service: &str, release: String, phase: ReleasePhase) -> Answered {
+        let index = self.find_service(service)?;
+        if release.is_empty() || release.len() > 128 {
+            return Err(Refusal::Invalid("a release's name has 1 to 128 characters".to_owned()));
+        }
+        let detectors = &self.services[index].rules.detectors;
+        let Some(detector) = detectors.iter().position(|d| matches!(d.kind, DetectorKind::Announced)) else {
+            return Err(Refusal::Conflict(format!(
+                "{service} takes no announced releases: add {{ announced = true }} to its release list"
+            )));
+        };
+        match phase {
+            ReleasePhase::Begin | ReleasePhase::End => {
+                let changed = self.services[index].releases.read(detector, None, Ok(release.clone()), now.monotonic);
+                if changed {
+                    self.restart_windows(index, now.monotonic);
+                }
+            }
+        }
+        Ok((format!("release {release} of {service} is noted"), None))
+    }
+
+    fn forget(&mut self, now: &Now, actor: &Actor, service: &str, release: &str) -> Answered {
+        let index = self.find_service(service)?;
+        if !self.services[index].releases.forget(release) {
+            return Err(Refusal::NotFound(format!("{service} has no release {release:?} that is marked bad")));
+        }
+        let marked = Release(Arc::from(release));
+        self.record(
+            now,
+            Entry::ReleaseForgotten { service: service.to_owned(), release: marked, actor: actor.clone() },
+        );
+        Ok((format!("{release} of {service} is no longer marked bad"), None))
+    }
+
+    fn test_notify(&mut self, now: &Now, receiver: Option<String>) -> Answered {
+        let names: Vec<String> = self.outbox.names().map(str::to_owned).collect();
+        let chosen = match receiver {
+            None if names.is_empty() => {
+                return Err(Refusal::NotFound("no receiver is configured: add [receivers.NAME]".to_owned()));
+            }
+            None => names,
+            Some(name) if names.contains(&name) => vec![name],
+            Some(name) => {
+                let known = names.join(", ");
+                return Err(Refusal::NotFound(format!("there is no receiver {name:?}; there are: {known}")));
+            }
+        };
+        for receiver in &chosen {
+            self.tell_test(receiver, now);
+        }
+        Ok((format!("a test notice is queued for {}", chosen.join(", ")), None))
+    }
+
+    fn known_signal(&self, index: usize, signal: &str) -> Result<(), Refusal> {
+        use crate::decide::rules::Question;
+        let names: Vec<&str> = self.services[index]
+            .rules
+            .triggers
+            .iter()
+            .filter_map(|trigger| match &trigger.question {
+                Question::Signal { name } => Some(&**name),
+                Question::Value { .. } => None,
+            })
+            .collect();
+        if names.contains(&signal) {
+            return Ok(());
+        }
+        let service = &self.services[index].rules.name;
+        Err(Refusal::NotFound(match names.as_slice() {
+            [] => format!("{service} has no trigger with a signal"),
+            names => format!("{service} has no signal {signal:?}; it has: {}", names.join(", ")),
+        }))
+    }
+
+    fn check_service(&self, service: Option<&str>) -> Result<(), Refusal> {
+        service.map_or(Ok(()), |service| self.find_service(service).map(|_| ()))
+    }
+
+    fn find_service(&self, name: &str) -> Result<usize, Refusal> {
+        let found = self.service_index(name).filter(|index| !self.services[*index].retired);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.services.iter().map(|service| &*service.rules.name).collect();
+            Refusal::NotFound(format!("there is no service {name:?}; there are: {}", names.join(", ")))
+        })
+    }
+
+    fn find_incident(&self, name: &str) -> Result<IncidentId, Refusal> {
+        let id = IncidentId(Arc::from(name));
+        if self.incidents.contains_key(&id) {
+            return Ok(id);
+        }
+        let open = self.incidents.values().filter(|incident| incident.state.is_open());
+        let open: Vec<String> = open.map(|incident| incident.id.to_string()).collect();
+        Err(Refusal::NotFound(match open.as_slice() {
+            [] => format!("there is no incident {name:?}, and none is open"),
+            open => format!("there is no incident {name:?}; open: {}", open.join(", ")),
+        }))
+    }
+}
+
+fn conflict(incident: &Incident, why: &str) -> Refusal {
+    Refusal::Conflict(format!("{} is {}: {why}", incident.id, incident.state.as_str()))
+}
+
+fn bounded(what: &str, text: &str) -> Result<(), Refusal> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Refusal::Invalid(format!("the {what} is longer than {TEXT_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}

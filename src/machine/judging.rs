@@ -1,0 +1,365 @@
+//! From windows to verdicts, and from a firing verdict to the guard's answer.
+
+use std::sync::Arc;
+
+use super::Machine;
+use super::output::Output;
+use super::service::{Service, identity};
+use super::watch::is_recent;
+use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
+use crate::decide::guard::{self, Breach, Facts, Mandate, Reach};
+use crate::decide::incident::Incident;
+use crate::decide::rules::{Budget, Question, Trigger, Unit};
+use crate::decide::trigger::{Finding, Findings, Unknown, find, short, threshold_text, value_text};
+use crate::decide::verdict::{Phase, Says, Verdict};
+use crate::promql::{Evaluation, Instant, Labels, Scope, evaluate};
+use crate::time::{Now, Timestamp};
+
+/// Label sets remembered per trigger; beyond, the finding is Unknown rather than a slice of the truth.
+const LABEL_SETS_MAX: usize = 1000;
+
+impl Machine {
+    /// Evaluates what is dirty, at the newest sample's time, and what has been silent for too long, now.
+    pub(super) fn evaluate_triggers(&mut self, index: usize, now: &Now, out: &mut Vec<Output>) {
+        for place in 0..self.services[index].rules.triggers.len() {
+            let service = &self.services[index];
+            let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
+            let overdue = now.monotonic.since(state.taken) > trigger.gap_tolerance;
+            match &trigger.question {
+                Question::Signal { name } => self.evaluate_signal(index, place, &Arc::clone(name), now),
+                Question::Value { .. } if state.dirty => {
+                    let at = service.newest_look.min(now.monotonic);
+                    self.evaluate_value(index, place, at, now, out);
+                    if now.monotonic.since(self.services[index].triggers[place].taken)
+                        > self.services[index].rules.triggers[place].gap_tolerance
+                    {
+                        self.evaluate_value(index, place, now.monotonic, now, out);
+                    }
+                }
+                Question::Value { .. } if overdue => self.evaluate_value(index, place, now.monotonic, now, out),
+                Question::Value { .. } => {}
+            }
+        }
+    }
+
+    fn evaluate_signal(&mut self, index: usize, place: usize, name: &str, now: &Now) {
+        let at = now.monotonic;
+        let service = &mut self.services[index];
+        let raised = service.signals.get(name).filter(|raised| at < raised.until);
+        let finding = if raised.is_some() { Finding::Breached } else { Finding::Clear };
+        let trigger = &service.rules.triggers[place];
+        let state = &mut service.triggers[place];
+        let verdict = state.verdicts.entry(Labels::default()).or_insert_with(|| Verdict::new(at));
+        verdict.take(finding.says(trigger.on_unknown), at, Service::hold(trigger));
+        state.taken = at;
+        state.dirty = false;
+        let sets = vec![(Labels::default(), finding, None)];
+        state.latest = Some(Findings { sets, others: Finding::Clear, evidence: Evidence::default() });
+    }
+
+    fn evaluate_value(&mut self, index: usize, place: usize, at: Timestamp, now: &Now, out: &mut Vec<Output>) {
+        let service = &self.services[index];
+        let trigger = &service.rules.triggers[place];
+        let Question::Value { expr, .. } = &trigger.question else { return };
+        let wall_offset_ms = now.wall.millis_since(now.monotonic);
+        let evaluated = evaluate(expr, &self.store, service.id, Instant { at, wall_offset_ms });
+        let newest = evaluated.as_ref().ok().and_then(newest_sample);
+        let newest = newest.or_else(|| self.newest_success(service)).unwrap_or(Timestamp::MIN);
+        let findings = if service.starting.is_some() {
+            Findings::unknown(Unknown::Starting, Evidence::default())
+        } else {
+            find(trigger, evaluated)
+        };
+        let service = &mut self.services[index];
+        let trigger = &service.rules.triggers[place];
+        let state = &mut service.triggers[place];
+        state.dirty = false;
+        let is_known = !matches!(findings.worst().1, Finding::Unknown(_));
+        // Looking again at the same samples earns no hold time, and a timer never fires a trigger.
+        if is_known && newest <= state.newest {
+            return;
+        }
+        let instant = if is_known { newest.min(at) } else { at };
+        state.newest = state.newest.max(newest.min(at));
+        state.taken = at;
+        take(trigger, state, &findings, instant);
+        let key = (Arc::clone(&service.rules.name), Arc::clone(&trigger.name), findings.worst().1.as_str());
+        state.latest = Some(findings);
+        let count = self.counters.findings.entry(key).or_default();
+        *count += 1;
+        self.tell_blindness(index, place, now, out);
+    }
+
+    /// The newest successful look at a target that the service sees: what an empty result rests on.
+    fn newest_success(&self, service: &Service) -> Option<Timestamp> {
+        let seen = self.targets.values().filter(|target| match target.scope {
+            Scope::Shared => true,
+            Scope::Service(id) => id == service.id,
+        });
+        seen.filter_map(|target| target.last.as_ref().filter(|look| look.ok).map(|look| look.at)).max()
+    }
+
+    /// Places of the triggers that fire now, on a fresh finding.
+    pub(super) fn firing(service: &Service) -> Vec<usize> {
+        let firing = |(trigger, state)| Service::fires(trigger, state);
+        let pairs = service.rules.triggers.iter().zip(&service.triggers);
+        pairs.enumerate().filter(|(_, pair)| firing(*pair)).map(|(place, _)| place).collect()
+    }
+
+    /// What a trigger says now, for the journal and for people.
+    pub(super) fn fact(&self, index: usize, place: usize, now: &Now) -> TriggerFact {
+        let service = &self.services[index];
+        let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
+        let (labels, verdict) = worst_verdict(state.verdicts.iter());
+        let value = state.latest.as_ref().and_then(|findings| findings.of(labels).1);
+        let since = verdict.and_then(|verdict| verdict.inherited.or(verdict.began)).unwrap_or(now.monotonic);
+        let (expression, unit) = match &trigger.question {
+            Question::Value { expr, unit, .. } => (expr.to_string(), *unit),
+            Question::Signal { name } => (format!("signal {name}"), Unit::Number),
+        };
+        let value_text = value.map(|value| value_text(value, unit));
+        let mut evidence = state.latest.as_ref().map_or_else(Evidence::default, |latest| latest.evidence.clone());
+        evidence.value = value;
+        let threshold = threshold_text(&trigger.question);
+        let sentence = match &trigger.question {
+            Question::Value { .. } => {
+                let shown = value_text.clone().unwrap_or_else(|| "unknown".to_owned());
+                let of = evidence.events.map_or_else(String::new, |n| format!(" of {n:.0} events"));
+                let set = if labels.is_empty() { String::new() } else { format!(" for {labels}") };
+                let hold = if trigger.hold.is_zero() { String::new() } else { format!(" for {}", short(trigger.hold)) };
+                format!("{}: {shown}{of}{set}, {threshold}{hold}", trigger.name)
+            }
+            Question::Signal { name } => {
+                let detail = service.signals.get(&**name).map_or("", |raised| raised.detail.as_str());
+                let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+                format!("{}: signal {name} is raised{detail}", trigger.name)
+            }
+        };
+        TriggerFact {
+            trigger: trigger.name.to_string(),
+            severity: trigger.severity,
+            expression,
+            threshold,
+            value: value_text,
+            labels: labels.to_string(),
+            hold_ms: u64::try_from(trigger.hold.as_millis()).unwrap_or(u64::MAX),
+            since,
+            fired: verdict.filter(|verdict| verdict.phase == Phase::Firing).map(|verdict| verdict.since),
+            sentence,
+            evidence,
+        }
+    }
+
+    /// The guard's answer for an incident: the best over its firing triggers, since one that the release is to blame
+    /// for is enough.
+    pub(super) fn guard(&self, index: usize, incident: &Incident, now: &Now) -> Option<Decision> {
+        let service = &self.services[index];
+        let decisions = Machine::firing(service).into_iter().map(|place| {
+            let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
+            let firing = state.verdicts.values().filter(|verdict| verdict.fires());
+            // Of the label sets that fire, one that is not inherited speaks for the trigger.
+            let verdict = firing.min_by_key(|verdict| (verdict.inherited.is_some(), verdict.began));
+            let breach = Breach {
+                began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
+                inherited: verdict.and_then(|verdict| verdict.inherited),
+            };
+            let level = self.level_for(index, incident, trigger.start_level);
+            let facts = self.facts(index, incident, trigger, breach, level, now);
+            guard::judge(&facts, Mandate::Trigger, now)
+        });
+        decisions.min_by_key(|decision| decision.kind)
+    }
+
+    /// The guard's answer when a person has decided.
+    pub(super) fn guard_for_person(&self, index: usize, incident: &Incident, by_hand: bool, now: &Now) -> Decision {
+        let service = &self.services[index];
+        let place = Machine::firing(service).first().copied();
+        let breach = Breach { began: now.monotonic, inherited: None };
+        let manual = manual_trigger(Severity::High);
+        let trigger = place.map_or(&manual, |place| &service.rules.triggers[place]);
+        let breach = place.map_or(breach, |place| {
+            let verdict = worst_verdict(service.triggers[place].verdicts.iter()).1;
+            Breach {
+                began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
+                inherited: verdict.and_then(|verdict| verdict.inherited),
+            }
+        });
+        let level = self.level_for(index, incident, 0);
+        let facts = self.facts(index, incident, trigger, breach, level, now);
+        guard::judge(&facts, if by_hand { Mandate::ByHand } else { Mandate::Approved }, now)
+    }
+
+    /// The level that would be tried: the trigger's, or the next one up that was not.
+    pub(super) fn level_for(&self, index: usize, incident: &Incident, start: usize) -> Option<usize> {
+        incident.untried(start, self.services[index].rules.ladder.len())
+    }
+
+    fn facts<'a>(
+        &'a self,
+        index: usize,
+        incident: &'a Incident,
+        trigger: &Trigger,
+        breach: Breach,
+        level: Option<usize>,
+        now: &Now,
+    ) -> Facts<'a> {
+        let service = &self.services[index];
+        let level_autonomy = level.and_then(|level| service.rules.ladder.get(level)).and_then(|level| level.autonomy);
+        let limits = [Some(service.rules.autonomy), trigger.autonomy, level_autonomy];
+        let judged = incident.release.as_ref().or(service.releases.judged.as_ref());
+        let paused = [&service.pause, &self.pause].into_iter().flatten().find(|pause| now.monotonic < pause.until);
+        Facts {
+            autonomy: limits.into_iter().flatten().min().unwrap_or(Autonomy::Observe),
+            gate: trigger.gate,
+            release_window: service.rules.guard.release_window,
+            breach,
+            running: &service.releases.running,
+            judged,
+            change: service.releases.change.as_ref(),
+            rolled_back_before: judged.and_then(|judged| service.releases.is_bad(judged)).is_some_and(|by| {
+                // Its own mark does not stop an incident from going on at its next level.
+                *by != incident.id || incident.target_seen
+            }),
+            way_back: judged.and_then(|judged| service.releases.way_back(judged)),
+            release_read: service.releases.read_since(breach.began)
+                || now.monotonic.since(breach.began) > service.releases.slowest() * 2,
+            reach: self.reach(service, now),
+            paused: paused.map(|pause| (pause.until, pause.reason.as_str())),
+            journal_failing: self.journal_failing.as_ref().map(|(_, why)| why.as_str()),
+            cooldown_until: self.cooldown_until(service, incident),
+            budget_used: self.budget_used(service, incident, now),
+            breaching_share: self.breaching_share(),
+            level_left: level.is_some(),
+        }
+    }
+
+    fn reach(&self, service: &Service, now: &Now) -> Reach {
+        let mut targets = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        if targets
+            .any(|target| is_recent(target, now.monotonic) && target.last.as_ref().is_some_and(|look| look.reached))
+        {
+            return Reach::Target;
+        }
+        let known = service.rules.guard.references.iter().filter_map(|name| Some((name, self.references.get(name)?)));
+        let were_up: Vec<_> = known.filter(|(_, state)| state.was_up(now.monotonic)).collect();
+        match were_up.iter().find(|(_, state)| state.is_up()) {
+            Some((name, _)) => Reach::Reference(name.to_string()),
+            None if were_up.is_empty() => Reach::NoReference,
+            None => Reach::CutOff { references: were_up.len() },
+        }
+    }
+
+    fn cooldown_until(&self, service: &Service, incident: &Incident) -> Option<Timestamp> {
+        let mine = self.admissions.iter().filter(|(name, id, _)| *name == service.rules.name && *id != incident.id);
+        mine.map(|(_, id, at)| {
+            let ended = self.incidents.get(id).and_then(|incident| incident.ended);
+            ended.unwrap_or(*at).max(*at) + service.rules.guard.cooldown
+        })
+        .max()
+    }
+
+    fn budget_used(&self, service: &Service, incident: &Incident, now: &Now) -> Option<String> {
+        let spent = |budget: &Budget, mine: bool| {
+            let recent = self.admissions.iter().filter(|(name, id, at)| {
+                *id != incident.id && (!mine || *name == service.rules.name) && now.monotonic.since(*at) < budget.window
+            });
+            recent.count() >= budget.rollbacks as usize
+        };
+        let say = |whose: &str, budget: &Budget| {
+            format!("{whose} budget of {} rollbacks in {} is used up", budget.rollbacks, short(budget.window))
+        };
+        if let Some(budget) = service.rules.guard.budget.as_ref().filter(|budget| spent(budget, true)) {
+            return Some(say("the service's", budget));
+        }
+        self.rules.budget.as_ref().filter(|budget| spent(budget, false)).map(|budget| say("the daemon's", budget))
+    }
+
+    fn breaching_share(&self) -> Option<(f64, f64)> {
+        let max = self.rules.breaching_share_max?;
+        let all = self.services.iter().filter(|service| !service.retired);
+        let breaching = all.clone().filter(|service| !Machine::firing(service).is_empty()).count();
+        // One service alone is always all of them.
+        if all.clone().count() < 2 || breaching < 2 {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "there are few services")]
+        Some((breaching as f64 / all.count() as f64, max))
+    }
+}
+
+/// Gives every label set its finding. Sets that are gone for good and quiet are forgotten.
+fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &Findings, at: Timestamp) {
+    let hold = Service::hold(trigger);
+    for (labels, finding, _) in &findings.sets {
+        if let Some(verdict) = state.verdicts.get_mut(labels) {
+            verdict.take(finding.says(trigger.on_unknown), at, hold);
+        } else if state.verdicts.len() < LABEL_SETS_MAX {
+            let mut verdict = Verdict::new(at);
+            // A label set that is new while the trigger is known was not breached before it existed.
+            verdict.was_clear = state.verdicts.values().any(|other| other.was_clear);
+            verdict.take(finding.says(trigger.on_unknown), at, hold);
+            state.verdicts.insert(labels.clone(), verdict);
+        }
+    }
+    if findings.sets.is_empty() && state.verdicts.is_empty() {
+        state.verdicts.insert(Labels::default(), Verdict::new(at));
+    }
+    let says = findings.others.says(trigger.on_unknown);
+    let several = state.verdicts.len() > 1;
+    state.verdicts.retain(|labels, verdict| {
+        if findings.sets.iter().any(|(set, _, _)| set == labels) {
+            return true;
+        }
+        verdict.take(says, at, hold);
+        !(several && says == Says::Clear)
+    });
+}
+
+fn worst_verdict<'a>(verdicts: impl Iterator<Item = (&'a Labels, &'a Verdict)>) -> (&'a Labels, Option<&'a Verdict>) {
+    static NONE: std::sync::LazyLock<Labels> = std::sync::LazyLock::new(Labels::default);
+    verdicts
+        .max_by_key(|(_, verdict)| (verdict.fires(), verdict.phase == Phase::Firing, verdict.held))
+        .map_or((&NONE, None), |(labels, verdict)| (labels, Some(verdict)))
+}
+
+fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
+    evaluation.evidence.iter().filter_map(|selector| selector.newest).max()
+}
+
+/// Stands for a person's order where no trigger fires.
+fn manual_trigger(severity: Severity) -> Trigger {
+    use crate::decide::event::Gate;
+    use crate::decide::rules::{FireWhen, OnUnknown};
+    use std::time::Duration;
+    Trigger {
+        name: Arc::from("by hand"),
+        question: Question::Signal { name: Arc::from("by hand") },
+        hold: Duration::ZERO,
+        severity,
+        gate: Gate::None,
+        autonomy: None,
+        start_level: 0,
+        fire_when: FireWhen::Any,
+        on_unknown: OnUnknown::Pause,
+        gap_tolerance: Duration::MAX,
+        interval: Duration::ZERO,
+    }
+}
+
+/// The fact of a rollback by hand.
+pub(super) fn manual_fact(reason: &str, now: &Now) -> TriggerFact {
+    let trigger = manual_trigger(Severity::High);
+    TriggerFact {
+        trigger: trigger.name.to_string(),
+        severity: trigger.severity,
+        expression: identity(&trigger),
+        threshold: "ordered".to_owned(),
+        value: None,
+        labels: Labels::default().to_string(),
+        hold_ms: 0,
+        since: now.monotonic,
+        fired: Some(now.monotonic),
+        sentence: format!("by hand: {reason}"),
+        evidence: Evidence::default(),
+    }
+}

@@ -1,0 +1,585 @@
+//! The durable outbox: one queue per receiver, in order, retried until delivered or visibly dead.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Machine;
+use super::input::DeliveryOutcome;
+use super::output::{DeliveryOrder, Output};
+use crate::decide::event::{
+    Entry, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Running, Seq, Severity,
+};
+use crate::decide::incident::{Incident, State};
+use crate::decide::rules::ReceiverRules;
+use crate::decide::verdict::Phase;
+use crate::time::{Now, Timestamp};
+
+/// Undelivered notices per receiver. An incident makes about ten; a receiver that is this far behind is not read.
+const QUEUED_MAX: usize = 1000;
+
+/// Dead letters kept for people to see; the journal has all of them.
+const DEAD_SHOWN_MAX: usize = 100;
+
+#[derive(Clone, Debug)]
+struct Queued {
+    notice: Arc<Notice>,
+    /// The entry that accepted it.
+    seq: Seq,
+    since: Timestamp,
+    attempts: u32,
+    fell_back: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Queue {
+    pending: VecDeque<Queued>,
+    in_flight: bool,
+    retry_at: Option<Timestamp>,
+    last_error: Option<String>,
+    dead: VecDeque<(Notice, String)>,
+    dead_count: usize,
+}
+
+#[derive(Debug)]
+pub struct Outbox {
+    queues: BTreeMap<Arc<str>, Queue>,
+    rules: Vec<ReceiverRules>,
+    /// Notices of the daemon itself, counted.
+    count: u64,
+}
+
+impl Outbox {
+    pub fn new(rules: &[ReceiverRules]) -> Outbox {
+        let mut outbox = Outbox { queues: BTreeMap::new(), rules: Vec::new(), count: 0 };
+        outbox.reconfigure(rules);
+        outbox
+    }
+
+    pub fn reconfigure(&mut self, rules: &[ReceiverRules]) {
+        self.rules = rules.to_vec();
+        for receiver in rules {
+            self.queues.entry(Arc::clone(&receiver.name)).or_default();
+        }
+    }
+
+    /// When something is to be tried, given up, or sent to a fallback.
+    pub fn wakes(&self) -> impl Iterator<Item = Timestamp> {
+        self.queues.iter().flat_map(|(name, queue)| {
+            let rules = self.rules.iter().find(|rules| rules.name == *name);
+            let head = queue.pending.front();
+            let mut wakes = Vec::new();
+            if head.is_some() && !queue.in_flight {
+                wakes.extend(queue.retry_at);
+            }
+            if let (Some(head), Some(rules)) = (head, rules) {
+                wakes.push(head.since + rules.give_up_after);
+                let waiting = queue.pending.iter().find(|queued| !queued.fell_back);
+                if rules.fallback.is_some() {
+                    wakes.extend(waiting.map(|queued| queued.since + rules.fallback_after));
+                }
+            }
+            wakes
+        })
+    }
+
+    /// As replayed from the journal.
+    pub fn replay_queued(&mut self, notice: Notice, receivers: &[String], seq: Seq, since: Timestamp) {
+        if notice.incident.is_none() {
+            self.count = self.count.max(notice.seq);
+        }
+        let notice = Arc::new(notice);
+        for receiver in receivers {
+            let queue = self.queues.entry(Arc::from(receiver.as_str())).or_default();
+            queue.pending.push_back(Queued { notice: Arc::clone(&notice), seq, since, attempts: 0, fell_back: false });
+        }
+    }
+
+    pub fn replay_gone(&mut self, notice: &str, receiver: &str, why: Option<&str>) {
+        let Some(queue) = self.queues.get_mut(receiver) else { return };
+        let Some(at) = queue.pending.iter().position(|queued| queued.notice.id == notice) else { return };
+        if let Some(gone) = queue.pending.remove(at)
+            && let Some(why) = why
+        {
+            queue.bury(&gone.notice, why.to_owned());
+        }
+    }
+
+    pub fn replay_fell_back(&mut self, notice: &str, receiver: &str, fallback: &str) {
+        let Some(queue) = self.queues.get_mut(receiver) else { return };
+        let Some(queued) = queue.pending.iter_mut().find(|queued| queued.notice.id == notice) else { return };
+        queued.fell_back = true;
+        let copy = Queued { attempts: 0, ..queued.clone() };
+        self.queues.entry(Arc::from(fallback)).or_default().pending.push_back(copy);
+    }
+
+    pub fn views(&self, now: &Now) -> Vec<super::snapshot::ReceiverView> {
+        let view = |(name, queue): (&Arc<str>, &Queue)| super::snapshot::ReceiverView {
+            name: Arc::clone(name),
+            queued: queue.pending.len(),
+            dead: queue.dead_count,
+            oldest_wall: queue.pending.front().map(|queued| now.wall_of(queued.since)),
+            last_error: queue.last_error.clone(),
+            dead_letters: queue.dead.iter().cloned().collect(),
+        };
+        self.queues.iter().map(view).collect()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rules| &*rules.name)
+    }
+}
+
+impl Queue {
+    fn bury(&mut self, notice: &Notice, why: String) {
+        self.dead_count += 1;
+        self.dead.push_back((notice.clone(), why));
+        if self.dead.len() > DEAD_SHOWN_MAX {
+            self.dead.pop_front();
+        }
+    }
+}
+
+impl Machine {
+    /// Makes and queues a notice about an incident.
+    pub(super) fn tell_incident(
+        &mut self,
+        id: &IncidentId,
+        kind: NoticeKind,
+        status: NoticeStatus,
+        action_required: bool,
+        text: String,
+        now: &Now,
+    ) {
+        let Some(incident) = self.incidents.get_mut(id) else { return };
+        incident.notices += 1;
+        let seq = incident.notices;
+        let incident = incident.clone();
+        let index = self.service_index(&incident.service);
+        let service = index.map(|index| &self.services[index]);
+        let receivers: Vec<String> = match (incident.receivers.as_slice(), service) {
+            ([], Some(service)) => service.rules.notify.iter().map(ToString::to_string).collect(),
+            (frozen, _) => frozen.to_vec(),
+        };
+        let labels = service.map(|service| &service.rules.labels);
+        let labels = labels.into_iter().flatten().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let running = service.and_then(|service| match &service.releases.running {
+            Running::One(release) => Some(release.to_string()),
+            Running::Mix(_) | Running::Unknown(_) => None,
+        });
+        let way_back = service.and_then(|service| {
+            let bad = incident.release.as_ref()?;
+            service.releases.way_back(bad).map(ToString::to_string)
+        });
+        let plan_target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref()).map(ToString::to_string);
+        let lead = incident.facts.values().max_by_key(|fact| fact.severity);
+        let notice = Notice {
+            id: self.notice_id(&format!("{id}.{seq}")),
+            seq,
+            kind,
+            status,
+            dedup_key: format!("{}/{id}/{}", self.rules.instance, incident.episode),
+            severity: incident.severity(),
+            action_required,
+            incident: Some(id.clone()),
+            service: Some(incident.service.clone()),
+            labels,
+            release_bad: incident.release.as_ref().map(ToString::to_string),
+            release_target: plan_target.or(way_back),
+            release_running: running,
+            trigger: lead.map(|fact| NoticeTrigger {
+                name: fact.trigger.clone(),
+                value: fact.value.clone(),
+                threshold: fact.threshold.clone(),
+                hold_ms: fact.hold_ms,
+                since: now.wall_of(fact.since),
+                sentence: fact.sentence.clone(),
+            }),
+            decision: incident.decision.as_ref().map(|decision| decision_text(decision.kind).to_owned()),
+            reasons: incident
+                .decision
+                .iter()
+                .flat_map(|decision| decision.reasons.iter().map(|reason| reason.sentence.clone()))
+                .collect(),
+            level: notice_level(&incident),
+            eta: eta(&incident).map(|at| now.wall_of(at)),
+            respond_by: match incident.state {
+                State::Proposed { respond_by, .. } => Some(now.wall_of(respond_by)),
+                _ => None,
+            },
+            actor: None,
+            text: format!("{}: {text}", incident.service),
+            occurred_at: now.wall,
+            config_hash: self.rules.hash.to_string(),
+            drill: false,
+        };
+        self.queue(notice, receivers, now);
+    }
+
+    /// A notice about a service that belongs to no incident.
+    pub(super) fn tell_service(
+        &mut self,
+        index: usize,
+        kind: NoticeKind,
+        status: NoticeStatus,
+        action_required: bool,
+        text: String,
+        now: &Now,
+    ) {
+        let rules = &self.services[index].rules;
+        let receivers = rules.notify.iter().map(ToString::to_string).collect();
+        let name = rules.name.to_string();
+        let notice = self.plain_notice(kind, status, action_required, format!("{name}: {text}"), Some(name), now);
+        self.queue(notice, receivers, now);
+    }
+
+    /// A notice about the daemon itself, to every receiver.
+    fn tell_all(&mut self, kind: NoticeKind, status: NoticeStatus, action_required: bool, text: String, now: &Now) {
+        let receivers = self.outbox.names().map(str::to_owned).collect();
+        let notice = self.plain_notice(kind, status, action_required, text, None, now);
+        self.queue(notice, receivers, now);
+    }
+
+    fn plain_notice(
+        &mut self,
+        kind: NoticeKind,
+        status: NoticeStatus,
+        action_required: bool,
+        text: String,
+        service: Option<String>,
+        now: &Now,
+    ) -> Notice {
+        self.outbox.count += 1;
+        let seq = self.outbox.count;
+        let about = service.clone().unwrap_or_else(|| "daemon".to_owned());
+        Notice {
+            id: self.notice_id(&format!("{about}.{seq}")),
+            seq,
+            kind,
+            status,
+            dedup_key: format!("{}/{about}/{}", self.rules.instance, topic(kind)),
+            severity: if action_required { Severity::High } else { Severity::Low },
+            action_required,
+            incident: None,
+            service,
+            labels: BTreeMap::new(),
+            release_bad: None,
+            release_target: None,
+            release_running: None,
+            trigger: None,
+            decision: None,
+            reasons: Vec::new(),
+            level: None,
+            eta: None,
+            respond_by: None,
+            actor: None,
+            text,
+            occurred_at: now.wall,
+            config_hash: self.rules.hash.to_string(),
+            drill: false,
+        }
+    }
+
+    /// Unique over journals: a new one counts from 1 again.
+    fn notice_id(&self, local: &str) -> String {
+        format!("{:x}.{local}", self.founded.as_millis())
+    }
+
+    pub(super) fn queue(&mut self, notice: Notice, receivers: Vec<String>, now: &Now) {
+        if receivers.is_empty() {
+            return;
+        }
+        let entry = Entry::NoticeQueued { notice: Box::new(notice.clone()), receivers: receivers.clone() };
+        let seq = self.record(now, entry).seq;
+        let notice = Arc::new(notice);
+        for receiver in receivers {
+            let queue = self.outbox.queues.entry(Arc::from(receiver.as_str())).or_default();
+            if queue.pending.len() >= QUEUED_MAX {
+                let why = format!("{QUEUED_MAX} notices wait for it already");
+                queue.bury(&notice, why.clone());
+                self.counters.notices_dead += 1;
+                self.record(now, Entry::NoticeDead { notice: notice.id.clone(), receiver, why });
+                continue;
+            }
+            queue.pending.push_back(Queued {
+                notice: Arc::clone(&notice),
+                seq,
+                since: now.monotonic,
+                attempts: 0,
+                fell_back: false,
+            });
+        }
+        self.dirty = true;
+    }
+
+    /// Starts what may be delivered now, gives up what is too old, and goes around receivers that do not answer.
+    pub(super) fn pump(&mut self, now: &Now, out: &mut Vec<Output>) {
+        let names: Vec<Arc<str>> = self.outbox.queues.keys().cloned().collect();
+        for name in names {
+            self.give_up(&name, now);
+            self.fall_back(&name, now);
+        }
+        let durable = if self.journal_failing.is_some() { Seq(u64::MAX) } else { self.durable };
+        let mut orders = Vec::new();
+        for (name, queue) in &mut self.outbox.queues {
+            let due = queue.retry_at.is_none_or(|at| at <= now.monotonic);
+            let Some(head) = queue.pending.front_mut().filter(|head| head.seq <= durable) else { continue };
+            if queue.in_flight || !due {
+                continue;
+            }
+            head.attempts += 1;
+            queue.in_flight = true;
+            queue.retry_at = None;
+            orders.push((Arc::clone(name), head.clone()));
+        }
+        for (receiver, queued) in orders {
+            let outdated = !self.still_true(&queued.notice);
+            out.push(Output::Deliver(Box::new(DeliveryOrder {
+                receiver,
+                notice: (*queued.notice).clone(),
+                attempt: queued.attempts,
+                outdated,
+                age: now.monotonic.since(queued.since),
+            })));
+        }
+    }
+
+    fn give_up(&mut self, name: &Arc<str>, now: &Now) {
+        let rules = self.outbox.rules.iter().find(|rules| rules.name == *name).cloned();
+        loop {
+            let Some(queue) = self.outbox.queues.get_mut(name) else { return };
+            let Some(head) = queue.pending.front().filter(|_| !queue.in_flight) else { return };
+            let why = match &rules {
+                None => "the receiver is not configured any more".to_owned(),
+                Some(rules) if now.monotonic.since(head.since) >= rules.give_up_after => {
+                    let last = queue.last_error.as_deref().unwrap_or("no answer");
+                    format!("not delivered for {}: {last}", crate::decide::trigger::short(rules.give_up_after))
+                }
+                Some(_) => return,
+            };
+            self.bury(name, why, now);
+        }
+    }
+
+    fn bury(&mut self, name: &Arc<str>, why: String, now: &Now) {
+        let Some(queue) = self.outbox.queues.get_mut(name) else { return };
+        let Some(head) = queue.pending.pop_front() else { return };
+        queue.retry_at = None;
+        queue.bury(&head.notice, why.clone());
+        self.counters.notices_dead += 1;
+        let receiver = name.to_string();
+        self.record(now, Entry::NoticeDead { notice: head.notice.id.clone(), receiver, why });
+        self.dirty = true;
+    }
+
+    fn fall_back(&mut self, name: &Arc<str>, now: &Now) {
+        let Some(rules) = self.outbox.rules.iter().find(|rules| rules.name == *name) else { return };
+        let (Some(fallback), after) = (rules.fallback.clone(), rules.fallback_after) else { return };
+        let Some(queue) = self.outbox.queues.get_mut(name) else { return };
+        let mut around = Vec::new();
+        for queued in &mut queue.pending {
+            if !queued.fell_back && now.monotonic.since(queued.since) >= after {
+                queued.fell_back = true;
+                around.push(Queued { attempts: 0, ..queued.clone() });
+            }
+        }
+        for copy in around {
+            self.record(
+                now,
+                Entry::NoticeFellBack {
+                    notice: copy.notice.id.clone(),
+                    receiver: name.to_string(),
+                    fallback: fallback.to_string(),
+                },
+            );
+            self.outbox.queues.entry(Arc::clone(&fallback)).or_default().pending.push_back(copy);
+        }
+    }
+
+    pub(super) fn delivered(
+        &mut self,
+        now: &Now,
+        receiver: &Arc<str>,
+        notice: &str,
+        outcome: DeliveryOutcome,
+        _out: &mut Vec<Output>,
+    ) {
+        self.dirty = true;
+        let Some(queue) = self.outbox.queues.get_mut(receiver) else { return };
+        queue.in_flight = false;
+        if queue.pending.front().is_none_or(|head| head.notice.id != notice) {
+            return;
+        }
+        match outcome {
+            DeliveryOutcome::Delivered => {
+                queue.pending.pop_front();
+                queue.last_error = None;
+                self.counters.notices_delivered += 1;
+                let receiver = receiver.to_string();
+                self.record(now, Entry::NoticeDelivered { notice: notice.to_owned(), receiver });
+            }
+            DeliveryOutcome::Retry { after, why } => {
+                queue.retry_at = Some(now.monotonic + after.max(Duration::from_millis(1)));
+                queue.last_error = Some(why);
+            }
+            DeliveryOutcome::Dead { why } => {
+                queue.last_error = Some(why.clone());
+                self.bury(receiver, why, now);
+            }
+        }
+    }
+
+    /// Does the world still look as the notice says?
+    fn still_true(&self, notice: &Notice) -> bool {
+        let state = notice.incident.as_ref().and_then(|id| self.incidents.get(id)).map(|incident| &incident.state);
+        let is = |wanted: &str| state.is_none_or(|state| state.as_str() == wanted);
+        match notice.kind {
+            NoticeKind::WouldRollBack => is("would_roll_back"),
+            NoticeKind::Held => is("held"),
+            NoticeKind::Escalated => is("escalated"),
+            NoticeKind::ApprovalRequested => is("proposed"),
+            NoticeKind::NeedsHuman => is("needs_human"),
+            NoticeKind::Started | NoticeKind::StepFailed | NoticeKind::LevelFinished => {
+                state.is_none_or(State::is_open)
+            }
+            NoticeKind::Blind => self.services.iter().any(|service| {
+                Some(&*service.rules.name) == notice.service.as_deref()
+                    && service.triggers.iter().any(|trigger| trigger.phase() == Phase::Blind)
+            }),
+            NoticeKind::Paused => self.pause.is_some() || self.services.iter().any(|service| service.pause.is_some()),
+            NoticeKind::Degraded => notice.status == NoticeStatus::Resolved || self.journal_failing.is_some(),
+            NoticeKind::Declined
+            | NoticeKind::Expired
+            | NoticeKind::Recovered
+            | NoticeKind::Superseded
+            | NoticeKind::ReleaseReappeared
+            | NoticeKind::Unblind
+            | NoticeKind::Resumed
+            | NoticeKind::Heartbeat
+            | NoticeKind::Test => true,
+        }
+    }
+
+    /// Tells once that a trigger is blind, and once that it sees again.
+    pub(super) fn tell_blindness(&mut self, index: usize, place: usize, now: &Now, _out: &mut Vec<Output>) {
+        let service = &self.services[index];
+        let state = &service.triggers[place];
+        let is_blind = state.verdicts.values().any(|verdict| verdict.phase == Phase::Blind);
+        if is_blind == state.blind_told {
+            return;
+        }
+        let name = &service.rules.triggers[place].name;
+        let (kind, status, text) = if is_blind {
+            let why = state.latest.as_ref().map(|latest| match latest.worst().1 {
+                crate::decide::trigger::Finding::Unknown(why) => why.to_string(),
+                crate::decide::trigger::Finding::Clear | crate::decide::trigger::Finding::Breached => String::new(),
+            });
+            let why = why.unwrap_or_default();
+            (NoticeKind::Blind, NoticeStatus::Firing, format!("trigger {name} is blind: {why}"))
+        } else {
+            (NoticeKind::Unblind, NoticeStatus::Resolved, format!("trigger {name} sees again"))
+        };
+        self.services[index].triggers[place].blind_told = is_blind;
+        self.tell_service(index, kind, status, false, text, now);
+    }
+
+    pub(super) fn degraded(&mut self, now: &Now, text: String) {
+        self.tell_all(NoticeKind::Degraded, NoticeStatus::Firing, true, text, now);
+    }
+
+    pub(super) fn restored(&mut self, now: &Now, text: String) {
+        self.tell_all(NoticeKind::Degraded, NoticeStatus::Resolved, false, text, now);
+    }
+
+    /// The heartbeat, when it is due.
+    pub(super) fn beat(&mut self, now: &Now) {
+        let Some(due) = self.heartbeat_due.filter(|due| *due <= now.monotonic) else { return };
+        let Some(heartbeat) = self.rules.heartbeat.clone() else { return };
+        self.heartbeat_due = Some((due + heartbeat.every).max(now.monotonic));
+        let receivers = heartbeat.receivers.iter().map(ToString::to_string).collect();
+        let text = "backstop is alive".to_owned();
+        let notice = self.plain_notice(NoticeKind::Heartbeat, NoticeStatus::Resolved, false, text, None, now);
+        self.queue(notice, receivers, now);
+    }
+
+    pub(super) fn tell_pause(&mut self, service: Option<&str>, kind: NoticeKind, text: String, now: &Now) {
+        let status = if kind == NoticeKind::Paused { NoticeStatus::Firing } else { NoticeStatus::Resolved };
+        match service.and_then(|service| self.service_index(service)) {
+            Some(index) => self.tell_service(index, kind, status, false, text, now),
+            None => self.tell_all(kind, status, false, text, now),
+        }
+    }
+
+    pub(super) fn tell_test(&mut self, receiver: &str, now: &Now) {
+        let text = "a test notice: this receiver works".to_owned();
+        let notice = self.plain_notice(NoticeKind::Test, NoticeStatus::Resolved, false, text, None, now);
+        self.queue(notice, vec![receiver.to_owned()], now);
+    }
+}
+
+/// What a notice of the daemon is about: opening and resolving share it.
+const fn topic(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::Blind | NoticeKind::Unblind => "blind",
+        NoticeKind::Paused | NoticeKind::Resumed => "paused",
+        NoticeKind::WouldRollBack
+        | NoticeKind::Held
+        | NoticeKind::Escalated
+        | NoticeKind::ApprovalRequested
+        | NoticeKind::Declined
+        | NoticeKind::Expired
+        | NoticeKind::Started
+        | NoticeKind::StepFailed
+        | NoticeKind::LevelFinished
+        | NoticeKind::Recovered
+        | NoticeKind::Superseded
+        | NoticeKind::NeedsHuman
+        | NoticeKind::ReleaseReappeared
+        | NoticeKind::Degraded
+        | NoticeKind::Heartbeat
+        | NoticeKind::Test => kind.as_str(),
+    }
+}
+
+pub(super) const fn decision_text(kind: crate::decide::event::DecisionKind) -> &'static str {
+    use crate::decide::event::DecisionKind;
+    match kind {
+        DecisionKind::RollBack => "roll_back",
+        DecisionKind::WouldRollBack => "would_roll_back",
+        DecisionKind::Propose => "propose",
+        DecisionKind::Hold => "hold",
+        DecisionKind::Escalate => "escalate",
+    }
+}
+
+fn notice_level(incident: &Incident) -> Option<NoticeLevel> {
+    let plan = incident.plan.as_ref()?;
+    let level = incident.level()?;
+    let name = plan.levels.get(level)?.name.clone();
+    Some(NoticeLevel { n: level + 1, of: plan.levels.len(), name })
+}
+
+/// When the current phase ends at the latest.
+fn eta(incident: &Incident) -> Option<Timestamp> {
+    match &incident.state {
+        State::Verifying { level, finished, .. } => {
+            let verify = incident.verify(*level);
+            Some(*finished + verify.within + verify.soak)
+        }
+        State::Ready { .. } | State::Running { .. } | State::Stepped { .. } | State::LevelOver { .. } => {
+            incident.deadline
+        }
+        State::Firing
+        | State::Held
+        | State::Escalated
+        | State::WouldRollBack
+        | State::Proposed { .. }
+        | State::NeedsHuman { .. }
+        | State::Recovered
+        | State::Declined
+        | State::Expired
+        | State::Superseded
+        | State::Aborted
+        | State::Cleared => None,
+    }
+}

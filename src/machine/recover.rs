@@ -1,0 +1,220 @@
+//! Taking up what an earlier daemon left: the same functions that run live, applied to the recorded entries.
+
+use std::sync::Arc;
+
+use super::checkpoint::Checkpoint;
+use super::output::{LogLevel, Output};
+use super::service::{Raised, Service};
+use super::{Machine, Pause};
+use crate::decide::event::{Entry, IncidentEvent, Outcome, Record, Seq, StepResult, WhyHuman};
+use crate::decide::incident::{Incident, State};
+use crate::decide::release::Change;
+use crate::promql::ServiceId;
+use crate::time::Now;
+
+/// What was found on the disk.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// All records, oldest first.
+    pub records: Vec<Record>,
+    /// Entries that this version cannot read: their position and why.
+    pub unreadable: Vec<(Seq, String)>,
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl Machine {
+    /// Services of the rules in force; one that is gone stays, retired, for its history.
+    pub(super) fn adopt_services(&mut self, now: &Now) {
+        let rules = Arc::clone(&self.rules);
+        for service in &mut self.services {
+            service.retired = !rules.services.iter().any(|rules| rules.name == service.rules.name);
+        }
+        for rules in &rules.services {
+            match self.service_index(&rules.name) {
+                Some(index) => self.services[index].adopt(rules, now.monotonic),
+                None => {
+                    let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
+                    self.services.push(Service::new(id, rules, now.monotonic));
+                }
+            }
+        }
+    }
+
+    pub(super) fn recover(&mut self, recovered: Recovered, now: &Now, out: &mut Vec<Output>) {
+        if let Some(first) = recovered.records.first() {
+            self.founded = first.wall;
+        }
+        let last = recovered.records.last().map(|record| record.at);
+        for record in recovered.records {
+            self.seq = self.seq.max(record.seq);
+            self.replay(record);
+        }
+        for (seq, _) in &recovered.unreadable {
+            self.seq = self.seq.max(*seq);
+        }
+        self.durable = self.seq;
+        let seen = recovered.checkpoint.as_ref().map(|checkpoint| checkpoint.now.monotonic).max(last);
+        if let Some(seen) = seen {
+            for service in &mut self.services {
+                service.releases.resume(seen.min(now.monotonic));
+            }
+        }
+        if let Some(checkpoint) = recovered.checkpoint {
+            for dump in &checkpoint.verdicts {
+                if let Some(index) = self.service_index(&dump.service) {
+                    self.services[index].restore_verdict(dump, now.monotonic);
+                }
+            }
+            self.recovered_windows = checkpoint.windows;
+        }
+        self.record(
+            now,
+            Entry::DaemonStarted {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                config_hash: self.rules.hash.to_string(),
+            },
+        );
+        self.resume_incidents(now, out);
+        self.report_unreadable(&recovered.unreadable, now, out);
+    }
+
+    fn replay(&mut self, record: Record) {
+        let at = record.at;
+        match &record.entry {
+            Entry::DaemonStarted { .. } => {}
+            Entry::ReleaseSeen { service, release, old_last_seen, first_seen, installed_by } => {
+                if let Some(index) = self.service_index(service) {
+                    let releases = &mut self.services[index].releases;
+                    releases.take(Change {
+                        release: release.clone(),
+                        previous: releases.judged.clone(),
+                        old_last_seen: *old_last_seen,
+                        first_seen: *first_seen,
+                        returned: releases.known().iter().any(|known| known.release == *release),
+                        installed_by: installed_by.clone(),
+                    });
+                }
+                for incident in self.incidents.values_mut().filter(|incident| incident.service == *service) {
+                    let target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref());
+                    incident.target_seen |= incident.state.is_open() && target == Some(release);
+                }
+            }
+            Entry::ReleaseGood { service, release } => {
+                if let Some(index) = self.service_index(service) {
+                    self.services[index].releases.mark_good(release);
+                }
+            }
+            Entry::ReleaseBad { service, release, incident } => {
+                if let Some(index) = self.service_index(service) {
+                    self.services[index].releases.mark_bad(release, incident.clone());
+                }
+            }
+            Entry::ReleaseForgotten { service, release, .. } => {
+                if let Some(index) = self.service_index(service) {
+                    self.services[index].releases.forget(&release.0);
+                }
+            }
+            Entry::Incident { incident, event } => {
+                let id = incident.clone();
+                if let Some(incident) = self.incidents.get_mut(&id) {
+                    // Effects were sent when the event was recorded; what is still to do follows from the state.
+                    drop(incident.apply(event, at));
+                    if matches!(**event, IncidentEvent::Admitted { .. }) {
+                        let service = Arc::from(incident.service.as_str());
+                        self.admissions.push((service, id.clone(), at));
+                    }
+                } else if let Some(opened) = Incident::open(id.clone(), event, at) {
+                    self.incidents.insert(id.clone(), opened);
+                }
+                self.remember(&id, record);
+            }
+            Entry::NoticeQueued { notice, receivers } => {
+                if let Some(incident) = notice.incident.as_ref().and_then(|id| self.incidents.get_mut(id)) {
+                    incident.notices = incident.notices.max(notice.seq);
+                }
+                self.outbox.replay_queued((**notice).clone(), receivers, record.seq, at);
+            }
+            Entry::NoticeDelivered { notice, receiver } => self.outbox.replay_gone(notice, receiver, None),
+            Entry::NoticeDead { notice, receiver, why } => self.outbox.replay_gone(notice, receiver, Some(why)),
+            Entry::NoticeFellBack { notice, receiver, fallback } => {
+                self.outbox.replay_fell_back(notice, receiver, fallback);
+            }
+            Entry::Paused { service, until, actor, reason } => {
+                let pause = Some(Pause { until: *until, actor: actor.clone(), reason: reason.clone() });
+                match service {
+                    None => self.pause = pause,
+                    Some(service) => {
+                        if let Some(index) = self.service_index(service) {
+                            self.services[index].pause = pause;
+                        }
+                    }
+                }
+            }
+            Entry::Resumed { service, .. } => match service {
+                None => self.pause = None,
+                Some(service) => {
+                    if let Some(index) = self.service_index(service) {
+                        self.services[index].pause = None;
+                    }
+                }
+            },
+            Entry::SignalRaised { service, signal, until, detail, .. } => {
+                if let Some(index) = self.service_index(service) {
+                    let raised = Raised { until: *until, detail: detail.clone() };
+                    self.services[index].signals.insert(signal.clone(), raised);
+                }
+            }
+            Entry::SignalCleared { service, signal, .. } => {
+                if let Some(index) = self.service_index(service) {
+                    self.services[index].signals.remove(signal);
+                }
+            }
+        }
+    }
+
+    /// A step that was intended and not finished is ambiguous: its processes ended with the daemon, but how far they
+    /// came nobody knows.
+    fn resume_incidents(&mut self, now: &Now, out: &mut Vec<Output>) {
+        let open: Vec<_> = self
+            .incidents
+            .values()
+            .filter(|i| i.state.is_open() || i.in_flight.is_some())
+            .map(|i| i.id.clone())
+            .collect();
+        for id in open {
+            let Some(incident) = self.incidents.get_mut(&id) else { continue };
+            if let State::Verifying { finished, .. } = incident.state {
+                // Downtime is no verification: its limits count from here.
+                incident.soak = crate::decide::verify::Soak::from(finished.max(now.monotonic));
+            }
+            if let Some(attempt) = incident.in_flight {
+                let result = StepResult {
+                    outcome: Outcome::Ambiguous,
+                    detail: "backstop was stopped while the step was under way".to_owned(),
+                    output: String::new(),
+                    truncated: false,
+                    captures: std::collections::BTreeMap::new(),
+                    duration_ms: 0,
+                };
+                self.step_finished(now, &id, attempt, result, out);
+            }
+        }
+    }
+
+    /// An entry that cannot be read is never guessed at: what was under way when it was written needs a human.
+    fn report_unreadable(&mut self, unreadable: &[(Seq, String)], now: &Now, out: &mut Vec<Output>) {
+        let Some((seq, why)) = unreadable.first() else { return };
+        let text = format!(
+            "the journal holds {} entries that this version cannot read, first {}: {why}",
+            unreadable.len(),
+            seq.0
+        );
+        out.push(Output::Log { level: LogLevel::Error, service: None, message: text.clone() });
+        self.degraded(now, text.clone());
+        let open: Vec<_> = self.incidents.values().filter(|i| i.state.is_open()).map(|i| i.id.clone()).collect();
+        for id in open {
+            let event = IncidentEvent::NeedsHuman { why: WhyHuman::Unreadable, text: text.clone() };
+            self.incident_event(&id, event, now, out);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What the machine knows of one service beside its windows and incidents.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Pause;
+use super::checkpoint::VerdictDump;
+use crate::decide::event::Release;
+use crate::decide::release::Releases;
+use crate::decide::rules::{Question, ServiceRules, Trigger};
+use crate::decide::trigger::Findings;
+use crate::decide::verdict::{Hold, Phase, Verdict};
+use crate::promql::{Labels, ServiceId};
+use crate::time::Timestamp;
+
+/// Between two reminders where the service of an incident is no longer configured.
+pub const REMIND_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// The memory of one trigger.
+#[derive(Clone, Debug)]
+pub struct TriggerState {
+    pub verdicts: BTreeMap<Labels, Verdict>,
+    pub latest: Option<Findings>,
+    /// The newest sample that any evaluation rested on: only newer data earns hold time.
+    pub newest: Timestamp,
+    /// The latest evaluation that was taken, of whatever outcome.
+    pub taken: Timestamp,
+    pub dirty: bool,
+    /// A notice said that it is blind.
+    pub blind_told: bool,
+}
+
+impl TriggerState {
+    fn new(now: Timestamp) -> TriggerState {
+        TriggerState {
+            verdicts: BTreeMap::new(),
+            latest: None,
+            newest: Timestamp::MIN,
+            taken: now,
+            dirty: true,
+            blind_told: false,
+        }
+    }
+
+    /// The worst of its label sets.
+    pub fn phase(&self) -> Phase {
+        self.verdicts
+            .values()
+            .map(|verdict| verdict.phase)
+            .max_by_key(|phase| match phase {
+                Phase::Quiet => 0,
+                Phase::Blind => 1,
+                Phase::Pending => 2,
+                Phase::Firing => 3,
+            })
+            .unwrap_or(Phase::Quiet)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Raised {
+    pub until: Timestamp,
+    pub detail: String,
+}
+
+#[derive(Debug)]
+pub struct Service {
+    pub id: ServiceId,
+    pub rules: ServiceRules,
+    /// Not in the configuration any more; it stays while an incident is open.
+    pub retired: bool,
+    pub releases: Releases,
+    /// In the order of the rules.
+    pub triggers: Vec<TriggerState>,
+    pub signals: BTreeMap<String, Raised>,
+    pub pause: Option<Pause>,
+    /// The release that is starting, and until when its findings are Unknown at the latest.
+    pub starting: Option<(Release, Timestamp)>,
+    /// No release was named in this run yet: the first name may be another one than before the restart.
+    pub unnamed: bool,
+    /// The newest look at any target of the service: evaluations happen at this instant.
+    pub newest_look: Timestamp,
+}
+
+impl Service {
+    pub fn new(id: ServiceId, rules: &ServiceRules, now: Timestamp) -> Service {
+        Service {
+            id,
+            rules: rules.clone(),
+            retired: false,
+            releases: Releases::new(&rules.detectors),
+            triggers: rules.triggers.iter().map(|_| TriggerState::new(now)).collect(),
+            signals: BTreeMap::new(),
+            pause: None,
+            starting: None,
+            unnamed: true,
+            newest_look: now,
+        }
+    }
+
+    /// Takes new rules; triggers that ask the same keep their memory.
+    pub fn adopt(&mut self, rules: &ServiceRules, now: Timestamp) {
+        let before: Vec<(String, TriggerState)> =
+            self.rules.triggers.iter().map(identity).zip(std::mem::take(&mut self.triggers)).collect();
+        self.triggers = rules
+            .triggers
+            .iter()
+            .map(|trigger| {
+                let same = before.iter().find(|(id, _)| *id == identity(trigger));
+                let mut state = same.map_or_else(|| TriggerState::new(now), |(_, state)| state.clone());
+                state.dirty = true;
+                state
+            })
+            .collect();
+        self.releases.reconfigure(&rules.detectors);
+        self.rules = rules.clone();
+        self.retired = false;
+    }
+
+    pub fn dump_verdicts(&self) -> impl Iterator<Item = VerdictDump> {
+        self.rules.triggers.iter().zip(&self.triggers).flat_map(|(trigger, state)| {
+            state.verdicts.iter().map(|(labels, verdict)| VerdictDump {
+                service: Arc::clone(&self.rules.name),
+                trigger: Arc::clone(&trigger.name),
+                question: identity(trigger),
+                labels: labels.clone(),
+                verdict: verdict.clone(),
+            })
+        })
+    }
+
+    /// Puts a verdict back after a restart, if its trigger still asks the same.
+    pub fn restore_verdict(&mut self, dump: &VerdictDump, now: Timestamp) {
+        for (trigger, state) in self.rules.triggers.iter().zip(&mut self.triggers) {
+            if trigger.name == dump.trigger && identity(trigger) == dump.question {
+                let mut verdict = dump.verdict.clone();
+                verdict.restored(now);
+                state.verdicts.insert(dump.labels.clone(), verdict);
+            }
+        }
+    }
+
+    /// How a trigger's verdicts count. A signal is a fact that holds between evaluations, so it has no gaps.
+    pub fn hold(trigger: &Trigger) -> Hold {
+        let gap_tolerance = match trigger.question {
+            Question::Value { .. } => trigger.gap_tolerance,
+            Question::Signal { .. } => Duration::MAX,
+        };
+        Hold { hold: trigger.hold, gap_tolerance }
+    }
+
+    /// Label sets that breach, of those that have a verdict: any, all, or a share, as the trigger says.
+    pub fn fires(trigger: &Trigger, state: &TriggerState) -> bool {
+        use crate::decide::rules::FireWhen;
+        let firing = state.verdicts.values().filter(|verdict| verdict.fires()).count();
+        let all = state.verdicts.values().filter(|verdict| verdict.phase != Phase::Blind).count();
+        match trigger.fire_when {
+            FireWhen::Any => firing > 0,
+            FireWhen::All => firing > 0 && firing == all,
+            #[expect(clippy::cast_precision_loss, reason = "counts of label sets are small")]
+            FireWhen::Share(share) => firing > 0 && firing as f64 >= share * all as f64,
+        }
+    }
+
+    /// When something is to be looked at although nothing arrives.
+    pub fn wakes(&self) -> Vec<Timestamp> {
+        let mut wakes = Vec::new();
+        for (trigger, state) in self.rules.triggers.iter().zip(&self.triggers) {
+            match &trigger.question {
+                // Staleness shows one tolerance after the latest evaluation.
+                Question::Value { .. } => {
+                    wakes.push(state.taken + trigger.gap_tolerance + Duration::from_millis(1));
+                }
+                Question::Signal { name } => {
+                    wakes.extend(self.signals.get(&**name).map(|raised| raised.until));
+                    let began = state.verdicts.values().filter(|verdict| verdict.phase == Phase::Pending);
+                    wakes.extend(began.filter_map(|verdict| verdict.began).map(|began| began + trigger.hold));
+                }
+            }
+        }
+        wakes.extend(self.starting.as_ref().map(|(_, until)| *until));
+        wakes.extend(self.pause.as_ref().map(|pause| pause.until));
+        wakes.extend(self.releases.good_at(self.rules.guard.good_after));
+        wakes
+    }
+}
+
+/// What makes a trigger the same one: the question, not its thresholds in time.
+pub fn identity(trigger: &Trigger) -> String {
+    match &trigger.question {
+        Question::Value { expr, .. } => {
+            format!("{}: {expr} {}", trigger.name, crate::decide::trigger::threshold_text(&trigger.question))
+        }
+        Question::Signal { name } => format!("{}: signal {name}", trigger.name),
+    }
+}

@@ -1,0 +1,382 @@
+//! A `Tick`: everything that follows from what is known now.
+
+use std::sync::Arc;
+
+use super::Machine;
+use super::input::TargetKind;
+use super::output::{LogLevel, Output};
+use super::service::Service;
+use crate::decide::event::{Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running};
+use crate::decide::incident::{Breach, Incident, Move, Situation, State};
+use crate::decide::release::Change;
+use crate::decide::rules::DetectorKind;
+use crate::decide::trigger::{Finding, Unknown};
+use crate::decide::verdict::Phase;
+use crate::decide::verify::{self, Reading, Voice};
+use crate::promql::Scope;
+use crate::time::{Now, Timestamp};
+
+/// Events one incident may make in one turn: more would be a circle.
+const EVENTS_PER_TURN_MAX: usize = 32;
+
+impl Machine {
+    pub(super) fn settle(&mut self, now: &Now, out: &mut Vec<Output>) {
+        self.settled = now.monotonic;
+        self.dirty = false;
+        self.end_pauses(now);
+        for index in 0..self.services.len() {
+            self.follow_releases(index, now, out);
+            self.evaluate_triggers(index, now, out);
+            self.grow_releases(index, now);
+        }
+        for index in 0..self.services.len() {
+            self.open_incidents(index, now, out);
+        }
+        let open: Vec<IncidentId> =
+            self.incidents.values().filter(|incident| incident.state.is_open()).map(|i| i.id.clone()).collect();
+        for id in open {
+            self.soak(&id, now);
+            self.advance(&id, now, out);
+        }
+        self.forget_old_incidents();
+        self.beat(now);
+        self.pump(now, out);
+    }
+
+    fn end_pauses(&mut self, now: &Now) {
+        let over = |pause: &super::Pause| pause.until <= now.monotonic;
+        let mut ended = Vec::new();
+        if self.pause.as_ref().is_some_and(over) {
+            ended.push(None);
+        }
+        let services = self.services.iter().filter(|service| service.pause.as_ref().is_some_and(over));
+        ended.extend(services.map(|service| Some(service.rules.name.to_string())));
+        for service in ended {
+            let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: "timer".to_owned() };
+            self.resume(now, service, &actor);
+        }
+    }
+
+    fn follow_releases(&mut self, index: usize, now: &Now, out: &mut Vec<Output>) {
+        let service = &mut self.services[index];
+        if service.starting.as_ref().is_some_and(|(_, until)| *until <= now.monotonic) {
+            service.starting = None;
+            for trigger in &mut service.triggers {
+                trigger.dirty = true;
+            }
+        }
+        let was_running = service.releases.running.clone();
+        let change = service.releases.update(now.monotonic);
+        if service.releases.running != was_running {
+            // What runs is known again, or not any more: between two steps that counts from now.
+            let unread = matches!(service.releases.running, Running::Unknown(_)).then_some(now.monotonic);
+            let name = Arc::clone(&service.rules.name);
+            for incident in self.incidents.values_mut().filter(|i| *i.service == *name && i.state.is_open()) {
+                incident.unread_since = unread;
+            }
+        }
+        if let Some(change) = change {
+            self.release_appeared(index, change, now, out);
+        }
+    }
+
+    fn release_appeared(&mut self, index: usize, mut change: Change, now: &Now, out: &mut Vec<Output>) {
+        let name = Arc::clone(&self.services[index].rules.name);
+        let acting = self.incidents.values_mut().find(|incident| *incident.service == *name && is_acting(incident));
+        let mut own_bad = false;
+        if let Some(incident) = acting
+            && let Some(plan) = &incident.plan
+        {
+            if plan.target.as_ref() == Some(&change.release) {
+                change.installed_by = Some(incident.id.clone());
+                incident.target_seen = true;
+            }
+            own_bad = plan.bad == change.release;
+        }
+        let service = &mut self.services[index];
+        let restart_all = service.unnamed
+            || service.rules.detectors.iter().all(|detector| matches!(detector.kind, DetectorKind::Announced));
+        service.unnamed = false;
+        let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
+        for state in &mut service.triggers {
+            for verdict in state.verdicts.values_mut() {
+                verdict.release_changed(now.monotonic);
+            }
+            state.dirty = true;
+        }
+        if change.old_last_seen.is_some() {
+            service.starting = Some((change.release.clone(), change.first_seen + service.rules.startup));
+        }
+        service.releases.take(change.clone());
+        if restart_all && change.old_last_seen.is_some() {
+            self.restart_windows(index, change.first_seen);
+        }
+        let from = change.previous.as_ref().map_or_else(String::new, |previous| format!(", before it {previous}"));
+        let message = format!("release {} runs{from}", change.release);
+        out.push(Output::Log { level: LogLevel::Info, service: Some(Arc::clone(&name)), message });
+        self.record(
+            now,
+            Entry::ReleaseSeen {
+                service: name.to_string(),
+                release: change.release.clone(),
+                old_last_seen: change.old_last_seen,
+                first_seen: change.first_seen,
+                installed_by: change.installed_by.clone(),
+            },
+        );
+        if let Some(by) = reappeared {
+            let text =
+                format!("{} was rolled back ({by}) and runs again; backstop does not fight over it", change.release);
+            self.tell_service(index, NoticeKind::ReleaseReappeared, NoticeStatus::Firing, true, text, now);
+        }
+    }
+
+    fn grow_releases(&mut self, index: usize, now: &Now) {
+        let service = &mut self.services[index];
+        let firing = service.triggers.iter().any(|state| state.phase() == Phase::Firing);
+        let known = service.triggers.iter().flat_map(|state| state.verdicts.values());
+        let seen = known.clone().any(|verdict| matches!(verdict.known, Some((_, false))));
+        let good_after = service.rules.guard.good_after;
+        let busy =
+            self.incidents.values().any(|incident| *incident.service == *service.rules.name && is_acting(incident));
+        if let Some(release) = service.releases.grow(!firing && seen && !busy, good_after, now.monotonic) {
+            service.releases.mark_good(&release);
+            let service = service.rules.name.to_string();
+            self.record(now, Entry::ReleaseGood { service, release });
+        }
+    }
+
+    /// A firing trigger opens an incident of the judged release, opens it again, or joins the open one.
+    fn open_incidents(&mut self, index: usize, now: &Now, out: &mut Vec<Output>) {
+        let service = &self.services[index];
+        let firing = Machine::firing(service);
+        if firing.is_empty() {
+            return;
+        }
+        let name = service.rules.name.to_string();
+        let judged = service.releases.judged.clone();
+        let open = self.incidents.values().find(|incident| incident.service == name && incident.state.is_open());
+        if let Some(open) = open {
+            let id = open.id.clone();
+            for place in firing {
+                let trigger = &self.services[index].rules.triggers[place].name;
+                let joined = self.incidents.get(&id).is_some_and(|open| open.facts.contains_key(&**trigger));
+                if !joined {
+                    let fact = Box::new(self.fact(index, place, now));
+                    self.incident_event(&id, IncidentEvent::Joined { fact }, now, out);
+                }
+            }
+            return;
+        }
+        let same = self.incidents.values().filter(|incident| incident.service == name && incident.release == judged);
+        let earlier = same.max_by_key(|incident| incident.opened).map(|incident| (incident.id.clone(), incident.ended));
+        for place in firing {
+            match &earlier {
+                // It must have been quiet since: the same breach is not told twice.
+                Some((_, Some(ended))) if !self.fired_after(index, place, *ended) => {}
+                Some((id, _)) => {
+                    let fact = Box::new(self.fact(index, place, now));
+                    self.incident_event(&id.clone(), IncidentEvent::Reopened { fact }, now, out);
+                    return self.open_incidents(index, now, out);
+                }
+                None => {
+                    let fact = Box::new(self.fact(index, place, now));
+                    self.open_incident(&name, judged, fact, now);
+                    return self.open_incidents(index, now, out);
+                }
+            }
+        }
+    }
+
+    fn fired_after(&self, index: usize, place: usize, instant: Timestamp) -> bool {
+        let verdicts = self.services[index].triggers[place].verdicts.values();
+        verdicts.filter(|verdict| verdict.fires()).any(|verdict| verdict.began.is_some_and(|began| began > instant))
+    }
+
+    pub(super) fn open_incident(
+        &mut self,
+        service: &str,
+        release: Option<Release>,
+        fact: Box<crate::decide::event::TriggerFact>,
+        now: &Now,
+    ) -> Option<IncidentId> {
+        let id = IncidentId(Arc::from(format!("{service}-{}", self.seq.0 + 1)));
+        let event = IncidentEvent::Opened { service: service.to_owned(), release, fact };
+        let incident = Incident::open(id.clone(), &event, now.monotonic)?;
+        let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
+        self.incidents.insert(id.clone(), incident);
+        self.histories.insert(id.clone(), Arc::new(vec![record]));
+        Some(id)
+    }
+
+    /// Takes the reading of verification at this turn's fresh data.
+    fn soak(&mut self, id: &IncidentId, now: &Now) {
+        let Some(incident) = self.incidents.get(id) else { return };
+        if !matches!(incident.state, State::Verifying { .. }) {
+            return;
+        }
+        let Some(index) = self.service_index(&incident.service) else { return };
+        let (reading, at) = self.reading(index, incident, now);
+        let tolerance = self.services[index].rules.triggers.iter().map(|trigger| trigger.gap_tolerance).max();
+        let fresh = incident.soak.from < at;
+        if let Some(incident) = self.incident_mut(id)
+            && fresh
+        {
+            incident.soak.take(reading, at, tolerance.unwrap_or_default());
+        }
+    }
+
+    /// What the incident's triggers and the named probes say, and when they last said it.
+    fn reading(&self, index: usize, incident: &Incident, now: &Now) -> (Reading, Timestamp) {
+        let service = &self.services[index];
+        let mut at = Timestamp::MIN;
+        let finished = match incident.state {
+            State::Verifying { finished, .. } => finished,
+            _ => Timestamp::MIN,
+        };
+        let mut voices = Vec::new();
+        for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
+            if !incident.facts.contains_key(&*trigger.name) {
+                continue;
+            }
+            let voice = match &state.latest {
+                Some(latest) if state.taken > finished => {
+                    at = at.max(state.taken);
+                    match latest.worst().1 {
+                        Finding::Clear => Voice::Clear,
+                        Finding::Breached => Voice::Breached,
+                        Finding::Unknown(Unknown::TooFewEvents { .. }) => Voice::NoTraffic,
+                        Finding::Unknown(_) => Voice::Unknown,
+                    }
+                }
+                Some(_) | None => Voice::Unknown,
+            };
+            voices.push(voice);
+        }
+        let mut probes = Vec::new();
+        if let State::Verifying { level, .. } = incident.state {
+            for name in &incident.verify(level).probes {
+                let own = |target: &&super::Target| {
+                    target.scope == Scope::Service(service.id)
+                        && target.key.kind == TargetKind::Probe
+                        && *target.key.source == **name
+                };
+                for target in self.targets.values().filter(own) {
+                    let recent = super::watch::is_recent(target, now.monotonic);
+                    probes.push(match &target.last {
+                        Some(look) if recent && look.at > finished => {
+                            at = at.max(look.at);
+                            if look.ok { Voice::Clear } else { Voice::Breached }
+                        }
+                        Some(_) | None => Voice::Unknown,
+                    });
+                }
+            }
+        }
+        (verify::read(&voices, &probes), at)
+    }
+
+    /// Lets an incident go on until nothing follows at this instant.
+    pub(super) fn advance(&mut self, id: &IncidentId, now: &Now, out: &mut Vec<Output>) {
+        for _ in 0..EVENTS_PER_TURN_MAX {
+            let Some(next) = self.next_move(id, now) else { return };
+            match next {
+                Move::Event(event) => self.incident_event(id, event, now, out),
+                Move::Admit { decision, actor } => self.admit(id, decision, actor, None, now, out),
+            }
+        }
+        let message = format!("incident {id} makes events without end; it waits for the next turn");
+        out.push(Output::Log { level: LogLevel::Error, service: None, message });
+    }
+
+    fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
+        let incident = self.incidents.get(id)?;
+        let index = self.service_index(&incident.service)?;
+        let service = &self.services[index];
+        let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
+        let waiting = incident.state.is_waiting() && incident.admitted.is_none();
+        let start = self.start_level(service, incident);
+        let situation = Situation {
+            running: &service.releases.running,
+            breach: breach_of(service, incident),
+            decision: if waiting { self.guard(index, incident, now) } else { None },
+            level: self.level_for(index, incident, start).unwrap_or(start),
+            reading: match incident.state {
+                State::Verifying { .. } => self.reading(index, incident, now).0,
+                _ => Reading::Unknown,
+            },
+            paused: paused || self.journal_failing.is_some(),
+            respond_within: service.rules.respond_within,
+            remind_every: service.rules.remind_every,
+        };
+        incident.advance(&situation, now.monotonic)
+    }
+
+    /// The level of the most severe of its triggers.
+    pub(super) fn start_level(&self, service: &Service, incident: &Incident) -> usize {
+        let triggers = service.rules.triggers.iter().filter(|t| incident.facts.contains_key(&*t.name));
+        triggers.max_by_key(|trigger| trigger.severity).map_or(0, |trigger| trigger.start_level)
+    }
+
+    fn forget_old_incidents(&mut self) {
+        let mut closed: Vec<(Timestamp, IncidentId)> = self
+            .incidents
+            .values()
+            .filter(|incident| !incident.state.is_open())
+            .map(|incident| (incident.ended.unwrap_or(incident.opened), incident.id.clone()))
+            .collect();
+        if closed.len() <= super::CLOSED_INCIDENTS_KEPT {
+            return;
+        }
+        closed.sort();
+        for (_, id) in closed.drain(..closed.len() - super::CLOSED_INCIDENTS_KEPT) {
+            self.incidents.remove(&id);
+            self.histories.remove(&id);
+        }
+    }
+
+    pub(super) fn remember(&mut self, id: &IncidentId, record: Record) {
+        Arc::make_mut(self.histories.entry(id.clone()).or_default()).push(record);
+    }
+}
+
+pub(super) fn is_acting(incident: &Incident) -> bool {
+    match incident.state {
+        State::Ready { .. }
+        | State::Running { .. }
+        | State::Stepped { .. }
+        | State::Verifying { .. }
+        | State::LevelOver { .. }
+        | State::NeedsHuman { .. } => true,
+        State::Proposed { .. } => incident.admitted.is_some(),
+        State::Firing
+        | State::Held
+        | State::Escalated
+        | State::WouldRollBack
+        | State::Recovered
+        | State::Declined
+        | State::Expired
+        | State::Superseded
+        | State::Aborted
+        | State::Cleared => false,
+    }
+}
+
+/// Over only when every trigger of the incident is known to be quiet.
+fn breach_of(service: &Service, incident: &Incident) -> Breach {
+    let mut over = true;
+    for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
+        if !incident.facts.contains_key(&*trigger.name) {
+            continue;
+        }
+        if Service::fires(trigger, state) {
+            return Breach::Firing;
+        }
+        over &= state.verdicts.values().all(|verdict| {
+            verdict.phase == Phase::Quiet
+                && verdict.unknown_since.is_none()
+                && matches!(verdict.known, Some((_, false)))
+        });
+    }
+    if over { Breach::Over } else { Breach::Unclear }
+}

@@ -1,0 +1,207 @@
+//! The snapshot: state as people and programs may see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Machine;
+use super::service::Service;
+use super::snapshot::{
+    IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
+};
+use crate::decide::event::Autonomy;
+use crate::decide::incident::{Incident, State};
+use crate::decide::rules::{Question, Trigger, Unit};
+use crate::decide::trigger::{Finding, threshold_text, value_text};
+use crate::promql::Scope;
+use crate::time::Now;
+
+impl Machine {
+    #[must_use]
+    pub fn snapshot(&self, now: &Now) -> Snapshot {
+        let journal = match &self.journal_failing {
+            None => JournalHealth::Writing,
+            Some((since_wall, why)) => JournalHealth::Failing { since_wall: *since_wall, why: why.clone() },
+        };
+        let services = self.services.iter().filter(|service| !service.retired);
+        Snapshot {
+            at: now.monotonic,
+            wall: now.wall,
+            started_wall: self.started_wall,
+            version: env!("CARGO_PKG_VERSION"),
+            instance: Arc::clone(&self.rules.instance),
+            config_hash: Arc::clone(&self.rules.hash),
+            generation: self.rules.generation,
+            journal,
+            pause: self.pause.as_ref().map(|pause| pause_view(pause, now)),
+            services: services.map(|service| self.service_view(service, now)).collect(),
+            incidents: self.incidents.values().map(|incident| self.incident_view(incident, now)).collect(),
+            receivers: self.outbox.views(now),
+            counters: self.counters.clone(),
+        }
+    }
+
+    fn service_view(&self, service: &Service, now: &Now) -> ServiceView {
+        let releases = &service.releases;
+        let way_back = releases.judged.as_ref().and_then(|judged| releases.way_back(judged));
+        let targets = self.targets.values().filter(|target| match target.scope {
+            Scope::Shared => true,
+            Scope::Service(id) => id == service.id,
+        });
+        let open = self.incidents.values().find(|i| *i.service == *service.rules.name && i.state.is_open());
+        ServiceView {
+            name: Arc::clone(&service.rules.name),
+            autonomy: match service.rules.autonomy {
+                Autonomy::Observe => "observe",
+                Autonomy::Propose => "propose",
+                Autonomy::Act => "act",
+            },
+            running: releases.running.clone(),
+            running_since_wall: releases.change.as_ref().map(|change| now.wall_of(change.first_seen)),
+            way_back: way_back.map(ToString::to_string),
+            releases: releases
+                .known()
+                .iter()
+                .map(|known| ReleaseView {
+                    name: known.release.to_string(),
+                    first_seen_wall: now.wall_of(known.first_seen),
+                    good: known.good,
+                    bad: known.bad.is_some(),
+                })
+                .collect(),
+            triggers: service
+                .rules
+                .triggers
+                .iter()
+                .enumerate()
+                .map(|(place, trigger)| self.trigger_view(service, place, trigger, now))
+                .collect(),
+            targets: targets
+                .map(|target| TargetView {
+                    kind: target.key.kind.as_str(),
+                    source: Arc::clone(&target.key.source),
+                    address: Arc::clone(&target.key.address),
+                    up: target.last.as_ref().map(|look| look.ok),
+                    last_wall: target.last.as_ref().map(|look| now.wall_of(look.at)),
+                    error: target.last.as_ref().and_then(|look| look.error.clone()),
+                    series: target.series,
+                })
+                .collect(),
+            signals: service
+                .signals
+                .iter()
+                .filter(|(_, raised)| raised.until > now.monotonic)
+                .map(|(name, raised)| SignalView {
+                    name: name.clone(),
+                    until_wall: now.wall_of(raised.until),
+                    detail: raised.detail.clone(),
+                })
+                .collect(),
+            pause: service.pause.as_ref().map(|pause| pause_view(pause, now)),
+            incident: open.map(|incident| incident.id.clone()),
+        }
+    }
+
+    fn trigger_view(&self, service: &Service, place: usize, trigger: &Trigger, now: &Now) -> TriggerView {
+        let state = &service.triggers[place];
+        let unit = match &trigger.question {
+            Question::Value { unit, .. } => *unit,
+            Question::Signal { .. } => Unit::Number,
+        };
+        let worst = state.verdicts.values().max_by_key(|verdict| (verdict.fires(), verdict.held));
+        let (finding, value, sentence) = match &state.latest {
+            None => ("unknown", None, "not evaluated yet".to_owned()),
+            Some(latest) => {
+                let (_, finding, value) = latest.worst();
+                let sentence = match finding {
+                    Finding::Unknown(why) => why.to_string(),
+                    Finding::Clear | Finding::Breached => match value {
+                        Some(value) => format!("{} ({})", value_text(value, unit), threshold_text(&trigger.question)),
+                        None if *finding == Finding::Breached => "raised".to_owned(),
+                        None => "nothing matches".to_owned(),
+                    },
+                };
+                (finding.as_str(), value, sentence)
+            }
+        };
+        TriggerView {
+            name: Arc::clone(&trigger.name),
+            severity: trigger.severity,
+            verdict: state.phase().as_str(),
+            finding,
+            since_wall: worst.map(|verdict| now.wall_of(verdict.began.unwrap_or(verdict.since))),
+            value,
+            value_text: value.map(|value| value_text(value, unit)),
+            threshold: threshold_text(&trigger.question),
+            held: worst.map_or(Duration::ZERO, |verdict| verdict.held),
+            hold: trigger.hold,
+            sentence,
+        }
+    }
+
+    fn incident_view(&self, incident: &Incident, now: &Now) -> IncidentView {
+        let plan = incident.plan.as_ref();
+        let level = plan
+            .zip(incident.level())
+            .and_then(|(plan, level)| Some((level + 1, plan.levels.len(), plan.levels.get(level)?.name.clone())));
+        IncidentView {
+            id: incident.id.clone(),
+            service: Arc::from(incident.service.as_str()),
+            release_bad: incident.release.as_ref().map(ToString::to_string),
+            release_target: plan.and_then(|plan| plan.target.as_ref()).map(ToString::to_string),
+            state: incident.state.as_str(),
+            sentence: sentence(incident),
+            open: incident.state.is_open(),
+            acknowledged: incident.acknowledged,
+            severity: incident.severity(),
+            triggers: incident.facts.keys().cloned().collect(),
+            level,
+            opened_wall: now.wall_of(incident.opened),
+            ended_wall: incident.ended.map(|at| now.wall_of(at)),
+            respond_by_wall: match incident.state {
+                State::Proposed { respond_by, .. } => Some(now.wall_of(respond_by)),
+                _ => None,
+            },
+            history: self.histories.get(&incident.id).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+fn pause_view(pause: &super::Pause, now: &Now) -> PauseView {
+    PauseView { until_wall: now.wall_of(pause.until), actor: pause.actor.clone(), reason: pause.reason.clone() }
+}
+
+/// Why it is where it is, in one line.
+fn sentence(incident: &Incident) -> String {
+    let fact = incident.facts.values().max_by_key(|fact| fact.severity).map_or("", |fact| fact.sentence.as_str());
+    let reasons: Vec<&str> = incident
+        .decision
+        .iter()
+        .flat_map(|decision| decision.reasons.iter().map(|reason| reason.sentence.as_str()))
+        .collect();
+    match &incident.state {
+        State::Held | State::Escalated | State::Proposed { .. } if !reasons.is_empty() => reasons.join("; "),
+        State::NeedsHuman { why, .. } => format!("{why:?}").chars().fold(String::new(), |mut text, letter| {
+            if letter.is_uppercase() && !text.is_empty() {
+                text.push(' ');
+            }
+            text.extend(letter.to_lowercase());
+            text
+        }),
+        State::LevelOver { why, .. } => why.clone(),
+        State::Firing
+        | State::Held
+        | State::Escalated
+        | State::WouldRollBack
+        | State::Proposed { .. }
+        | State::Ready { .. }
+        | State::Running { .. }
+        | State::Stepped { .. }
+        | State::Verifying { .. }
+        | State::Recovered
+        | State::Declined
+        | State::Expired
+        | State::Superseded
+        | State::Aborted
+        | State::Cleared => fact.to_owned(),
+    }
+}
