@@ -18,7 +18,7 @@ use super::scrape::target_labels;
 use crate::config::model::{ProbeKind, ProbeSpec, TargetSpec};
 use crate::machine::input::{Observation, ProbeOutcome};
 use crate::platform::clock::Clock;
-use crate::platform::http::{TroubleKind, io_trouble};
+use crate::platform::http::{Trouble, TroubleKind, io_trouble};
 use crate::promql::{Labels, TargetId};
 use command::CommandCheck;
 pub use command::ending as command_ending;
@@ -92,9 +92,20 @@ impl Prober {
     }
 }
 
-/// A failure without a status.
-fn failed(why: String) -> ProbeOutcome {
-    ProbeOutcome::Failed { status: None, why, release: None }
+/// A failure without an answer that could say more. Nothing shows that the way to the target is open.
+fn unreached(why: String) -> ProbeOutcome {
+    ProbeOutcome::Failed { status: None, why, reached: false, release: None }
+}
+
+/// A probe that could not even be sent is unknown; anything else is a failure. A refusal, a broken handshake and a
+/// broken connection come from the other end (or from near it): the way there is open.
+fn outcome_of(trouble: Trouble) -> ProbeOutcome {
+    let reached = match trouble.kind {
+        TroubleKind::Local | TroubleKind::Dns | TroubleKind::Invalid => return ProbeOutcome::Unsent(trouble.detail),
+        TroubleKind::Timeout | TroubleKind::Unreachable => false,
+        TroubleKind::Refused | TroubleKind::Tls | TroubleKind::Lost => true,
+    };
+    ProbeOutcome::Failed { status: None, why: trouble.detail, reached, release: None }
 }
 
 /// Whether somebody accepts a connection.
@@ -107,15 +118,7 @@ async fn connect(address: &str, limit: Duration) -> ProbeOutcome {
     };
     match timeout(limit, TcpStream::connect(addresses.as_slice())).await {
         Ok(Ok(_connection)) => ProbeOutcome::Up { status: None, release: None },
-        Err(_) => failed(format!("no connection within {limit:?}")),
-        Ok(Err(error)) => {
-            let trouble = io_trouble(&error);
-            match trouble.kind {
-                TroubleKind::Local | TroubleKind::Dns | TroubleKind::Invalid => ProbeOutcome::Unsent(trouble.detail),
-                TroubleKind::Timeout | TroubleKind::Refused | TroubleKind::Tls | TroubleKind::Lost => {
-                    failed(trouble.detail)
-                }
-            }
-        }
+        Err(_) => unreached(format!("no connection within {limit:?}")),
+        Ok(Err(error)) => outcome_of(io_trouble(&error)),
     }
 }
