@@ -122,6 +122,7 @@ impl Scraper {
                 return failure("timeout", format!("{} ({:?} at most)", trouble.detail, self.limit));
             }
             TroubleKind::Refused => "refused",
+            TroubleKind::Unreachable => "unreachable",
             TroubleKind::Dns => "dns",
             TroubleKind::Tls => "tls",
             TroubleKind::Local | TroubleKind::Invalid => "unsent",
@@ -178,6 +179,7 @@ fn reason_of(error: &ScanError) -> &'static str {
         | Reason::Comma
         | Reason::OpenQuote
         | Reason::OpenBrace
+        | Reason::LabelEscape
         | Reason::LabelTwice
         | Reason::NotUtf8
         | Reason::NoValue
