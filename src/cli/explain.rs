@@ -47,7 +47,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 type Asked<'a> = (Vec<PathBuf>, Option<&'a str>, Option<&'a str>);
 
 fn split(what: &[String], exists: impl Fn(&str) -> bool) -> Result<Asked<'_>, Failure> {
-    let is_file = |text: &str| text.contains('/') || text.ends_with(".toml") || exists(text);
+    let is_file =
+        |text: &str| text.contains('/') || Path::new(text).extension().is_some_and(|end| end == "toml") || exists(text);
     // The first is a file whatever it looks like: its absence is then told as such.
     let files = what.iter().skip(1).take_while(|text| is_file(text)).count() + 1;
     let (files, rest) = what.split_at(files.min(what.len()));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::failure::{Exit, Failure};
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "four flags that exclude each other, as clap has them")]
 pub struct DemoArgs {
     /// The new release is good: nothing is rolled back
     #[arg(long, group = "variant")]
