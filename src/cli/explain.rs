@@ -95,16 +95,16 @@ fn explain(service: &ServiceRules, trigger: &Trigger) -> String {
     line(format!("  breached: {}", threshold_text(&trigger.question)));
     let hold = if trigger.hold.is_zero() { "at once".to_owned() } else { format!("after {}", span(trigger.hold)) };
     line(format!("  fires: {hold}{}", fire_when(trigger.fire_when)));
-    line(format!(
-        "  looked at: every {}; a gap over {} starts the count anew",
-        span(trigger.interval),
-        span(trigger.gap_tolerance)
-    ));
     if trigger.on_unknown == OnUnknown::Breach {
         line("  not known counts as breached".to_owned());
     }
     match &trigger.question {
         Question::Value { expr, .. } => {
+            line(format!(
+                "  looked at: every {}; a gap over {} starts the count anew",
+                span(trigger.interval),
+                span(trigger.gap_tolerance)
+            ));
             line(format!("  looks back: {}", span(expr.reach())));
             line("  selects:".to_owned());
             for selector in expr.selectors() {
