@@ -61,6 +61,9 @@ enum Command {
     Run(run::RunArgs),
     /// Show a broken release being rolled back, on this machine
     Demo(demo::DemoArgs),
+    /// The shop of the demo; `demo` starts it
+    #[command(hide = true)]
+    DemoShop(demo::shop::ShopArgs),
     /// Check configuration files: every mistake with its place and the way out
     Check(check::Args),
     /// Show what the triggers ask, as the tree that is evaluated
@@ -111,6 +114,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match &cli.command {
         Command::Run(args) => return run::run(args),
         Command::Demo(args) => return demo::run(args),
+        Command::DemoShop(args) => return demo::shop::run(args),
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Status(args) => status::run(args),
