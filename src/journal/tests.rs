@@ -222,14 +222,28 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
                 let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", index.to_string())]);
                 let sample = (Timestamp::from_millis(at), f64::from_bits(*bits));
                 match dump.series.iter_mut().find(|series| series.labels == labels) {
-                    Some(series) => series.samples.push(sample),
-                    None => dump.series.push(SeriesDump { labels, own: index == 2, samples: vec![sample] }),
+                    Some(series) => {
+                        series.samples.push(sample);
+                        if bits % 3 == 0 {
+                            series.resets.push((sample.0, 1.5, f64::from_bits(*bits)));
+                        }
+                    }
+                    None => dump.series.push(SeriesDump {
+                        labels,
+                        own: index == 2,
+                        samples: vec![sample],
+                        from_zero: index == 0,
+                        resets: Vec::new(),
+                    }),
                 }
             }
         }
         Change::Trim { keep, .. } => {
             keep_last(&mut dump.scrapes, *keep);
-            dump.series.iter_mut().for_each(|series| keep_last(&mut series.samples, *keep));
+            for series in &mut dump.series {
+                keep_last(&mut series.samples, *keep);
+                series.resets.clear();
+            }
         }
         Change::Forget { series, .. } => {
             if *series < dump.series.len() {

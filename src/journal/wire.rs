@@ -40,7 +40,7 @@ struct TargetFrame {
     process_start: Option<f64>,
     /// Of the scrapes; their values are zero.
     scrapes: Growth,
-    changed: Vec<(u32, Growth)>,
+    changed: Vec<(u32, Growth, Past)>,
     born: Vec<SeriesFrame>,
     gone: Vec<u32>,
 }
@@ -59,6 +59,15 @@ struct SeriesFrame {
     labels: Vec<(String, String)>,
     own: bool,
     samples: Growth,
+    past: Past,
+}
+
+/// What else is known of a series' past. Resets are rare, so they are whole whenever its samples change.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Past {
+    from_zero: bool,
+    /// Time in milliseconds, and the bits of both sums.
+    resets: Vec<(i64, u64, u64)>,
 }
 
 /// `keep` of the newest old samples stay, then come `new` ones.
@@ -158,13 +167,15 @@ impl Written {
             born: Vec::new(),
             gone: Vec::new(),
         };
-        for SeriesDump { labels, own, samples } in series {
+        for SeriesDump { labels, own, samples, from_zero, resets } in series {
+            let resets = resets.iter().map(|(at, drops, all)| (at.as_millis(), drops.to_bits(), all.to_bits()));
+            let past = Past { from_zero: *from_zero, resets: resets.collect() };
             let samples: Vec<_> = samples.iter().map(|(at, value)| (at.as_millis(), value.to_bits())).collect();
             let name = (labels.clone(), *own);
             let written = if let Some((id, span)) = before.series.remove(&name) {
                 let (growth, grown) = grow(span, &samples);
                 if growth.keep != span.count || !growth.new.is_empty() {
-                    frame.changed.push((id, growth));
+                    frame.changed.push((id, growth, past));
                 }
                 (id, grown)
             } else {
@@ -175,6 +186,7 @@ impl Written {
                     labels: pairs(labels),
                     own: *own,
                     samples: growth,
+                    past,
                 });
                 (self.next_series, grown)
             };
@@ -223,6 +235,7 @@ struct ReadSeries {
     labels: Labels,
     own: bool,
     samples: Vec<(i64, u64)>,
+    past: Past,
 }
 
 /// A frame that does not follow from those before: the writer's mistake, since its checksum was right.
@@ -257,6 +270,10 @@ impl Read {
                     .samples
                     .into_iter()
                     .map(|(at, bits)| (Timestamp::from_millis(at), f64::from_bits(bits)))
+                    .collect(),
+                from_zero: series.past.from_zero,
+                resets: (series.past.resets.into_iter())
+                    .map(|(at, drops, all)| (Timestamp::from_millis(at), f64::from_bits(drops), f64::from_bits(all)))
                     .collect(),
             });
             let dump = TargetDump {
@@ -293,13 +310,16 @@ fn read_target(known: Option<ReadTarget>, frame: TargetFrame) -> Result<ReadTarg
     for id in frame.gone {
         target.series.remove(&id).ok_or(Inconsistent)?;
     }
-    for (id, growth) in frame.changed {
-        extend(&mut target.series.get_mut(&id).ok_or(Inconsistent)?.samples, growth)?;
+    for (id, growth, past) in frame.changed {
+        let series = target.series.get_mut(&id).ok_or(Inconsistent)?;
+        extend(&mut series.samples, growth)?;
+        series.past = past;
     }
     for born in frame.born {
         let mut samples = Vec::new();
         extend(&mut samples, born.samples)?;
-        target.series.insert(born.id, ReadSeries { labels: Labels::from_pairs(born.labels), own: born.own, samples });
+        let labels = Labels::from_pairs(born.labels);
+        target.series.insert(born.id, ReadSeries { labels, own: born.own, samples, past: born.past });
     }
     Ok(target)
 }

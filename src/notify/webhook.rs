@@ -133,7 +133,12 @@ impl Webhook {
         let parsed = address(url.expose_secret()).map_err(|_| Unprepared::Url)?;
         match &self.url {
             TextOrSecret::Text(_) => {}
-            TextOrSecret::Secret { .. } => used.push(url),
+            // A receiver that complains names its path rather than the whole address.
+            TextOrSecret::Secret { .. } => {
+                used.push(url);
+                used.extend(parsed.path_segments().into_iter().flatten().map(SecretString::from));
+                used.extend(parsed.query().map(SecretString::from));
+            }
         }
 
         // After the operator's own headers: what the scheme says cannot be overridden by accident.
@@ -188,7 +193,7 @@ impl Webhook {
             (TextOrSecret::Text(_), None) | (TextOrSecret::Secret { .. }, _) => String::new(),
         };
         format!(
-            "HTTP {}: redirects are not followed; put the final address{to} into receivers.{}.webhook.url",
+            "HTTP {}, a redirect{to}, which is not followed: put the final address into receivers.{}.webhook.url",
             response.status(),
             self.name
         )
