@@ -169,7 +169,7 @@ node         $node         node_load1                                      above
 etcd         $etcd         etcd_server_has_leader                          below=1
 prometheus   $prometheus   prometheus_config_last_reload_successful        below=1
 alertmanager $alertmanager alertmanager_config_last_reload_successful      below=1
-haproxy      $haproxy      rate(haproxy_process_requests_total[30s])       above=100000
+haproxy      $haproxy      rate(haproxy_process_requests_total[10s])       above=100000
 LIST
 } >"$work/backstop.toml"
 start backstop "$binary" run --config "$work/backstop.toml"

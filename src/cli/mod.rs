@@ -3,10 +3,11 @@
 //! Everything but `run`, `demo`, `check` and `explain` talks to a running daemon ([`client`]). Tables are for people,
 //! `--json` is for programs: it prints what the API answered.
 
-//CFG mod check;
+mod check;
 mod client;
+mod config;
 pub mod demo;
-//CFG mod explain;
+mod explain;
 mod failure;
 mod forget;
 mod incidents;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use failure::{Exit, Failure};
+use failure::Exit;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -60,10 +61,13 @@ enum Command {
     Run(run::RunArgs),
     /// Show a broken release being rolled back, on this machine
     Demo(demo::DemoArgs),
-    //CFG /// Check configuration files: every mistake with its place and the way out
-    //CFG Check(check::Args),
-    //CFG /// Show what the triggers ask, as the tree that is evaluated
-    //CFG Explain(explain::Args),
+    /// The shop of the demo; `demo` starts it
+    #[command(hide = true)]
+    DemoShop(demo::shop::ShopArgs),
+    /// Check configuration files: every mistake with its place and the way out
+    Check(check::Args),
+    /// Show what the triggers ask, as the tree that is evaluated
+    Explain(explain::Args),
     /// Show what runs, what breaches, and what is not known
     Status(status::Args),
     /// List incidents, the latest first
@@ -110,8 +114,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match &cli.command {
         Command::Run(args) => return run::run(args),
         Command::Demo(args) => return demo::run(args),
-        //CFG Command::Check(args) => check::run(args),
-        //CFG Command::Explain(args) => explain::run(args),
+        Command::DemoShop(args) => return demo::shop::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),
         Command::Report(args) => report::run(args),

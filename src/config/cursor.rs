@@ -74,11 +74,13 @@ impl<'a> Cx<'a> {
         self.secrets.borrow().clone()
     }
 
-    /// Errors and warnings in the order of the files.
+    /// Errors and warnings in the order of the files. What `[defaults]` says wrong is found for every service, and told
+    /// once.
     pub fn diagnostics(&self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         let ordered = |problems: &RefCell<Vec<Problem>>| {
             let mut problems = problems.take();
             problems.sort_by_key(Problem::place);
+            problems.dedup_by(|next, problem| next.is_like(problem));
             problems.into_iter().map(|problem| problem.into_diagnostic(self.sources)).collect()
         };
         (ordered(&self.errors), ordered(&self.warnings))
@@ -287,7 +289,7 @@ impl<'a> Cx<'a> {
     /// One of a few words.
     pub fn choice<T: Copy>(&self, node: &Node, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let help = format!("it is one of {}", list(&words));
+        let help = format!("it is one of {}", list(&words).replace('`', "\""));
         let text = self.text(node, &help)?;
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text.value) {
             return Some(*value);
@@ -393,8 +395,7 @@ pub(super) struct Table<'n, 'a> {
     known: Vec<&'static str>,
     /// Keys that were refused by name.
     refused: Vec<&'static str>,
-    /// Any of the names would do.
-    missing: Vec<(Vec<&'static str>, Problem)>,
+    missing: Vec<Missing>,
     /// As messages call it: "the trigger `error-rate`".
     pub what: String,
 }
@@ -435,7 +436,8 @@ impl<'n, 'a> Table<'n, 'a> {
         match self.get(name, read) {
             Got::Absent => {
                 let message = format!("{} has no `{name}`", self.what);
-                self.missing.push((vec![name], Problem::at(self.place, message).help(help)));
+                let problem = Problem::at(self.place, message);
+                self.missing.push(Missing { names: vec![name], problem, help: help.to_owned() });
                 None
             }
             Got::Bad => None,
@@ -482,7 +484,8 @@ impl<'n, 'a> Table<'n, 'a> {
             Got::Absent => {
                 if !was_refused {
                     let message = format!("{} has none of {}", self.what, list(names));
-                    self.missing.push((names.to_vec(), Problem::at(self.place, message).help(help)));
+                    let problem = Problem::at(self.place, message);
+                    self.missing.push(Missing { names: names.to_vec(), problem, help: help.to_owned() });
                 }
                 None
             }
@@ -499,32 +502,47 @@ impl<'n, 'a> Table<'n, 'a> {
         true
     }
 
-    /// Reports the keys that nobody asked for, and those that are missing.
-    pub fn finish(self) {
-        let mut meant = Vec::new();
+    /// Something that may be said with any of several keys is missing.
+    pub fn lacks(&mut self, names: &[&'static str], what: &str, help: &str) {
+        let problem = Problem::at(self.place, format!("{} has no {what}", self.what));
+        self.missing.push(Missing { names: names.to_vec(), problem, help: help.to_owned() });
+    }
+
+    /// Reports the keys that nobody asked for, and those that are missing. A key that is not known and one that is
+    /// missing are taken for the same mistake where the one may have been meant as the other.
+    pub fn finish(mut self) {
         for (key, _) in self.entries {
             let name = key.text.as_str();
             if self.known.contains(&name) || self.refused.contains(&name) {
                 continue;
             }
-            let problem = Problem::at(key.place, format!("{} has no key `{name}`", self.what));
             // What is there already is not what was meant.
             let open =
                 self.known.iter().copied().filter(|known| self.entries.iter().all(|(key, _)| key.text != *known));
-            self.cx.error(match closest(name, open) {
-                Some(close) => {
-                    meant.push(close);
-                    problem.help(format!("did you mean `{close}`?"))
-                }
-                None => problem.help(format!("its keys are {}", list(&self.known).replace(" or ", " and "))),
+            let close = closest(name, open);
+            let explained = self.missing.iter().position(|missing| match close {
+                Some(close) => missing.names.contains(&close),
+                None => missing.names.len() > 1,
             });
+            let explained = explained.map(|at| self.missing.remove(at));
+            let help = match (close, explained) {
+                (Some(close), _) => format!("did you mean `{close}`?"),
+                (None, Some(missing)) => missing.help,
+                (None, None) => format!("its keys are {}", list(&self.known).replace(" or ", " and ")),
+            };
+            self.cx.error(Problem::at(key.place, format!("{} has no key `{name}`", self.what)).help(help));
         }
-        for (names, problem) in self.missing {
-            if !names.iter().any(|name| meant.contains(name)) {
-                self.cx.error(problem);
-            }
+        for Missing { problem, help, .. } in self.missing {
+            self.cx.error(problem.help(help));
         }
     }
+}
+
+/// What a table lacks, and the keys of which any would do.
+struct Missing {
+    names: Vec<&'static str>,
+    problem: Problem,
+    help: String,
 }
 
 /// `a, b or c`.

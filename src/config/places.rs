@@ -49,6 +49,11 @@ impl Problem {
         self.place
     }
 
+    /// The same thing at the same place.
+    pub fn is_like(&self, other: &Problem) -> bool {
+        self.place == other.place && self.message == other.message
+    }
+
     pub fn into_diagnostic(self, sources: &[Source]) -> Diagnostic {
         let source = &sources[self.place.file];
         let (line, column) = line_and_column(&source.text, self.place.start);

@@ -30,7 +30,8 @@ impl Report {
         Report { errors, warnings, sources }
     }
 
-    /// Errors first, then warnings, then how many there are.
+    /// Every error, or where there is none every warning, and how many there are. Warnings beside errors would only
+    /// hide them: they are shown once the errors are gone.
     #[must_use]
     pub fn render(&self, style: Style) -> String {
         let renderer = match style {
@@ -38,28 +39,27 @@ impl Report {
             Style::Coloured => Renderer::styled(),
         };
         let mut out = String::new();
-        for (diagnostics, level) in [(&self.errors, Level::ERROR), (&self.warnings, Level::WARNING)] {
-            for diagnostic in diagnostics {
-                out.push_str(&renderer.render(&[self.group(diagnostic, level.clone())]));
-                out.push_str("\n\n");
-            }
+        let (diagnostics, level) = match self.errors.as_slice() {
+            [] => (&self.warnings, Level::WARNING),
+            [..] => (&self.errors, Level::ERROR),
+        };
+        for diagnostic in diagnostics {
+            out.push_str(&renderer.render(&[self.group(diagnostic, level.clone())]));
+            out.push_str("\n\n");
         }
         out.push_str(&self.summary());
         out.push('\n');
         out
     }
 
-    /// `3 errors and 1 warning`.
+    /// `3 errors`, or `1 warning`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let count = |n: usize, word: &str| match n {
-            0 => None,
-            1 => Some(format!("1 {word}")),
-            n => Some(format!("{n} {word}s")),
+        let (n, word) = match (self.errors.len(), self.warnings.len()) {
+            (0, warnings) => (warnings, "warning"),
+            (errors, _) => (errors, "error"),
         };
-        let parts: Vec<String> =
-            [count(self.errors.len(), "error"), count(self.warnings.len(), "warning")].into_iter().flatten().collect();
-        parts.join(" and ")
+        if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") }
     }
 
     fn text_of(&self, path: &Path) -> &str {

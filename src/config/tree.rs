@@ -37,7 +37,7 @@ impl Value {
         match self {
             Value::Bool(_) => "true or false",
             Value::Integer(_) => "a whole number",
-            Value::Float(_) => "a number",
+            Value::Float(_) => "a number with a fraction",
             Value::Text(_) => "a string",
             Value::Datetime => "a date",
             Value::List(_) => "a list",
@@ -125,6 +125,11 @@ fn syntax_errors(cx: &Cx<'_>, file: usize, errors: &[toml::de::Error], entries: 
             (super::places::line_and_column(text, place.start).0, !is_local(error.message()), place, error.message())
         })
         .collect();
+    for (_, structural, place, message) in &mut found {
+        if message.starts_with("string values must be quoted") && is_header(text, *place) {
+            (*structural, *message) = (true, HEADER_IN_LIST);
+        }
+    }
     found.sort_by_key(|(line, structural, place, _)| (*line, !structural, *place));
     let mut shown = 0;
     for (line, structural, place, message) in found {
@@ -137,6 +142,18 @@ fn syntax_errors(cx: &Cx<'_>, file: usize, errors: &[toml::de::Error], entries: 
             break;
         }
     }
+}
+
+const HEADER_IN_LIST: &str = "a list above is not closed";
+
+/// A table's header that is read as a list, since one above it is open.
+fn is_header(text: &str, place: Place) -> bool {
+    let line_start = text[..place.start].rfind('\n').map_or(0, |at| at + 1);
+    let line = text[line_start..].lines().next().unwrap_or_default().trim();
+    text[line_start..place.start].trim().trim_start_matches('[').is_empty()
+        && line.starts_with('[')
+        && !line.trim_end_matches(']').trim_start_matches('[').is_empty()
+        && line.ends_with(']')
 }
 
 /// An end of line or of file is shown as the character before it.
@@ -172,6 +189,10 @@ fn syntax_error(place: Place, message: &str, text: &str, entries: &Entries) -> P
             Some(first) => problem.also(first, "first defined here"),
             None => problem,
         };
+    }
+    if message == HEADER_IN_LIST {
+        let problem = Problem::at(place, "a list above this table is not closed");
+        return problem.help("is a `]` missing at its end?");
     }
     let help = if message.starts_with("unclosed") || message.contains("string") {
         "something opened here or on a line above is not closed"

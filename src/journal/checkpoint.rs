@@ -97,9 +97,10 @@ impl CheckpointFile {
 
     fn lost(&self, rest: Option<Checkpoint>, lost: &Lost) -> Option<Checkpoint> {
         let path = self.path.display();
-        match &rest {
-            Some(older) => tracing::warn!(%path, %lost, "an older checkpoint of windows is used: {}", older.now.wall),
-            None => tracing::warn!(%path, %lost, "the checkpoint of windows is not used; windows start empty"),
+        if let Some(older) = &rest {
+            tracing::warn!(%path, %lost, "an older checkpoint of windows is used: {}", older.now.wall);
+        } else {
+            tracing::warn!(%path, %lost, "the checkpoint of windows is not used; windows start empty");
         }
         rest
     }

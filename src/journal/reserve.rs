@@ -110,7 +110,7 @@ impl Reserve {
 
     fn write_zeros(&mut self) -> std::io::Result<()> {
         self.file.rewind()?;
-        let zeros = [0; 64 * 1024];
+        let zeros = vec![0; 64 * 1024];
         for _ in 0..RESERVE_BYTES / 65_536 {
             self.file.write_all(&zeros)?;
         }

@@ -142,7 +142,8 @@ fn verdict(at: i64) -> VerdictDump {
 }
 
 /// Series as bit patterns, since NaN (staleness) is not equal to itself; sorted, since a file keeps no order.
-type Plain = Vec<(TargetKey, u32, Vec<i64>, Vec<(String, bool, Vec<(i64, u64)>)>)>;
+type Plain = Vec<(TargetKey, u32, Vec<i64>, Vec<PlainSeries>)>;
+type PlainSeries = (String, (bool, bool), Vec<(i64, u64)>, Vec<(i64, u64, u64)>);
 
 fn plain(checkpoint: &Checkpoint) -> Plain {
     let mut targets: Plain = checkpoint
@@ -154,7 +155,9 @@ fn plain(checkpoint: &Checkpoint) -> Plain {
                 .iter()
                 .map(|series| {
                     let samples = series.samples.iter().map(|(at, value)| (at.as_millis(), value.to_bits()));
-                    (series.labels.to_string(), series.own, samples.collect())
+                    let resets = series.resets.iter().map(|(at, a, b)| (at.as_millis(), a.to_bits(), b.to_bits()));
+                    let marks = (series.own, series.from_zero);
+                    (series.labels.to_string(), marks, samples.collect(), resets.collect())
                 })
                 .collect();
             series.sort();
@@ -173,11 +176,12 @@ enum Change {
     Forget { target: usize, series: usize },
     Gone { target: usize },
     Rewritten { target: usize },
+    Reset { target: usize, from_zero: bool },
 }
 
 fn change() -> impl Strategy<Value = Change> {
     let values = prop::collection::vec(
-        prop::option::weighted(0.8, prop_oneof![(0u64..50).prop_map(|n| (n as f64).to_bits()), any::<u64>()]),
+        prop::option::weighted(0.8, prop_oneof![(0u32..50).prop_map(|n| f64::from(n).to_bits()), any::<u64>()]),
         3,
     );
     prop_oneof![
@@ -186,6 +190,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0usize..3, 0usize..3).prop_map(|(target, series)| Change::Forget { target, series }),
         1 => (0usize..3).prop_map(|target| Change::Gone { target }),
         1 => (0usize..3).prop_map(|target| Change::Rewritten { target }),
+        1 => (0usize..3, any::<bool>()).prop_map(|(target, from_zero)| Change::Reset { target, from_zero }),
     ]
 }
 
@@ -198,7 +203,8 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
     | Change::Trim { target, .. }
     | Change::Forget { target, .. }
     | Change::Gone { target }
-    | Change::Rewritten { target }) = change;
+    | Change::Rewritten { target }
+    | Change::Reset { target, .. }) = change;
     let key = key(&format!("s{target}"));
     if matches!(change, Change::Gone { .. }) {
         checkpoint.windows.retain(|(have, _)| *have != key);
@@ -222,17 +228,12 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
                 let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", index.to_string())]);
                 let sample = (Timestamp::from_millis(at), f64::from_bits(*bits));
                 match dump.series.iter_mut().find(|series| series.labels == labels) {
-                    Some(series) => {
-                        series.samples.push(sample);
-                        if bits % 3 == 0 {
-                            series.resets.push((sample.0, 1.5, f64::from_bits(*bits)));
-                        }
-                    }
+                    Some(series) => series.samples.push(sample),
                     None => dump.series.push(SeriesDump {
                         labels,
                         own: index == 2,
                         samples: vec![sample],
-                        from_zero: index == 0,
+                        from_zero: false,
                         resets: Vec::new(),
                     }),
                 }
@@ -240,10 +241,7 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
         }
         Change::Trim { keep, .. } => {
             keep_last(&mut dump.scrapes, *keep);
-            for series in &mut dump.series {
-                keep_last(&mut series.samples, *keep);
-                series.resets.clear();
-            }
+            dump.series.iter_mut().for_each(|series| keep_last(&mut series.samples, *keep));
         }
         Change::Forget { series, .. } => {
             if *series < dump.series.len() {
@@ -253,6 +251,13 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
         Change::Rewritten { .. } => {
             if let Some(last) = dump.series.first_mut().and_then(|series| series.samples.last_mut()) {
                 last.1 = 77.25;
+            }
+        }
+        Change::Reset { from_zero, .. } => {
+            if let Some(series) = dump.series.first_mut() {
+                series.from_zero = *from_zero;
+                series.resets.push((Timestamp::from_millis(at), 5.0, 7.5));
+                keep_last(&mut series.resets, 2);
             }
         }
         Change::Gone { .. } => unreachable!("handled above"),

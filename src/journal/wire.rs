@@ -40,7 +40,7 @@ struct TargetFrame {
     process_start: Option<f64>,
     /// Of the scrapes; their values are zero.
     scrapes: Growth,
-    changed: Vec<(u32, Growth, Past)>,
+    changed: Vec<ChangeFrame>,
     born: Vec<SeriesFrame>,
     gone: Vec<u32>,
 }
@@ -58,17 +58,25 @@ struct SeriesFrame {
     id: u32,
     labels: Vec<(String, String)>,
     own: bool,
-    samples: Growth,
-    past: Past,
+    history: HistoryFrame,
 }
 
-/// What else is known of a series' past. Resets are rare, so they are whole whenever its samples change.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Past {
-    from_zero: bool,
-    /// Time in milliseconds, and the bits of both sums.
-    resets: Vec<(i64, u64, u64)>,
+#[derive(Debug, Serialize, Deserialize)]
+struct ChangeFrame {
+    id: u32,
+    history: HistoryFrame,
 }
+
+#[derive(Debug, Serialize, Deserialize)]
+struct HistoryFrame {
+    samples: Growth,
+    from_zero: bool,
+    /// When they changed: they are rare, so they are whole.
+    resets: Option<Vec<ResetFrame>>,
+}
+
+/// An instant, and what resets took away up to it: `SeriesDump::resets`.
+type ResetFrame = (i64, f64, f64);
 
 /// `keep` of the newest old samples stay, then come `new` ones.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,7 +130,41 @@ pub(super) struct Written {
 struct WrittenTarget {
     id: u32,
     scrapes: Span,
-    series: HashMap<(Labels, bool), (u32, Span)>,
+    series: HashMap<(Labels, bool), WrittenSeries>,
+}
+
+#[derive(Debug, Default)]
+struct WrittenSeries {
+    id: u32,
+    span: Span,
+    from_zero: bool,
+    resets: Vec<ResetFrame>,
+}
+
+impl HistoryFrame {
+    fn empty() -> HistoryFrame {
+        HistoryFrame { samples: Growth { keep: 0, new: Vec::new() }, from_zero: false, resets: None }
+    }
+}
+
+impl WrittenSeries {
+    /// What brings a reader from this to `dump`; None when nothing changed.
+    fn follow(&mut self, dump: &SeriesDump) -> Option<HistoryFrame> {
+        let SeriesDump { labels: _, own: _, samples, from_zero, resets } = dump;
+        let samples: Vec<_> = samples.iter().map(|(at, value)| (at.as_millis(), value.to_bits())).collect();
+        let (growth, span) = grow(self.span, &samples);
+        let resets: Vec<ResetFrame> =
+            resets.iter().map(|(at, drops, observed)| (at.as_millis(), *drops, *observed)).collect();
+        let resets_changed = resets != self.resets;
+        let same =
+            growth.keep == self.span.count && growth.new.is_empty() && *from_zero == self.from_zero && !resets_changed;
+        self.span = span;
+        self.from_zero = *from_zero;
+        let history =
+            HistoryFrame { samples: growth, from_zero: *from_zero, resets: resets_changed.then(|| resets.clone()) };
+        self.resets = resets;
+        (!same).then_some(history)
+    }
 }
 
 impl Written {
@@ -167,32 +209,26 @@ impl Written {
             born: Vec::new(),
             gone: Vec::new(),
         };
-        for SeriesDump { labels, own, samples, from_zero, resets } in series {
-            let resets = resets.iter().map(|(at, drops, all)| (at.as_millis(), drops.to_bits(), all.to_bits()));
-            let past = Past { from_zero: *from_zero, resets: resets.collect() };
-            let samples: Vec<_> = samples.iter().map(|(at, value)| (at.as_millis(), value.to_bits())).collect();
-            let name = (labels.clone(), *own);
-            let written = if let Some((id, span)) = before.series.remove(&name) {
-                let (growth, grown) = grow(span, &samples);
-                if growth.keep != span.count || !growth.new.is_empty() {
-                    frame.changed.push((id, growth, past));
-                }
-                (id, grown)
+        for dump in series {
+            let name = (dump.labels.clone(), dump.own);
+            let written = if let Some(mut written) = before.series.remove(&name) {
+                let change = written.follow(dump).map(|history| ChangeFrame { id: written.id, history });
+                frame.changed.extend(change);
+                written
             } else {
                 self.next_series += 1;
-                let (growth, grown) = grow(Span::default(), &samples);
+                let mut written = WrittenSeries { id: self.next_series, ..WrittenSeries::default() };
                 frame.born.push(SeriesFrame {
-                    id: self.next_series,
-                    labels: pairs(labels),
-                    own: *own,
-                    samples: growth,
-                    past,
+                    id: written.id,
+                    labels: pairs(&dump.labels),
+                    own: dump.own,
+                    history: written.follow(dump).unwrap_or_else(HistoryFrame::empty),
                 });
-                (self.next_series, grown)
+                written
             };
             after.series.insert(name, written);
         }
-        frame.gone = before.series.into_values().map(|(id, _)| id).collect();
+        frame.gone = before.series.into_values().map(|series| series.id).collect();
         self.targets.insert(key.clone(), after);
         frame
     }
@@ -235,7 +271,30 @@ struct ReadSeries {
     labels: Labels,
     own: bool,
     samples: Vec<(i64, u64)>,
-    past: Past,
+    from_zero: bool,
+    resets: Vec<ResetFrame>,
+}
+
+impl ReadSeries {
+    fn follow(&mut self, history: HistoryFrame) -> Result<(), Inconsistent> {
+        extend(&mut self.samples, history.samples)?;
+        self.from_zero = history.from_zero;
+        if let Some(resets) = history.resets {
+            self.resets = resets;
+        }
+        Ok(())
+    }
+
+    fn dump(self) -> SeriesDump {
+        let at = Timestamp::from_millis;
+        SeriesDump {
+            labels: self.labels,
+            own: self.own,
+            samples: self.samples.into_iter().map(|(millis, bits)| (at(millis), f64::from_bits(bits))).collect(),
+            from_zero: self.from_zero,
+            resets: self.resets.into_iter().map(|(millis, drops, observed)| (at(millis), drops, observed)).collect(),
+        }
+    }
 }
 
 /// A frame that does not follow from those before: the writer's mistake, since its checksum was right.
@@ -263,24 +322,11 @@ impl Read {
     /// None before the first frame.
     pub fn finish(self) -> Option<Checkpoint> {
         let windows = self.targets.into_values().map(|target| {
-            let series = target.series.into_values().map(|series| SeriesDump {
-                labels: series.labels,
-                own: series.own,
-                samples: series
-                    .samples
-                    .into_iter()
-                    .map(|(at, bits)| (Timestamp::from_millis(at), f64::from_bits(bits)))
-                    .collect(),
-                from_zero: series.past.from_zero,
-                resets: (series.past.resets.into_iter())
-                    .map(|(at, drops, all)| (Timestamp::from_millis(at), f64::from_bits(drops), f64::from_bits(all)))
-                    .collect(),
-            });
             let dump = TargetDump {
                 target: TargetId(target.target),
                 process_start: target.process_start,
                 scrapes: target.scrapes.into_iter().map(|(at, _)| Timestamp::from_millis(at)).collect(),
-                series: series.collect(),
+                series: target.series.into_values().map(ReadSeries::dump).collect(),
             };
             (target.key, dump)
         });
@@ -310,16 +356,19 @@ fn read_target(known: Option<ReadTarget>, frame: TargetFrame) -> Result<ReadTarg
     for id in frame.gone {
         target.series.remove(&id).ok_or(Inconsistent)?;
     }
-    for (id, growth, past) in frame.changed {
-        let series = target.series.get_mut(&id).ok_or(Inconsistent)?;
-        extend(&mut series.samples, growth)?;
-        series.past = past;
+    for ChangeFrame { id, history } in frame.changed {
+        target.series.get_mut(&id).ok_or(Inconsistent)?.follow(history)?;
     }
-    for born in frame.born {
-        let mut samples = Vec::new();
-        extend(&mut samples, born.samples)?;
-        let labels = Labels::from_pairs(born.labels);
-        target.series.insert(born.id, ReadSeries { labels, own: born.own, samples, past: born.past });
+    for SeriesFrame { id, labels, own, history } in frame.born {
+        let mut series = ReadSeries {
+            labels: Labels::from_pairs(labels),
+            own,
+            samples: Vec::new(),
+            from_zero: false,
+            resets: Vec::new(),
+        };
+        series.follow(history)?;
+        target.series.insert(id, series);
     }
     Ok(target)
 }

@@ -12,6 +12,7 @@ use crate::time::{Now, Timestamp};
 
 /// The fields, in the order in which they are written. Every one is always there; what is not known is null.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "fields of the wire, independent of each other")]
 struct Body {
     schema: &'static str,
     id: String,

@@ -9,21 +9,21 @@ use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use crate::time::Timestamp;
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
+const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// A receiver that asks for more is asked again all the same: a wrong clock must not silence it for a day.
-const ASKED_MAX: Duration = Duration::from_secs(60 * 60);
+const ASKED_MAX: Duration = Duration::from_hours(1);
 
 /// After the `attempt`th (counted from 1) failed: anywhere between one second and a limit that doubles from two
 /// seconds to five minutes, so that the receivers of many daemons are not hit at once when they come back.
 pub(super) fn backoff(attempt: u32) -> Duration {
     let limit = 2u32.checked_pow(attempt.max(1)).map_or(BACKOFF_MAX, |factor| (BACKOFF_MIN * factor).min(BACKOFF_MAX));
-    BACKOFF_MIN + random_below(limit - BACKOFF_MIN)
+    BACKOFF_MIN + random_below(limit.saturating_sub(BACKOFF_MIN))
 }
 
 /// Uniform enough for jitter: the keys that the standard library draws for its hash maps.
 fn random_below(limit: Duration) -> Duration {
     let drawn = u128::from(RandomState::new().hash_one(0u8));
-    let nanos = limit.as_nanos() * drawn >> 64;
+    let nanos = (limit.as_nanos() * drawn) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 

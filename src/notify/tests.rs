@@ -74,7 +74,7 @@ proptest! {
         let waits: Vec<_> = (0..64).map(|_| retry::backoff(attempt)).collect();
         prop_assert!(waits.iter().all(|wait| (Duration::from_secs(1)..=limit).contains(wait)));
         // Full jitter: 64 draws all in one half of the range have a chance of 2 in 2^64.
-        let middle = Duration::from_secs(1) + (limit - Duration::from_secs(1)) / 2;
+        let middle = Duration::from_secs(1) + limit.saturating_sub(Duration::from_secs(1)) / 2;
         prop_assert!(waits.iter().any(|wait| *wait < middle) && waits.iter().any(|wait| *wait > middle));
     }
 }

@@ -13,7 +13,7 @@ mod request;
 mod schedule;
 mod scrape;
 
-pub use observers::Observers;
+pub use observers::{Change, Observers};
 
 use crate::platform::http::ClientError;
 

@@ -1,6 +1,6 @@
 //! All observers of a configuration: started, changed by a reload, stopped, and their deaths told.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,14 @@ struct Running {
     ended: bool,
 }
 
+/// A change of what is observed that can no longer fail.
+#[derive(Debug)]
+pub struct Change {
+    stay: HashSet<Id>,
+    start: Vec<(What, Ready)>,
+    interest: Arc<Interest>,
+}
+
 /// What can no longer fail to start.
 #[derive(Debug)]
 enum Ready {
@@ -102,51 +110,60 @@ impl Observers {
         Ok(observers)
     }
 
-    /// Observes another configuration. What is specified as before keeps its task and target id, and from its next
-    /// scrape on selects by the new interest set; what changed or went is stopped and its target told gone before
-    /// anything new comes up. `commit` is called in between: when nothing can fail any more, and before anything of
-    /// the new configuration is seen.
+    /// What another configuration changes, ready to be applied. Changes nothing by itself.
     ///
     /// # Errors
-    /// As for [`Observers::start`]; then nothing has changed, and `commit` was not called.
-    pub async fn reconfigure(&mut self, config: &Config, commit: impl FnOnce()) -> Result<(), ObserveError> {
+    /// As for [`Observers::start`].
+    pub fn prepare(&self, config: &Config) -> Result<Change, ObserveError> {
         let mut wanted = wanted(config);
-        let mut keep = vec![false; self.running.len()];
-        for (running, keep) in self.running.iter().zip(&mut keep) {
-            let place = if running.ended { None } else { wanted.iter().position(|what| *what == running.what) };
-            if let Some(place) = place {
+        let mut stay = HashSet::new();
+        for running in self.running.iter().filter(|running| !running.ended) {
+            if let Some(place) = wanted.iter().position(|what| *what == running.what) {
                 wanted.remove(place);
-                *keep = true;
+                stay.insert(running.task);
             }
         }
-        let ready = prepare(wanted)?;
-        commit();
-        self.interest.send_replace(Arc::clone(&config.interest));
+        Ok(Change { stay, start: prepare(wanted)?, interest: Arc::clone(&config.interest) })
+    }
 
-        for (running, _) in self.running.iter().zip(&keep).filter(|(_, keep)| !**keep) {
+    /// Observes another configuration. What is specified as before keeps its task and target id, and from its next
+    /// scrape on selects by the new interest set; what changed or went is stopped and its target told gone before
+    /// anything new comes up.
+    ///
+    /// The machine must have got its `Reload` before: it drops a batch of another generation than its own, and the
+    /// first batch of a generation is the one that names its series.
+    pub async fn apply(&mut self, change: Change) {
+        let Change { stay, start, interest } = change;
+        self.interest.send_replace(interest);
+        let mut stopping = Vec::new();
+        for running in self.running.iter().filter(|running| !stay.contains(&running.task)) {
             running.stop.cancel();
+            if !running.ended {
+                stopping.push(running.task);
+            }
         }
-        let stopping: Vec<Id> = self
-            .running
-            .iter()
-            .zip(&keep)
-            .filter(|(running, keep)| !**keep && !running.ended)
-            .map(|(r, _)| r.task)
-            .collect();
         self.await_end(&stopping).await;
         let at = self.clock.monotonic();
-        let mut keep = keep.into_iter();
         let lane = &self.lane;
         self.running.retain(|running| {
-            let stays = keep.next().unwrap_or(false);
+            let stays = stay.contains(&running.task);
             if let Some(target) = running.target.filter(|_| !stays) {
                 lane.send(Observation::TargetGone { target, at });
             }
             stays
         });
-        for (what, ready) in ready {
+        for (what, ready) in start {
             self.spawn(what, ready);
         }
+    }
+
+    /// [`Observers::prepare`] and [`Observers::apply`] in one, where nobody else must agree to the change.
+    ///
+    /// # Errors
+    /// As for [`Observers::start`]; then nothing has changed.
+    pub async fn reconfigure(&mut self, config: &Config) -> Result<(), ObserveError> {
+        let change = self.prepare(config)?;
+        self.apply(change).await;
         Ok(())
     }
 
@@ -319,5 +336,69 @@ impl fmt::Display for What {
             }
             What::Reference(ReferenceSpec { name, url, .. }) => write!(f, "reference {name} ({url})"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lane::lane;
+    use super::*;
+    use crate::config::model::{DetectorSource, ReferenceSpec};
+
+    fn reference(name: &str) -> What {
+        let second = Duration::from_secs(1);
+        let url = "http://127.0.0.1:9/".to_owned();
+        What::Reference(ReferenceSpec { name: name.into(), url, interval: second, timeout: second })
+    }
+
+    fn observers() -> Observers {
+        Observers {
+            clock: Clock::start(None),
+            lane: lane().0,
+            interest: watch::Sender::new(Arc::new(Interest::compile(1, []))),
+            tasks: JoinSet::new(),
+            running: Vec::new(),
+            dead: VecDeque::new(),
+            next_target: 0,
+        }
+    }
+
+    fn run(observers: &mut Observers, what: What, task: impl Future<Output = ()> + Send + 'static) {
+        let task = observers.tasks.spawn(task).id();
+        let stop = CancellationToken::new();
+        observers.running.push(Running { what, target: None, stop, task, ended: false });
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_with_the_name_of_what_was_observed() {
+        let mut observers = observers();
+        run(&mut observers, reference("calm"), std::future::pending());
+        run(&mut observers, reference("net"), async { panic!("no {}", "idea") });
+        let (name, why) = observers.next_death().await;
+        assert_eq!((name.as_str(), why.as_str()), ("reference net (http://127.0.0.1:9/)", "no idea"));
+        let no_other = timeout(Duration::from_millis(20), observers.next_death()).await;
+        assert!(no_other.is_err());
+        assert_eq!(observers.running.iter().map(|running| running.ended).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_death_that_is_seen_while_stopping_others_is_still_told() {
+        let mut observers = observers();
+        run(&mut observers, reference("net"), async { panic!("oh") });
+        run(&mut observers, reference("calm"), tokio::task::yield_now());
+        let tasks: Vec<Id> = observers.running.iter().map(|running| running.task).collect();
+        observers.await_end(&tasks).await;
+        assert_eq!(observers.next_death().await.1, "oh");
+    }
+
+    #[test]
+    fn names_say_what_is_observed() {
+        let detector = DetectorSpec {
+            service: "api".into(),
+            index: 0,
+            interval: Duration::from_secs(1),
+            kind: DetectorSource::Symlink("/opt/api/current".into()),
+        };
+        assert_eq!(What::Detector(detector).to_string(), "release detector 1 of service api");
     }
 }

@@ -11,7 +11,7 @@ use super::ObserveError;
 use crate::config::model::{AuthSpec, ClientSpec, RequestLimits};
 use crate::decide::event::TextOrSecret;
 use crate::platform::http::{self, Connections};
-use crate::platform::secret::{self, SecretError};
+use crate::platform::secret;
 
 /// Why no request could be made.
 #[derive(Debug)]
@@ -103,18 +103,18 @@ fn headers(spec: &ClientSpec) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, text) in &spec.headers {
         let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header's name"))?;
-        let value = secret::resolve(text).map_err(|error| secret_sentence(&error))?;
+        let value = secret::resolve(text).map_err(|error| sentence(&error))?;
         headers.insert(header, header_value(&value, name)?);
     }
     let authorization = match &spec.auth {
         None => return Ok(headers),
         Some(AuthSpec::Bearer(token)) => {
-            let token = secret::read(token).map_err(|error| secret_sentence(&error))?;
+            let token = secret::read(token).map_err(|error| sentence(&error))?;
             SecretString::from(format!("Bearer {}", token.expose_secret()))
         }
         Some(AuthSpec::Basic { username, password }) => {
             use base64::Engine as _;
-            let password = secret::read(password).map_err(|error| secret_sentence(&error))?;
+            let password = secret::read(password).map_err(|error| sentence(&error))?;
             let both = SecretString::from(format!("{username}:{}", password.expose_secret()));
             let encoded = base64::engine::general_purpose::STANDARD.encode(both.expose_secret());
             SecretString::from(format!("Basic {encoded}"))
@@ -132,11 +132,8 @@ fn header_value(text: &SecretString, name: &str) -> Result<HeaderValue, String> 
     Ok(value)
 }
 
-fn secret_sentence(error: &SecretError) -> String {
-    sentence(error)
-}
-
-fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+/// An error with what caused it.
+pub fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -151,6 +148,11 @@ pub fn http_url(what: &str, address: &str) -> Result<Url, ObserveError> {
     let url = Url::parse(address).map_err(|error| ObserveError::invalid(what, format!("{address:?}: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(ObserveError::invalid(what, format!("{address:?} is not an http:// or https:// address")));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // An address is shown everywhere.
+        let why = "its address holds a user name or a password; give them as authentication instead";
+        return Err(ObserveError::invalid(url.host_str().unwrap_or_default(), why.to_owned()));
     }
     Ok(url)
 }

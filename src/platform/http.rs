@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustix::io::Errno;
 
 use crate::config::model::{ClientSpec, RequestLimits};
@@ -18,12 +20,9 @@ pub enum ClientError {
     },
     #[error("{path} holds no certificate in PEM form")]
     NotPem { path: PathBuf },
-    #[error("the proxy {proxy:?} is not a URL")]
-    Proxy {
-        proxy: String,
-        #[source]
-        source: reqwest::Error,
-    },
+    /// Does not show it: it may hold a password.
+    #[error("the proxy is not a URL")]
+    Proxy,
     #[error("the HTTP client cannot be built")]
     Build(#[source] reqwest::Error),
 }
@@ -87,13 +86,13 @@ fn builder(
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(limits.connect_timeout)
         .timeout(limits.timeout)
+        .dns_resolver(Resolver::within(limits))
         .no_proxy();
     if connections == Connections::Fresh {
         builder = builder.pool_max_idle_per_host(0);
     }
     if let Some(proxy) = &spec.proxy {
-        let proxied = reqwest::Proxy::all(proxy);
-        builder = builder.proxy(proxied.map_err(|source| ClientError::Proxy { proxy: proxy.clone(), source })?);
+        builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| ClientError::Proxy)?);
     }
     if let Some(path) = &spec.tls.ca_file {
         let not_pem = || ClientError::NotPem { path: path.clone() };
@@ -112,6 +111,36 @@ fn builder(
 
 fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
     std::fs::read(path).map_err(|source| ClientError::Read { path: path.to_owned(), source })
+}
+
+/// The system's resolver, with a limit that ends before the connection's: a resolver that is silent is our trouble, and
+/// must not look like a server that is.
+#[derive(Clone, Copy, Debug)]
+struct Resolver {
+    limit: Duration,
+}
+
+impl Resolver {
+    fn within(limits: &RequestLimits) -> Resolver {
+        Resolver { limit: limits.connect_timeout.min(limits.timeout).mul_f64(0.75) }
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let limit = self.limit;
+        Box::pin(async move {
+            let found = within(limit, tokio::net::lookup_host((name.as_str(), 0))).await?;
+            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
+        })
+    }
+}
+
+async fn within<T>(limit: Duration, lookup: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match tokio::time::timeout(limit, lookup).await {
+        Ok(found) => found,
+        Err(_) => Err(io::Error::other(format!("the resolver did not answer within {limit:?}"))),
+    }
 }
 
 /// The body, at most `max` bytes after decompression; a longer one is an error, not a prefix.
@@ -156,14 +185,15 @@ pub struct Trouble {
 /// What an error of a request, or of reading its answer, means.
 #[must_use]
 pub fn trouble(error: &reqwest::Error) -> Trouble {
-    if error.is_timeout() {
+    // First: what a resolver's socket says is not about the server.
+    if !error.is_dns() && error.is_timeout() {
         let detail = if error.is_connect() { "no connection in time" } else { "no answer in time" };
         return Trouble { kind: TroubleKind::Timeout, detail: detail.to_owned() };
     }
     let mut root = None;
     let mut source = error.source();
     while let Some(inner) = source {
-        if let Some(found) = trouble_of(inner) {
+        if let Some(found) = trouble_of(inner).filter(|_| !error.is_dns()) {
             return found;
         }
         root = Some(inner);
@@ -226,4 +256,63 @@ pub fn io_trouble(error: &io::Error) -> Trouble {
         Some(_) | None => (TroubleKind::Lost, format!("the connection ended before a whole answer came: {error}")),
     };
     Trouble { kind, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_sent_is_told_from_what_was_refused() {
+        for (errno, expected) in [
+            (Errno::CONNREFUSED, TroubleKind::Refused),
+            (Errno::CONNRESET, TroubleKind::Lost),
+            (Errno::TIMEDOUT, TroubleKind::Timeout),
+            (Errno::MFILE, TroubleKind::Local),
+            (Errno::NFILE, TroubleKind::Local),
+            (Errno::NETUNREACH, TroubleKind::Local),
+            (Errno::HOSTUNREACH, TroubleKind::Local),
+            (Errno::ADDRNOTAVAIL, TroubleKind::Local),
+        ] {
+            assert_eq!(io_trouble(&io::Error::from(errno)).kind, expected, "{errno:?}");
+            // As HTTP clients wrap it.
+            let wrapped = io::Error::other(io::Error::from(errno));
+            assert_eq!(trouble_of(&wrapped).map(|trouble| trouble.kind), Some(expected), "{errno:?}");
+        }
+        let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        assert_eq!(trouble_of(&tls).map(|trouble| trouble.kind), Some(TroubleKind::Tls));
+    }
+
+    #[test]
+    fn a_client_needs_certificates_that_can_be_read() {
+        let limits = RequestLimits {
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            body_bytes_max: 1,
+        };
+        let with_ca = |path: &Path| {
+            let mut spec = ClientSpec::default();
+            spec.tls.ca_file = Some(path.to_owned());
+            client(&spec, &limits)
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(with_ca(file.path()), Err(ClientError::NotPem { .. })));
+        assert!(matches!(with_ca(Path::new("/nonexistent/ca.pem")), Err(ClientError::Read { .. })));
+        let proxied = ClientSpec { proxy: Some("::".to_owned()), ..ClientSpec::default() };
+        assert!(matches!(client(&proxied, &limits), Err(ClientError::Proxy)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_resolver_is_our_trouble() {
+        let limits = RequestLimits {
+            connect_timeout: Duration::from_secs(4),
+            timeout: Duration::from_secs(2),
+            body_bytes_max: 1,
+        };
+        let resolver = Resolver::within(&limits);
+        assert!(resolver.limit < limits.timeout, "the connection's own limit must not come first");
+        let error = within(resolver.limit, std::future::pending::<io::Result<()>>()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the resolver did not answer within 1.5s");
+        assert!(resolver.resolve("localhost".parse().unwrap()).await.is_ok_and(|mut found| found.next().is_some()));
+    }
 }

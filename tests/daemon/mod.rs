@@ -246,7 +246,7 @@ fn decision() -> Decision {
 
 /// An incident that is being verified.
 pub fn history() -> Vec<Record> {
-    let attempt = Attempt { level: 0, step: 0, attempt: 0 };
+    let attempt = Attempt { level: 0, step: 0, attempt: 1 };
     let selector = SelectorFact {
         selector: "http_requests_total".to_owned(),
         targets: 1,

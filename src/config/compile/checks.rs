@@ -12,6 +12,8 @@ use crate::decide::rules::DetectorKind;
 /// A part is `None` where it was wrong: nothing is then concluded from it.
 pub(super) struct Facts<'s> {
     pub name: &'s Arc<str>,
+    /// Of the service's header.
+    pub header: Place,
     /// Of `autonomy`, or of the service.
     pub place: Place,
     pub autonomy: Option<Autonomy>,
@@ -25,7 +27,8 @@ pub(super) struct Facts<'s> {
 pub(super) fn service(cx: &Cx<'_>, facts: &Facts<'_>) {
     let Facts { name, place, .. } = *facts;
     if facts.triggers.is_some_and(<[_]>::is_empty) && !cx.is_incomplete() {
-        let problem = Problem::at(place, format!("the service `{name}` has no trigger: nothing is ever found wrong"));
+        let problem =
+            Problem::at(facts.header, format!("the service `{name}` has no trigger: nothing is ever found wrong"));
         cx.warn(problem.help(format!("add [services.{name}.triggers.NAME]")));
     }
     let word = match facts.autonomy {

@@ -47,8 +47,8 @@ pub(super) fn check_url(cx: &Cx<'_>, text: &Text, value: &str) -> bool {
             no(&format!("`{}` is not a scheme that backstop speaks", url.scheme()), "use http or https".to_owned())
         }
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            cx.hide(text.place);
-            let help = "take it out, and write basic = { username = \"…\", password = { file = \"/path\" } } beside it";
+            let help =
+                "take them out, and write basic = { username = \"…\", password = { file = \"/path\" } } beside it";
             no("credentials must not stand in a URL", help.to_owned())
         }
         Ok(url) if url.host_str().is_none_or(str::is_empty) => no("the URL has no host", example),

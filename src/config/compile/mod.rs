@@ -174,7 +174,7 @@ fn known_name(cx: &Cx<'_>, text: &super::cursor::Text, what: &str, known: &[Arc<
     let help = match (closest(&text.value, names.iter().copied()), names.as_slice()) {
         (Some(close), _) => format!("did you mean \"{close}\"?"),
         (None, []) => format!("no {what} is configured"),
-        (None, names) => format!("there is {}", super::cursor::list(names).replace(" or ", " and ")),
+        (None, names) => format!("there is {}", super::cursor::list(names).replace(" or ", " and ").replace('`', "\"")),
     };
     cx.error(Problem::at(text.place, format!("there is no {what} {}", text.shown())).help(help));
     None

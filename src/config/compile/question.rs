@@ -47,11 +47,10 @@ pub(super) fn asked(table: &mut Table<'_, '_>, sources: &Sources<'_>) -> Option<
 }
 
 /// `None` where the threshold is missing or wrong; a missing one is reported.
-fn needed(table: &Table<'_, '_>, threshold: Got<Threshold>) -> Option<Threshold> {
+fn needed(table: &mut Table<'_, '_>, threshold: Got<Threshold>) -> Option<Threshold> {
     match threshold {
         Got::Absent => {
-            let problem = Problem::at(table.place, format!("{} has no threshold", table.what));
-            table.cx.error(problem.help(threshold::HELP));
+            table.lacks(&threshold::KEYS, "threshold", threshold::HELP);
             None
         }
         Got::Bad => None,
@@ -304,7 +303,9 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
         (Some(_), Got::Is(_, place)) => {
             let problem = Problem::at(place, "the expression has a comparison, and there is a threshold beside it");
             cx.error(
-                problem.also(text.place, "compares already").help("keep one of them: the value then stays visible"),
+                problem
+                    .also(text.place, "compares already")
+                    .help("take the comparison out of the expression, or the threshold out of the trigger"),
             );
             return None;
         }

@@ -1,11 +1,13 @@
 //! `release = [ … ]`: how a change of release is seen.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::cursor::{Cx, Table, Text};
 use super::super::model::{DetectorSource, DetectorSpec};
 use super::super::places::{Place, Problem};
+use super::super::suggest::closest;
 use super::super::tree::Node;
 use super::known_name;
 use super::probe::{Compiled as Probe, argv, is_pointer};
@@ -202,6 +204,63 @@ pub(super) fn selector(cx: &Cx<'_>, text: &Text) -> Option<Selector> {
     }
 }
 
+/// The parser of PromQL says what it stumbled over; the way out is ours.
 pub(super) fn promql_error(cx: &Cx<'_>, text: &Text, error: crate::promql::ParseError) {
-    cx.error(Problem::at(text.part(error.span.as_ref()), error.message).help_if(error.help));
+    let message = error.message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let name = error.span.clone().and_then(|span| text.value.get(span)).unwrap_or_default();
+    let mut span = error.span.clone();
+    let help = if says(&["unknown function"]) {
+        span = called(&text.value, name).or(span);
+        match closest(name, FUNCTIONS) {
+            Some(function) => format!("did you mean `{function}`?"),
+            None => "the functions are those of Prometheus 3".to_owned(),
+        }
+    } else if says(&["unclosed", "unterminated", "paren", "brace", "bracket", "unexpected end"]) {
+        "check that every bracket and every quote has its partner".to_owned()
+    } else if says(&["non-empty matcher"]) {
+        "name the metric, or give one matcher that the empty value does not pass".to_owned()
+    } else if says(&["bool modifier"]) {
+        "an expression selects series of the service and compares their values with a number".to_owned()
+    } else if says(&["experimental", "does not evaluate"]) {
+        "write it with the stable functions and operators of PromQL".to_owned()
+    } else {
+        "this is read as PromQL; try it in Prometheus, which understands the same".to_owned()
+    };
+    let problem = Problem::at(text.part(span.as_ref()), error.message).help(help);
+    cx.error(problem.help_if(error.help));
 }
+
+/// Where a function is called, not where its name is a part of another's.
+fn called(text: &str, name: &str) -> Option<Range<usize>> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut calls = text.match_indices(name).filter(|(at, _)| {
+        let after = &text[at + name.len()..];
+        !name.is_empty() && !text[..*at].ends_with(is_part) && after.trim_start().starts_with('(')
+    });
+    calls.next().map(|(at, _)| at..at + name.len())
+}
+
+/// Those that people mistype.
+const FUNCTIONS: [&str; 20] = [
+    "rate",
+    "irate",
+    "increase",
+    "delta",
+    "idelta",
+    "deriv",
+    "absent",
+    "absent_over_time",
+    "avg_over_time",
+    "sum_over_time",
+    "max_over_time",
+    "min_over_time",
+    "count_over_time",
+    "quantile_over_time",
+    "histogram_quantile",
+    "clamp_max",
+    "clamp_min",
+    "changes",
+    "resets",
+    "scalar",
+];

@@ -193,6 +193,7 @@ pub(super) fn service(
         cx,
         &checks::Facts {
             name: &name,
+            header: place,
             place: autonomy_place.unwrap_or(place),
             autonomy,
             detectors: detectors.as_deref(),

@@ -69,7 +69,7 @@ impl Script {
 
     /// The only step of a level, from its intent to its end two seconds later.
     fn step(self, secs: f64, level: usize, outcome: Outcome, detail: &str) -> Script {
-        let attempt = Attempt { level, step: 0, attempt: 0 };
+        let attempt = Attempt { level, step: 0, attempt: 1 };
         let output = if level == 1 { "switching current -> 2.3.1\nrestarted api\n".to_owned() } else { String::new() };
         let result = StepResult {
             outcome,

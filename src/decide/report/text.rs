@@ -54,7 +54,7 @@ pub(super) fn running(running: &Running) -> String {
 /// `level 1, step 2`, with the attempt where it is not the first.
 pub(super) fn attempt(attempt: Attempt) -> String {
     let place = format!("level {}, step {}", attempt.level + 1, attempt.step + 1);
-    if attempt.attempt > 0 { format!("{place}, attempt {}", attempt.attempt + 1) } else { place }
+    if attempt.attempt > 1 { format!("{place}, attempt {}", attempt.attempt) } else { place }
 }
 
 /// Nothing, or a colon and the text: reasons are often empty.

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use secrecy::SecretString;
+use tokio::time::timeout;
+
 use super::failed;
 use crate::decide::event::TextOrSecret;
 use crate::machine::input::ProbeOutcome;
+use crate::observe::request::sentence;
 use crate::platform::process::{self, CommandEnd, CommandOutcome, CommandSpec};
 use crate::platform::secret;
 
@@ -35,12 +39,11 @@ impl CommandCheck {
 
     pub async fn once(&self) -> ProbeOutcome {
         let mut spec = CommandSpec::new(self.argv.clone(), self.limit);
-        for (name, text) in &self.env {
-            match secret::resolve(text) {
-                Ok(value) => spec.env.insert(name.clone(), value),
-                Err(error) => return ProbeOutcome::Unsent(format!("{name}: {error}")),
-            };
-        }
+        spec.env = match timeout(self.limit, self.environment()).await {
+            Ok(Ok(env)) => env,
+            Ok(Err(why)) => return ProbeOutcome::Unsent(why),
+            Err(_) => return ProbeOutcome::Unsent("the secrets could not be read in time".to_owned()),
+        };
         spec.inherit.clone_from(&self.inherit);
         spec.grace = GRACE;
         spec.output_bytes_max = OUTPUT_BYTES_MAX;
@@ -55,6 +58,21 @@ impl CommandCheck {
             | CommandOutcome::NotStarted(_)
             | CommandOutcome::Lost(_) => ProbeOutcome::Unsent(ending(&end.outcome, self.limit)),
         }
+    }
+
+    /// With the secrets as they are now.
+    async fn environment(&self) -> Result<BTreeMap<String, SecretString>, String> {
+        let env = self.env.clone();
+        // A file may be on a disk that hangs; that must not hold up the tasks that share this thread.
+        let read = tokio::task::spawn_blocking(move || {
+            env.into_iter()
+                .map(|(name, text)| match secret::resolve(&text) {
+                    Ok(value) => Ok((name, value)),
+                    Err(error) => Err(format!("{name}: {}", sentence(&error))),
+                })
+                .collect()
+        });
+        read.await.unwrap_or_else(|_| Err("the secrets could not be read".to_owned()))
     }
 }
 

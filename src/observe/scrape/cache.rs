@@ -129,6 +129,12 @@ impl Cache {
         Ok(Scanned { generation: self.interest.generation, batch, samples_exposed })
     }
 
+    /// How many series the cache has room for.
+    #[cfg(test)]
+    pub fn places(&self) -> usize {
+        self.series.len()
+    }
+
     /// Empties the cache.
     fn forget(&mut self) {
         self.by_bytes = HashMap::new();
@@ -165,15 +171,12 @@ impl Cache {
             last: [f64::NAN; 2],
             streak: 0,
         };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.series[place] = series;
-                place
-            }
-            None => {
-                self.series.push(series);
-                self.series.len() - 1
-            }
+        let place = if let Some(place) = self.free.pop() {
+            self.series[place] = series;
+            place
+        } else {
+            self.series.push(series);
+            self.series.len() - 1
         };
         if wanted {
             self.by_labels.insert(labels.clone(), place);

@@ -28,6 +28,9 @@ use crate::platform::http::{self, BodyError, Connections, TroubleKind};
 use crate::promql::{Interest, Labels, TargetId};
 use cache::{Cache, Refused};
 
+/// As much of a redirect's target is shown.
+const LOCATION_CHARS_MAX: usize = 200;
+
 /// One scrape target, ready to run.
 #[derive(Debug)]
 pub struct Scraper {
@@ -93,7 +96,8 @@ impl Scraper {
         let response = request.header(ACCEPT, Format::ACCEPT).send().await.map_err(|error| self.transport(&error))?;
         let status = response.status();
         if status.is_redirection() {
-            let to = header(&response, &LOCATION).unwrap_or("nowhere").to_owned();
+            let to = header(&response, &LOCATION).unwrap_or("nowhere");
+            let to: String = to.chars().take(LOCATION_CHARS_MAX).collect();
             return Err(failure(
                 "redirect",
                 format!("it answered {status} and pointed to {to}; redirects are not followed"),

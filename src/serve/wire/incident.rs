@@ -357,7 +357,7 @@ impl From<&StepReport> for StepBody {
         StepBody {
             name: step.name.clone(),
             step: step.attempt.step + 1,
-            attempt: step.attempt.attempt + 1,
+            attempt: step.attempt.attempt,
             outcome: outcome.map(str::to_owned),
             detail: step.detail.clone(),
             intended: instant(step.intended_wall),
