@@ -11,7 +11,7 @@ use crate::config::model::{HttpProbe, JsonExpect};
 use crate::machine::input::ProbeOutcome;
 use crate::observe::ObserveError;
 use crate::observe::release::is_release_name;
-use crate::observe::request::{Requester, Unready};
+use crate::observe::request::{NOT_IN_TIME, Requester, Unready};
 use crate::platform::clock::Clock;
 use crate::platform::http::{self, BodyError, Connections, Trouble, TroubleKind};
 
@@ -54,7 +54,7 @@ impl HttpCheck {
         let request = match timeout(self.limit, self.requester.request(self.method.clone(), self.url.clone())).await {
             Ok(Ok(request)) => request,
             Ok(Err(Unready::Secret(why) | Unready::Certificates(why))) => return ProbeOutcome::Unsent(why),
-            Err(_) => return ProbeOutcome::Unsent("the secrets could not be read in time".to_owned()),
+            Err(_) => return ProbeOutcome::Unsent(NOT_IN_TIME.to_owned()),
         };
         let request = match &self.spec.body {
             Some(body) => request.body(body.clone()),
