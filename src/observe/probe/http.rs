@@ -6,14 +6,14 @@ use reqwest::{Method, Response, Url};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::failed;
+use super::{failed, outcome_of};
 use crate::config::model::{HttpProbe, JsonExpect};
 use crate::machine::input::ProbeOutcome;
 use crate::observe::ObserveError;
 use crate::observe::release::is_release_name;
 use crate::observe::request::{NOT_IN_TIME, Requester, Unready};
 use crate::platform::clock::Clock;
-use crate::platform::http::{self, BodyError, Connections, Trouble, TroubleKind};
+use crate::platform::http::{self, BodyError, Connections, Trouble};
 
 /// A value from an answer that is shown in a sentence.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -106,7 +106,7 @@ impl HttpCheck {
         let status = Some(reply.status);
         match self.complaint(reply, json.as_ref(), took) {
             None => ProbeOutcome::Up { status, release },
-            Some(why) => ProbeOutcome::Failed { status, why, release },
+            Some(why) => ProbeOutcome::Failed { status, why, reached: true, release },
         }
     }
 
@@ -151,14 +151,6 @@ impl HttpCheck {
             (Some(found), JsonExpect::Equals(expected)) => (!equal(found, expected))
                 .then(|| format!("{} is {} and not {}", check.pointer, shown(found), shown(expected))),
         })
-    }
-}
-
-/// A probe that could not even be sent is unknown; anything else is an answer about the target.
-fn outcome_of(trouble: Trouble) -> ProbeOutcome {
-    match trouble.kind {
-        TroubleKind::Local | TroubleKind::Dns | TroubleKind::Invalid => ProbeOutcome::Unsent(trouble.detail),
-        TroubleKind::Timeout | TroubleKind::Refused | TroubleKind::Tls | TroubleKind::Lost => failed(trouble.detail),
     }
 }
 

@@ -18,7 +18,7 @@ use super::scrape::target_labels;
 use crate::config::model::{ProbeKind, ProbeSpec, TargetSpec};
 use crate::machine::input::{Observation, ProbeOutcome};
 use crate::platform::clock::Clock;
-use crate::platform::http::{TroubleKind, io_trouble};
+use crate::platform::http::{Trouble, TroubleKind, io_trouble};
 use crate::promql::{Labels, TargetId};
 use command::CommandCheck;
 pub use command::ending as command_ending;
@@ -92,9 +92,21 @@ impl Prober {
     }
 }
 
-/// A failure without a status.
+/// A failure without a status, of which nothing shows that the way to the target is open.
 fn failed(why: String) -> ProbeOutcome {
-    ProbeOutcome::Failed { status: None, why, release: None }
+    ProbeOutcome::Failed { status: None, why, reached: false, release: None }
+}
+
+/// A probe that could not even be sent is unknown; anything else is an answer about the target. One that refuses, or
+/// breaks off, was reached.
+fn outcome_of(trouble: Trouble) -> ProbeOutcome {
+    match trouble.kind {
+        TroubleKind::Local | TroubleKind::Dns | TroubleKind::Invalid => ProbeOutcome::Unsent(trouble.detail),
+        TroubleKind::Timeout => failed(trouble.detail),
+        TroubleKind::Refused | TroubleKind::Tls | TroubleKind::Lost => {
+            ProbeOutcome::Failed { status: None, why: trouble.detail, reached: true, release: None }
+        }
+    }
 }
 
 /// Whether somebody accepts a connection.
@@ -108,14 +120,6 @@ async fn connect(address: &str, limit: Duration) -> ProbeOutcome {
     match timeout(limit, TcpStream::connect(addresses.as_slice())).await {
         Ok(Ok(_connection)) => ProbeOutcome::Up { status: None, release: None },
         Err(_) => failed(format!("no connection within {limit:?}")),
-        Ok(Err(error)) => {
-            let trouble = io_trouble(&error);
-            match trouble.kind {
-                TroubleKind::Local | TroubleKind::Dns | TroubleKind::Invalid => ProbeOutcome::Unsent(trouble.detail),
-                TroubleKind::Timeout | TroubleKind::Refused | TroubleKind::Tls | TroubleKind::Lost => {
-                    failed(trouble.detail)
-                }
-            }
-        }
+        Ok(Err(error)) => outcome_of(io_trouble(&error)),
     }
 }
