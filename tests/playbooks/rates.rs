@@ -3,6 +3,8 @@
 //! The service is scraped every 15 s, so a window of 1 m holds four scrapes. A share that is only just too high over
 //! the whole window is so first at the fourth scrape after it began, and no more at the first scrape after it ended.
 
+use std::time::Duration;
+
 use backstop::decide::event::DecisionKind;
 use backstop::machine::input::Command;
 
@@ -22,7 +24,7 @@ fn t1_just_above_15_percent_for_10_minutes_acts_with_the_scrape_that_completes_t
     let mut stage = t1();
     stage.app().requests(1000, 151);
     stage.look("app", FILLED + 10 * PER_MINUTE - 1);
-    stage.run(14 * MINUTE / 60);
+    stage.run(Duration::from_secs(14));
     stage.nothing();
     assert_eq!(stage.trigger("error-rate").0, "pending");
     stage.look("app", 1);
@@ -120,6 +122,47 @@ fn t1_a_release_that_was_rolled_back_by_hand_meanwhile_is_not_judged() {
     stage.release("r1");
     stage.run(HOUR / 2);
     stage.refused(DecisionKind::Escalate, "returned_release");
+}
+
+/// Two processes behind the service, each a target.
+fn t1_two_targets() -> Stage {
+    let two = r#"targets = ["http://127.0.0.1:8080/metrics", "http://127.0.0.1:8081/metrics"]"#;
+    let sources = changed(presets(&["error-rate"]), r#"url = "http://127.0.0.1:8080/metrics""#, two);
+    Stage::after_release(&sources, |stage| {
+        stage.app().requests(1000, 0);
+        stage.endpoint(":8081/metrics").requests(1000, 0);
+    })
+}
+
+/// 302 of 1000 on one and none on the other are 15.1 % of all; both are looked at in turn.
+#[test]
+fn t1_the_share_is_that_of_all_targets() {
+    for (failed, acts) in [(300, false), (302, true)] {
+        let mut stage = t1_two_targets();
+        stage.app().requests(1000, failed);
+        stage.look("app", 2 * (FILLED + 10 * PER_MINUTE) - 1);
+        stage.nothing();
+        stage.look("app", 1);
+        if acts {
+            stage.acts_now();
+        } else {
+            stage.run(HOUR);
+            stage.nothing();
+        }
+    }
+}
+
+/// What one of two targets says is not what the service does.
+#[test]
+fn t1_half_of_the_targets_is_not_enough_to_conclude() {
+    let mut stage = t1_two_targets();
+    stage.endpoint(":8081/metrics").manner = Manner::Hangs;
+    stage.app().requests(1000, 900);
+    stage.run(HOUR);
+    stage.nothing();
+    let (_, finding, why) = stage.trigger("error-rate");
+    assert_eq!(finding, "unknown");
+    assert!(why.starts_with("only 1 of 2 targets"), "{why}");
 }
 
 /// As the comment of the preset says: the lower threshold leaves time for a person and asks one.

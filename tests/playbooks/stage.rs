@@ -35,7 +35,7 @@ enum Eye {
     Reference { name: Arc<str> },
 }
 
-struct Source_ {
+struct Watched {
     name: String,
     service: Arc<str>,
     eye: Eye,
@@ -46,7 +46,7 @@ struct Source_ {
 pub struct Stage {
     machine: Machine,
     now: Timestamp,
-    sources: Vec<Source_>,
+    sources: Vec<Watched>,
     endpoints: BTreeMap<Arc<str>, Endpoint>,
     pub health: Health,
     pub references_up: bool,
@@ -176,7 +176,7 @@ impl Stage {
         let offset = Duration::from_millis(100) * u32::try_from(self.sources.len()).unwrap();
         let service = service.unwrap_or_else(|| "".into());
         let next = START + interval + offset;
-        self.sources.push(Source_ { name: name.to_owned(), service, eye, interval, next });
+        self.sources.push(Watched { name: name.to_owned(), service, eye, interval, next });
     }
 
     /// The endpoint at the address that ends so.

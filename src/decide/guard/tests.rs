@@ -44,7 +44,7 @@ impl World {
             autonomy: Autonomy::Act,
             gate: Gate::Release,
             release_window: Duration::from_secs(300),
-            breach: Breach { began: at(600), inherited: None },
+            breach: Breach { began: at(600), inherited: None, was_clear: true },
             running: &self.running,
             judged: Some(&self.judged),
             change: Some(&self.change),
