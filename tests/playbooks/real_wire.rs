@@ -147,8 +147,8 @@ impl Loop {
                 self.input(observation.map_or(Input::Tick, Input::Observation));
             }
         };
-        let arrived = timeout(PATIENCE, arrives).await.is_ok();
-        assert!(arrived, "{what}: {:#?}", self.machine.snapshot(&self.clock.now()).services);
+        let in_time = timeout(PATIENCE, arrives).await.is_ok();
+        assert!(in_time, "{what}: {:#?}", self.machine.snapshot(&self.clock.now()).services);
     }
 
     fn fires(&self, trigger: &str) -> bool {

@@ -170,6 +170,16 @@ pub struct Situation<'a> {
     pub remind_every: Duration,
 }
 
+/// A person's word for a level: a pause does not hold it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    None,
+    /// The level that begins next is theirs.
+    Given,
+    /// The level that was begun last is theirs.
+    Begun,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {
     pub id: IncidentId,
@@ -199,10 +209,7 @@ pub struct Incident {
     pub admitted: Option<Timestamp>,
     /// A step may still run although the incident has moved on (deadline, abort).
     pub in_flight: Option<Attempt>,
-    /// A person has said yes; the level that begins next is theirs.
-    approved: bool,
-    /// The level that was begun last was a person's order, which a pause does not hold up.
-    ordered: bool,
+    order: Order,
     /// Since when what runs cannot be read, between steps. Not recorded.
     pub unread_since: Option<Timestamp>,
     /// Not recorded: after a restart the soak starts anew.
@@ -235,8 +242,7 @@ impl Incident {
             ended: None,
             admitted: None,
             in_flight: None,
-            approved: false,
-            ordered: false,
+            order: Order::None,
             unread_since: None,
             soak: Soak::default(),
         })
@@ -303,7 +309,7 @@ impl Incident {
             }
             // Answered by the admission, or the level, that follows.
             IncidentEvent::Approved { .. } => {
-                self.approved = true;
+                self.order = Order::Given;
                 Vec::new()
             }
             IncidentEvent::Declined { actor, reason } => {
@@ -456,7 +462,10 @@ impl Incident {
 
     fn begin_level(&mut self, level: usize, at: Timestamp) {
         *self.tried.entry(level).or_default() += 1;
-        self.ordered = std::mem::take(&mut self.approved);
+        self.order = match self.order {
+            Order::Given => Order::Begun,
+            Order::None | Order::Begun => Order::None,
+        };
         self.state = State::Ready { attempt: self.first_try(level, 0), since: at };
         self.unread_since = None;
     }
