@@ -175,6 +175,7 @@ fn reason_of(error: &ScanError) -> &'static str {
         | Reason::LabelName
         | Reason::Equal
         | Reason::LabelValue
+        | Reason::LabelEscape
         | Reason::Comma
         | Reason::OpenQuote
         | Reason::OpenBrace
