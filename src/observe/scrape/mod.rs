@@ -179,7 +179,6 @@ fn reason_of(error: &ScanError) -> &'static str {
         | Reason::Comma
         | Reason::OpenQuote
         | Reason::OpenBrace
-        | Reason::LabelEscape
         | Reason::LabelTwice
         | Reason::NotUtf8
         | Reason::NoValue
