@@ -1,5 +1,6 @@
 //! HTTP clients with backstop's limits: no redirects, no proxy unless configured, bounded bodies.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,39 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustix::io::Errno;
 
-use crate::config::model::{ClientSpec, RequestLimits};
+use crate::decide::event::{SecretRef, TextOrSecret};
+
+/// Limits of one request, on by default (DESIGN §7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLimits {
+    pub connect_timeout: Duration,
+    pub timeout: Duration,
+    /// After decompression.
+    pub body_bytes_max: usize,
+}
+
+/// How a server wants to be talked to.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ClientSpec {
+    pub headers: BTreeMap<String, TextOrSecret>,
+    pub auth: Option<AuthSpec>,
+    pub tls: TlsSpec,
+    pub proxy: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthSpec {
+    Bearer(SecretRef),
+    Basic { username: String, password: SecretRef },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TlsSpec {
+    /// PEM file of further trusted roots.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with certificate and key, for servers that ask for it.
+    pub identity_file: Option<PathBuf>,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
