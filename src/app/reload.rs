@@ -70,11 +70,10 @@ impl Daemon {
     async fn change_to(&mut self, options: &Options) -> Result<(), AppError> {
         let loaded = load(options, self.loaded.config.rules.generation + 1).await?;
         let notifier = Notifier::new(&loaded.config.receivers, origin(&loaded.config))?;
+        let change = self.observers.prepare(&loaded.config)?;
         let rules = Input::Reload(Arc::clone(&loaded.config.rules));
         // The engine is there for as long as this loop runs: its death would have ended it.
-        let place = self.control.reserve().await.map_err(|_| crate::engine::EngineError::ControlClosed)?;
-        let change = self.observers.prepare(&loaded.config)?;
-        place.send(rules);
+        self.control.send(rules).await.map_err(|_| crate::engine::EngineError::ControlClosed)?;
         self.observers.apply(change).await;
         self.adapters.set_notifier(notifier);
         self.tokens.send_replace(Arc::new(loaded.config.daemon.tokens.clone()));

@@ -101,11 +101,11 @@ impl Daemon {
 
     pub fn tell_ready(&self) {
         let summary = summary(&self.ready.handle.snapshot());
+        let listen = self.ready.listen.map_or_else(|| "nowhere".to_owned(), |address| format!("http://{address}"));
+        tracing::info!(socket = %self.ready.socket.display(), listen, "ready: {summary}");
         if let Err(error) = self.adapters.systemd.ready(&summary) {
             tracing::warn!("systemd could not be told that backstop is ready: {error}");
         }
-        let listen = self.ready.listen.map_or_else(|| "nowhere".to_owned(), |address| format!("http://{address}"));
-        tracing::info!(socket = %self.ready.socket.display(), listen, "ready: {summary}");
     }
 
     /// No more observations; running steps are waited for; then the last checkpoint, the journal's end, the doors.

@@ -10,6 +10,8 @@ use crate::decide::event::{SecretRef, TextOrSecret};
 use crate::decide::rules::Rules;
 use crate::promql::{Interest, Selector};
 
+pub use crate::platform::http::{AuthSpec, ClientSpec, RequestLimits, TlsSpec};
+
 /// A whole configuration, valid.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,37 +39,6 @@ pub struct Daemon {
     pub socket: PathBuf,
     /// Bearer tokens by the name of who holds them: mutations over HTTP.
     pub tokens: BTreeMap<String, SecretRef>,
-}
-
-/// Limits of one request, on by default (DESIGN §7).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestLimits {
-    pub connect_timeout: Duration,
-    pub timeout: Duration,
-    /// After decompression.
-    pub body_bytes_max: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct ClientSpec {
-    pub headers: BTreeMap<String, TextOrSecret>,
-    pub auth: Option<AuthSpec>,
-    pub tls: TlsSpec,
-    pub proxy: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuthSpec {
-    Bearer(SecretRef),
-    Basic { username: String, password: SecretRef },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct TlsSpec {
-    /// PEM file of further trusted roots.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file with certificate and key, for servers that ask for it.
-    pub identity_file: Option<PathBuf>,
 }
 
 /// One address of a scrape or probe.

@@ -165,7 +165,7 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
     /// Runs until `stop` is cancelled and what runs has been waited for, or until it cannot go on. A panic of the
     /// machine goes through: half a state must not go on.
     pub async fn run(mut self, stop: CancellationToken) -> Result<Stopped, EngineError> {
-        self.emit()?;
+        self.emit(false)?;
         let mut stopping: Option<Timestamp> = None;
         loop {
             if let Some(since) = stopping
@@ -231,10 +231,12 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
     }
 
     fn handle(&mut self, input: Input) -> Result<(), EngineError> {
+        // What a person or a finished step led to is no decision on an observation.
+        let seen = matches!(input, Input::Observation(_) | Input::Tick);
         let now = self.clock.now();
         self.core.handle(&now, input, &mut self.dispatch.outputs);
         self.changed = true;
-        self.emit()
+        self.emit(seen)
     }
 
     fn command(&mut self, message: CommandMessage) -> Result<(), EngineError> {
@@ -251,12 +253,13 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
     }
 
     /// Sends the outputs of a turn on their way. Who reads the snapshot after an answer finds what the answer says.
-    fn emit(&mut self) -> Result<(), EngineError> {
+    fn emit(&mut self, seen: bool) -> Result<(), EngineError> {
         if self.dispatch.outputs.is_empty() {
             return Ok(());
         }
         let turn = self.dispatch.send(&self.clock)?;
-        if turn.incident_began
+        if seen
+            && turn.incident_began
             && let Some(observed) = self.observed
         {
             self.dispatch.world().measured(Lag::Decision(self.clock.monotonic().since(observed)));

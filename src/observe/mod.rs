@@ -4,6 +4,7 @@
 //! never waits for whoever reads it. Release detectors inside a process (a metric's label, a probe's JSON) are read
 //! from what scrapes and probes bring.
 
+mod blocking;
 pub mod lane;
 mod observers;
 mod probe;

@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::blocking::Blocking;
 use super::lane::Sender;
 use super::probe::command_ending;
 use super::schedule::Ticks;
@@ -33,10 +33,11 @@ pub fn is_release_name(text: &str) -> bool {
 /// Reads the detector until it is stopped. The first reading comes at once: until then nothing can be decided.
 pub async fn run(spec: DetectorSpec, clock: Clock, lane: Sender, stop: CancellationToken) {
     let mut ticks = Ticks::new(Duration::ZERO, spec.interval);
+    let mut links = Blocking::new();
     while ticks.next(&stop).await {
         // Before the reading: the old release was surely last seen then, however long its command took to say so.
         let at = clock.monotonic();
-        let Some(outcome) = stop.run_until_cancelled(read(&spec.kind)).await else { return };
+        let Some(outcome) = stop.run_until_cancelled(read(&spec.kind, &mut links)).await else { return };
         let outcome = outcome.and_then(|name| if is_release_name(&name) { Ok(name) } else { Err(not_a_name(&name)) });
         lane.send(Observation::Release { service: spec.service.clone(), detector: spec.index, at, outcome });
     }
@@ -47,25 +48,26 @@ fn not_a_name(text: &str) -> String {
     format!("{shown:?} cannot name a release: 1 to 128 of A-Z a-z 0-9 . _ : / @ + - are allowed, not beginning with -")
 }
 
-async fn read(source: &DetectorSource) -> Result<String, String> {
+async fn read(source: &DetectorSource, links: &mut Blocking<io::Result<PathBuf>>) -> Result<String, String> {
     match source {
-        DetectorSource::Symlink(path) => symlink(path).await,
+        DetectorSource::Symlink(path) => symlink(path, links).await,
         DetectorSource::Command { argv, timeout } => command(argv.clone(), *timeout).await,
     }
 }
 
-async fn symlink(path: &Path) -> Result<String, String> {
+async fn symlink(path: &Path, links: &mut Blocking<io::Result<PathBuf>>) -> Result<String, String> {
     let shown = path.display();
-    let target: PathBuf = match timeout(SYMLINK_LIMIT, tokio::fs::read_link(path)).await {
-        Ok(Ok(target)) => target,
-        Ok(Err(error)) => {
+    let link = path.to_owned();
+    let target = match links.run(SYMLINK_LIMIT, move || std::fs::read_link(link)).await {
+        Some(Ok(target)) => target,
+        Some(Err(error)) => {
             return Err(match error.kind() {
                 io::ErrorKind::NotFound => format!("{shown} does not exist"),
                 io::ErrorKind::InvalidInput => format!("{shown} is not a symlink"),
                 _ => format!("{shown} cannot be read: {error}"),
             });
         }
-        Err(_) => return Err(format!("{shown} could not be read within {SYMLINK_LIMIT:?}")),
+        None => return Err(format!("{shown} could not be read within {SYMLINK_LIMIT:?}")),
     };
     let name =
         target.file_name().ok_or_else(|| format!("{shown} points to {}, which has no last part", target.display()))?;
@@ -109,6 +111,7 @@ mod tests {
     async fn a_symlink_names_the_release_by_its_last_part() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("current");
+        let symlink = async |path: &Path| symlink(path, &mut Blocking::new()).await;
         let message = symlink(&link).await.unwrap_err();
         assert!(message.ends_with("current does not exist"), "{message}");
         std::os::unix::fs::symlink("/opt/api/releases/v41/", &link).unwrap();

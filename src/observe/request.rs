@@ -8,10 +8,14 @@ use reqwest::{Client, Method, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ObserveError;
+use super::blocking::Blocking;
 use crate::config::model::{AuthSpec, ClientSpec, RequestLimits};
 use crate::decide::event::TextOrSecret;
 use crate::platform::http::{self, Connections};
 use crate::platform::secret;
+
+/// The sentence for secrets on a disk that hangs.
+pub const NOT_IN_TIME: &str = "the files with secrets could not be read in time";
 
 /// Why no request could be made.
 #[derive(Debug)]
@@ -30,7 +34,11 @@ pub struct Requester {
     connections: Connections,
     client: Client,
     stamp: Stamp,
+    files: Blocking<Result<Refreshed, Unready>>,
 }
+
+/// The headers of a request and, where the certificate files changed, the client that uses the new ones.
+type Refreshed = (HeaderMap, Option<(Stamp, Client)>);
 
 /// When the certificate files were last written.
 type Stamp = [Option<SystemTime>; 2];
@@ -50,7 +58,7 @@ impl Requester {
         let client = http::client_with(spec, limits, connections)
             .map_err(|source| ObserveError::Client { what: what.to_owned(), source })?;
         let spec = Arc::new(spec.clone());
-        Ok(Requester { stamp: stamp(&spec), spec, limits: limits.clone(), connections, client })
+        Ok(Requester { stamp: stamp(&spec), spec, limits: limits.clone(), connections, client, files: Blocking::new() })
     }
 
     /// A request with the specification's headers and authentication.
@@ -65,8 +73,7 @@ impl Requester {
         }
         let spec = Arc::clone(&self.spec);
         let (limits, connections, known) = (self.limits.clone(), self.connections, self.stamp);
-        // A file may be on a disk that hangs; that must not hold up the tasks that share this thread.
-        let read = tokio::task::spawn_blocking(move || {
+        let read = self.files.run(self.limits.timeout, move || {
             let headers = headers(&spec).map_err(Unready::Secret)?;
             let stamp = stamp(&spec);
             if stamp == known {
@@ -76,8 +83,8 @@ impl Requester {
                 .map_err(|error| Unready::Certificates(sentence(&error)))?;
             Ok((headers, Some((stamp, client))))
         });
-        let (headers, rebuilt) =
-            read.await.map_err(|_| Unready::Secret("the secrets could not be read".to_owned()))??;
+        let read = read.await;
+        let (headers, rebuilt) = read.ok_or_else(|| Unready::Secret(NOT_IN_TIME.to_owned()))??;
         if let Some((stamp, client)) = rebuilt {
             self.stamp = stamp;
             self.client = client;

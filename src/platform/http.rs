@@ -1,5 +1,6 @@
 //! HTTP clients with backstop's limits: no redirects, no proxy unless configured, bounded bodies.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,38 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustix::io::Errno;
 
-use crate::config::model::{ClientSpec, RequestLimits};
+use crate::decide::event::{SecretRef, TextOrSecret};
+
+/// Limits of one request, on by default (DESIGN §7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLimits {
+    pub connect_timeout: Duration,
+    pub timeout: Duration,
+    /// After decompression.
+    pub body_bytes_max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ClientSpec {
+    pub headers: BTreeMap<String, TextOrSecret>,
+    pub auth: Option<AuthSpec>,
+    pub tls: TlsSpec,
+    pub proxy: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthSpec {
+    Bearer(SecretRef),
+    Basic { username: String, password: SecretRef },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TlsSpec {
+    /// PEM file of further trusted roots.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with certificate and key, for servers that ask for it.
+    pub identity_file: Option<PathBuf>,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -160,8 +192,10 @@ pub async fn body(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>
 pub enum TroubleKind {
     /// Nothing, or not everything, came in time.
     Timeout,
-    /// Nobody listens there.
+    /// Nobody listens there, and the host itself said so.
     Refused,
+    /// No connection, for a reason that says nothing of the host: a proxy that would not, a way that broke off.
+    Unreachable,
     /// The name could not be resolved.
     Dns,
     /// The connection was made, but no agreement on encryption or trust.
@@ -205,7 +239,7 @@ pub fn trouble(error: &reqwest::Error) -> Trouble {
     } else if error.is_builder() {
         (TroubleKind::Invalid, "the request cannot be made")
     } else if error.is_connect() {
-        (TroubleKind::Refused, "no connection")
+        (TroubleKind::Unreachable, "no connection")
     } else if error.is_decode() {
         (TroubleKind::Lost, "the answer cannot be read")
     } else {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::time::timeout;
 
-use super::failed;
+use super::unreached;
 use crate::decide::event::TextOrSecret;
 use crate::machine::input::ProbeOutcome;
-use crate::observe::request::sentence;
+use crate::observe::blocking::Blocking;
+use crate::observe::request::{NOT_IN_TIME, sentence};
 use crate::platform::process::{self, CommandEnd, CommandOutcome, CommandSpec};
 use crate::platform::secret;
 
@@ -25,6 +25,7 @@ pub struct CommandCheck {
     env: BTreeMap<String, TextOrSecret>,
     inherit: Vec<String>,
     limit: Duration,
+    files: Blocking<Result<BTreeMap<String, SecretString>, String>>,
 }
 
 impl CommandCheck {
@@ -34,15 +35,16 @@ impl CommandCheck {
         inherit: Vec<String>,
         limit: Duration,
     ) -> CommandCheck {
-        CommandCheck { argv, env, inherit, limit }
+        CommandCheck { argv, env, inherit, limit, files: Blocking::new() }
     }
 
-    pub async fn once(&self) -> ProbeOutcome {
+    pub async fn once(&mut self) -> ProbeOutcome {
         let mut spec = CommandSpec::new(self.argv.clone(), self.limit);
-        spec.env = match timeout(self.limit, self.environment()).await {
-            Ok(Ok(env)) => env,
-            Ok(Err(why)) => return ProbeOutcome::Unsent(why),
-            Err(_) => return ProbeOutcome::Unsent("the secrets could not be read in time".to_owned()),
+        let env = self.env.clone();
+        spec.env = match self.files.run(self.limit, move || resolved(env)).await {
+            Some(Ok(env)) => env,
+            Some(Err(why)) => return ProbeOutcome::Unsent(why),
+            None => return ProbeOutcome::Unsent(NOT_IN_TIME.to_owned()),
         };
         spec.inherit.clone_from(&self.inherit);
         spec.grace = GRACE;
@@ -51,7 +53,8 @@ impl CommandCheck {
         match &end.outcome {
             CommandOutcome::Exited(0) => ProbeOutcome::Up { status: None, release: None },
             CommandOutcome::Exited(_) | CommandOutcome::Signalled(_) | CommandOutcome::TimedOut => {
-                failed(with_output(ending(&end.outcome, self.limit), &end))
+                // What the command asked, and whether that answered, its exit does not tell.
+                unreached(with_output(ending(&end.outcome, self.limit), &end))
             }
             CommandOutcome::NotFound
             | CommandOutcome::NotExecutable
@@ -59,21 +62,15 @@ impl CommandCheck {
             | CommandOutcome::Lost(_) => ProbeOutcome::Unsent(ending(&end.outcome, self.limit)),
         }
     }
+}
 
-    /// With the secrets as they are now.
-    async fn environment(&self) -> Result<BTreeMap<String, SecretString>, String> {
-        let env = self.env.clone();
-        // A file may be on a disk that hangs; that must not hold up the tasks that share this thread.
-        let read = tokio::task::spawn_blocking(move || {
-            env.into_iter()
-                .map(|(name, text)| match secret::resolve(&text) {
-                    Ok(value) => Ok((name, value)),
-                    Err(error) => Err(format!("{name}: {}", sentence(&error))),
-                })
-                .collect()
-        });
-        read.await.unwrap_or_else(|_| Err("the secrets could not be read".to_owned()))
-    }
+/// With the secrets as they are now.
+fn resolved(env: BTreeMap<String, TextOrSecret>) -> Result<BTreeMap<String, SecretString>, String> {
+    let resolve = |(name, text)| match secret::resolve(&text) {
+        Ok(value) => Ok((name, value)),
+        Err(error) => Err(format!("{name}: {}", sentence(&error))),
+    };
+    env.into_iter().map(resolve).collect()
 }
 
 /// How a command ended, as a sentence without a subject's name.

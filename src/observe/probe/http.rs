@@ -6,12 +6,12 @@ use reqwest::{Method, Response, Url};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{failed, outcome_of};
+use super::{outcome_of, unreached};
 use crate::config::model::{HttpProbe, JsonExpect};
 use crate::machine::input::ProbeOutcome;
 use crate::observe::ObserveError;
 use crate::observe::release::is_release_name;
-use crate::observe::request::{Requester, Unready};
+use crate::observe::request::{NOT_IN_TIME, Requester, Unready};
 use crate::platform::clock::Clock;
 use crate::platform::http::{self, BodyError, Connections, Trouble};
 
@@ -54,7 +54,7 @@ impl HttpCheck {
         let request = match timeout(self.limit, self.requester.request(self.method.clone(), self.url.clone())).await {
             Ok(Ok(request)) => request,
             Ok(Err(Unready::Secret(why) | Unready::Certificates(why))) => return ProbeOutcome::Unsent(why),
-            Err(_) => return ProbeOutcome::Unsent("the secrets could not be read in time".to_owned()),
+            Err(_) => return ProbeOutcome::Unsent(NOT_IN_TIME.to_owned()),
         };
         let request = match &self.spec.body {
             Some(body) => request.body(body.clone()),
@@ -64,7 +64,7 @@ impl HttpCheck {
         let reply = match timeout(self.limit, self.reply(request)).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(trouble)) => return outcome_of(trouble),
-            Err(_) => return failed(format!("no answer within {:?}", self.limit)),
+            Err(_) => return unreached(format!("no answer within {:?}", self.limit)),
         };
         let took = clock.monotonic().since(begun);
         self.judge(&reply, took)
