@@ -349,17 +349,17 @@ async fn own_metrics_are_openmetrics_and_documented() {
 
 /// Each sample belongs to the family announced before it, and no series is there twice.
 fn samples_are_well_formed(text: &str) {
-    let mut family = String::new();
+    let mut family = "";
     let mut seen = std::collections::BTreeSet::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
-            family = rest.split(' ').next().unwrap().to_owned();
+            family = rest.split(' ').next().unwrap();
         }
         if line.starts_with('#') {
             continue;
         }
         let (series, value) = line.rsplit_once(' ').unwrap();
-        assert!(series.starts_with(&family), "{line} under {family}");
+        assert!(series.starts_with(family), "{line} under {family}");
         assert!(value.parse::<f64>().is_ok(), "{line}");
         assert!(seen.insert(series.to_owned()), "{series} twice");
     }

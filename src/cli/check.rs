@@ -10,7 +10,7 @@ use crate::config::Diagnostic;
 use crate::config::model::Config;
 
 const AFTER_HELP: &str = "\
-Exit code 0 if the daemon would run with these files (there may be warnings), 64 if not. Secrets are not read, and
+Exit code 0 if the daemon would run with these files (there may be warnings), 64 if not. Secrets are not read, and \
 nothing is contacted.
 
 Examples:

@@ -58,46 +58,44 @@ impl Connect {
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.call(Method::GET, path, None::<&()>).and_then(|body| json(&body))
+        self.call(&Method::GET, path, None::<&()>).and_then(|body| json(&body))
     }
 
     pub fn get_text(&self, path: &str) -> Result<String, Failure> {
-        let body = self.call(Method::GET, path, None::<&()>)?;
+        let body = self.call(&Method::GET, path, None::<&()>)?;
         String::from_utf8(body).map_err(|_| strange("the answer is not UTF-8"))
     }
 
     /// Sends a command, and prints what came of it.
     pub fn command<B: Serialize>(&self, path: &str, body: &B) -> Result<(), Failure> {
-        self.tell(self.call(Method::POST, path, Some(body))?)
+        self.tell(&self.call(&Method::POST, path, Some(body))?)
     }
 
     pub fn delete(&self, path: &str) -> Result<(), Failure> {
-        self.tell(self.call(Method::DELETE, path, None::<&()>)?)
+        self.tell(&self.call(&Method::DELETE, path, None::<&()>)?)
     }
 
-    fn tell(&self, body: Vec<u8>) -> Result<(), Failure> {
-        let value = json(&body)?;
+    fn tell(&self, body: &[u8]) -> Result<(), Failure> {
+        let value = json(body)?;
         if self.json {
             return print_json(&value);
         }
         let answer: CommandAnswer = parse(value)?;
-        let mut text = clean(&answer.message);
+        let mut lines = vec![clean(&answer.message)];
         if let Some(incident) = &answer.incident
             && !answer.message.contains(incident.as_str())
         {
-            text.push_str(&format!("\nincident: {}", clean(incident)));
+            lines.push(format!("incident: {}", clean(incident)));
         }
-        for (name, detail) in &answer.details {
-            text.push_str(&format!("\n{}: {}", clean(name), clean(detail)));
-        }
-        print(&text)
+        lines.extend(answer.details.iter().map(|(name, detail)| format!("{}: {}", clean(name), clean(detail))));
+        print(&lines.join("\n"))
     }
 
-    fn call<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Result<Vec<u8>, Failure> {
+    fn call<B: Serialize>(&self, method: &Method, path: &str, body: Option<&B>) -> Result<Vec<u8>, Failure> {
         http::install_crypto();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::because(Exit::Unavailable, "no runtime", &error))?;
-        let (request, place) = self.request(&method, path)?;
+        let (request, place) = self.request(method, path)?;
         let request = match body {
             Some(body) => request.json(body),
             None => request,

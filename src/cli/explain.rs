@@ -47,7 +47,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 type Asked<'a> = (Vec<PathBuf>, Option<&'a str>, Option<&'a str>);
 
 fn split(what: &[String], exists: impl Fn(&str) -> bool) -> Result<Asked<'_>, Failure> {
-    let is_file = |text: &str| text.contains('/') || text.ends_with(".toml") || exists(text);
+    let is_file =
+        |text: &str| text.contains('/') || Path::new(text).extension().is_some_and(|end| end == "toml") || exists(text);
     // The first is a file whatever it looks like: its absence is then told as such.
     let files = what.iter().skip(1).take_while(|text| is_file(text)).count() + 1;
     let (files, rest) = what.split_at(files.min(what.len()));
@@ -94,16 +95,16 @@ fn explain(service: &ServiceRules, trigger: &Trigger) -> String {
     line(format!("  breached: {}", threshold_text(&trigger.question)));
     let hold = if trigger.hold.is_zero() { "at once".to_owned() } else { format!("after {}", span(trigger.hold)) };
     line(format!("  fires: {hold}{}", fire_when(trigger.fire_when)));
-    line(format!(
-        "  looked at: every {}; a gap over {} starts the count anew",
-        span(trigger.interval),
-        span(trigger.gap_tolerance)
-    ));
     if trigger.on_unknown == OnUnknown::Breach {
         line("  not known counts as breached".to_owned());
     }
     match &trigger.question {
         Question::Value { expr, .. } => {
+            line(format!(
+                "  looked at: every {}; a gap over {} starts the count anew",
+                span(trigger.interval),
+                span(trigger.gap_tolerance)
+            ));
             line(format!("  looks back: {}", span(expr.reach())));
             line("  selects:".to_owned());
             for selector in expr.selectors() {

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use crate::serve::wire::{PauseBody, ResumeBody};
 
 const AFTER_HELP: &str = "\
-A pause stops new rollbacks and new levels; a running level finishes. Watching and telling go on, and a pause ends by
+A pause stops new rollbacks and new levels; a running level finishes. Watching and telling go on, and a pause ends by \
 itself.
 
 Examples:

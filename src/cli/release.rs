@@ -5,7 +5,7 @@ use super::failure::Failure;
 use crate::serve::wire::{PhaseBody, ReleaseBody};
 
 const AFTER_HELP: &str = "\
-For deployments that can say so themselves: it dates the change exactly. The service needs the announced detector in
+For deployments that can say so themselves: it dates the change exactly. The service needs the announced detector in \
 its `release` list.
 
 Examples:

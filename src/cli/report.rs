@@ -59,7 +59,9 @@ fn from_journal(args: &Args, known: &Incidents) -> Result<Answer, Failure> {
     }
     let mut text = report.markdown();
     if let Some(why) = known.unreadable.get(&report.id) {
-        text.push_str(&format!("\nThis version cannot read every entry of this incident: {why}\n"));
+        text.push_str("\nThis version cannot read every entry of this incident: ");
+        text.push_str(why);
+        text.push('\n');
     }
     Ok(Answer::Markdown(text))
 }

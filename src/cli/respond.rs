@@ -12,7 +12,7 @@ Examples:
   backstop acknowledge api-17                     I am on it: no more reminders
   backstop abort api-17 --reason 'we deploy a fix now'
 
-An approval counts for the release, the way back and the level that were proposed; the guard looks again. No answer
+An approval counts for the release, the way back and the level that were proposed; the guard looks again. No answer \
 within the time that the proposal names declines.";
 
 #[derive(Debug, clap::Args)]

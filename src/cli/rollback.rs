@@ -5,7 +5,7 @@ use super::failure::Failure;
 use crate::serve::wire::RollbackBody;
 
 const AFTER_HELP: &str = "\
-A rollback by hand skips autonomy, release window, cooldown, budgets, references and freeze. It never skips the
+A rollback by hand skips autonomy, release window, cooldown, budgets, references and freeze. It never skips the \
 journal, an open incident, or the check of what runs. Blockers and the kill switch need --override.
 
 Examples:

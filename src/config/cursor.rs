@@ -361,6 +361,7 @@ impl<T> Got<T> {
     }
 
     /// The same for what has no default.
+    #[expect(clippy::option_option, reason = "the outer one, as everywhere here, is whether it was right")]
     pub fn optional(self) -> Option<Option<T>> {
         match self {
             Got::Absent => Some(None),

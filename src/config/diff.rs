@@ -19,8 +19,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     restart(&mut words, "socket", &old.daemon.socket, &new.daemon.socket);
     changed(&mut words, "the tokens", &old.daemon.tokens, &new.daemon.tokens);
     let rules = |config: &Config| -> Vec<(String, _)> {
-        let specs = config.receivers.iter().map(|spec| spec.clone());
-        let rules = config.rules.receivers.iter().map(|rules| rules.clone());
+        let specs = config.receivers.iter().cloned();
+        let rules = config.rules.receivers.iter().cloned();
         specs.zip(rules).map(|(spec, rules)| (spec.name.to_string(), (spec, rules))).collect()
     };
     named(&mut words, "receiver", "", &rules(old), &rules(new));

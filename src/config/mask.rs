@@ -53,6 +53,12 @@ fn cover(bytes: &mut [u8], start: usize, end: usize) {
     }
 }
 
+/// Whether a line that is no TOML may hold a secret.
+pub(super) fn may_hold_secret(line: &str) -> bool {
+    let line = line.to_ascii_lowercase().replace('-', "_");
+    SECRET_KEYS.iter().any(|key| line.contains(key)) || line.contains('@')
+}
+
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('-', "_");
     SECRET_KEYS.iter().any(|secret| key == *secret || key.ends_with(&format!("_{secret}")))
@@ -64,15 +70,21 @@ fn secrets_in(key: &str, node: &Node, inside: bool, hidden: &mut Vec<Place>) {
     match &node.value {
         Value::Text(_) if secret => hidden.push(node.place),
         Value::Text(_) | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Datetime => {}
-        Value::List(elements) => elements.iter().for_each(|element| secrets_in(key, element, secret, hidden)),
+        Value::List(elements) => {
+            for element in elements {
+                secrets_in(key, element, secret, hidden);
+            }
+        }
         Value::Table(entries) => {
-            entries.iter().for_each(|(key, node)| secrets_in(&key.text, node, secret, hidden));
+            for (key, node) in entries {
+                secrets_in(&key.text, node, secret, hidden);
+            }
         }
     }
 }
 
 /// What looks like a secret without the help of the tree, which a file that is no TOML does not have: what follows
-/// `secret =` and its kin up to the end of the line, unless it opens a table; and `user:password@` in a URL.
+/// `secret =` and its kin up to the end of the line, unless it opens a table; and `user:password@`, in a URL or not.
 fn suspicious(bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut start = 0;
@@ -87,13 +99,15 @@ fn suspicious(bytes: &[u8]) -> Vec<(usize, usize)> {
                 }
             }
         }
-        let mut from = 0;
-        while let Some(at) = find(&line[from..], b"://").map(|at| from + at + 3) {
-            let authority = line[at..].iter().position(|byte| b"/?# \"'\n".contains(byte)).unwrap_or(line.len() - at);
-            if let Some(sign) = line[at..at + authority].iter().rposition(|byte| *byte == b'@') {
-                found.push((start + at, start + at + sign));
+        let mut at = 0;
+        for word in line.split(|byte| b" \t\"'=,[{(\r\n".contains(byte)) {
+            if let Some(end) = word.iter().rposition(|byte| *byte == b'@') {
+                let begin = find(word, b"://").map_or(0, |scheme| scheme + 3);
+                if word[begin.min(end)..end].contains(&b':') {
+                    found.push((start + at + begin, start + at + end));
+                }
             }
-            from = at;
+            at += word.len() + 1;
         }
         start += line.len();
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// No setting of backstop is meant to be longer; the bound keeps every sum of durations in range.
-const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const DURATION_MAX: Duration = Duration::from_hours(8784);
 
 /// Why a text is not the value that it should be: the reason, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,10 @@ fn unit_seconds(unit: &str) -> Option<f64> {
 
 /// `15%` as 0.15.
 pub(super) fn percentage(text: &str) -> Option<f64> {
-    let number: f64 = text.trim().strip_suffix('%')?.trim_end().parse().ok()?;
-    number.is_finite().then_some(number / 100.0)
+    let number = text.trim().strip_suffix('%')?.trim_end();
+    // Dividing by 100 afterwards would make 99.9 % a little more than 0.999.
+    let share: f64 = format!("{number}e-2").parse().ok()?;
+    share.is_finite().then_some(share)
 }
 
 /// `16MiB`, `64kB`, `1024`.

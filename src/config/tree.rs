@@ -3,6 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::cursor::Cx;
+use super::mask::may_hold_secret;
 use super::places::{Place, Problem};
 
 #[derive(Clone, Debug)]
@@ -173,7 +174,8 @@ fn is_local(message: &str) -> bool {
 fn syntax_error(place: Place, message: &str, text: &str, entries: &Entries) -> Problem {
     let written = text.get(place.start..place.end).unwrap_or_default();
     if message.starts_with("string values must be quoted") {
-        let help = if written.is_empty() || written.contains(['"', '\'']) {
+        let line = text[text[..place.start].rfind('\n').map_or(0, |at| at + 1)..].lines().next().unwrap_or_default();
+        let help = if written.is_empty() || written.contains(['"', '\'']) || may_hold_secret(line) {
             "write a value behind the `=`, strings in quotes".to_owned()
         } else {
             format!("write \"{written}\"")

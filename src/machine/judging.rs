@@ -162,6 +162,7 @@ impl Machine {
             let breach = Breach {
                 began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
                 inherited: verdict.and_then(|verdict| verdict.inherited),
+                was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
             };
             let level = self.level_for(index, incident, trigger.start_level);
             let facts = self.facts(index, incident, trigger, breach, level, now);
@@ -174,7 +175,7 @@ impl Machine {
     pub(super) fn guard_for_person(&self, index: usize, incident: &Incident, by_hand: bool, now: &Now) -> Decision {
         let service = &self.services[index];
         let place = Machine::firing(service).first().copied();
-        let breach = Breach { began: now.monotonic, inherited: None };
+        let breach = Breach { began: now.monotonic, inherited: None, was_clear: true };
         let manual = manual_trigger(Severity::High);
         let trigger = place.map_or(&manual, |place| &service.rules.triggers[place]);
         let breach = place.map_or(breach, |place| {
@@ -182,6 +183,7 @@ impl Machine {
             Breach {
                 began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
                 inherited: verdict.and_then(|verdict| verdict.inherited),
+                was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
             }
         });
         let level = self.level_for(index, incident, 0);

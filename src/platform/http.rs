@@ -192,8 +192,10 @@ pub async fn body(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>
 pub enum TroubleKind {
     /// Nothing, or not everything, came in time.
     Timeout,
-    /// Nobody listens there.
+    /// Nobody listens there, and the host itself said so.
     Refused,
+    /// No connection, for a reason that says nothing of the host: a proxy that would not, a way that broke off.
+    Unreachable,
     /// The name could not be resolved.
     Dns,
     /// The connection was made, but no agreement on encryption or trust.
@@ -237,7 +239,7 @@ pub fn trouble(error: &reqwest::Error) -> Trouble {
     } else if error.is_builder() {
         (TroubleKind::Invalid, "the request cannot be made")
     } else if error.is_connect() {
-        (TroubleKind::Refused, "no connection")
+        (TroubleKind::Unreachable, "no connection")
     } else if error.is_decode() {
         (TroubleKind::Lost, "the answer cannot be read")
     } else {

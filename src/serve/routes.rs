@@ -52,14 +52,12 @@ pub(super) fn router(parts: Arc<Parts>) -> Router {
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let message = format!("no answer within {} s", ANSWER_WITHIN.as_secs());
-            let help = "what was asked may still happen: look at GET /v1/status before asking again";
-            ApiError::unavailable(message, help).into_response()
-        }
+    if let Ok(response) = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
+        return response;
     }
+    let message = format!("no answer within {} s", ANSWER_WITHIN.as_secs());
+    let help = "what was asked may still happen: look at GET /v1/status before asking again";
+    ApiError::unavailable(message, help).into_response()
 }
 
 /// Why the daemon is not ready, one sentence each; empty when it is.

@@ -244,9 +244,7 @@ fn decision() -> Decision {
     }
 }
 
-/// An incident that is being verified.
-pub fn history() -> Vec<Record> {
-    let attempt = Attempt { level: 0, step: 0, attempt: 1 };
+fn fact() -> TriggerFact {
     let selector = SelectorFact {
         selector: "http_requests_total".to_owned(),
         targets: 1,
@@ -254,7 +252,7 @@ pub fn history() -> Vec<Record> {
         series: 2,
         observed_ms: 60_000,
     };
-    let fact = TriggerFact {
+    TriggerFact {
         trigger: "error-rate".to_owned(),
         severity: Severity::High,
         expression: "ratio(…)".to_owned(),
@@ -266,7 +264,12 @@ pub fn history() -> Vec<Record> {
         fired: Some(wall(600)),
         sentence: "error-rate: 43 % of 120 requests failed".to_owned(),
         evidence: Evidence { selectors: vec![selector], events: Some(120.0), window_ms: 60_000, value: Some(0.43) },
-    };
+    }
+}
+
+/// An incident that is being verified.
+pub fn history() -> Vec<Record> {
+    let attempt = Attempt { level: 0, step: 0, attempt: 1 };
     let plan = Plan {
         bad: release("2.4.0"),
         target: Some(release("2.3.1")),
@@ -288,7 +291,7 @@ pub fn history() -> Vec<Record> {
             IncidentEvent::Opened {
                 service: "api".to_owned(),
                 release: Some(release("2.4.0")),
-                fact: Box::new(fact.clone()),
+                fact: Box::new(fact()),
             },
         ),
         (
@@ -296,7 +299,7 @@ pub fn history() -> Vec<Record> {
             IncidentEvent::Admitted {
                 plan: Box::new(plan),
                 decision: decision(),
-                facts: vec![fact],
+                facts: vec![fact()],
                 running: Running::One(release("2.4.0")),
                 actor: Some(alice()),
                 receivers: vec!["oncall".to_owned()],

@@ -57,7 +57,7 @@ fn up(status: u16) -> ProbeOutcome {
 }
 
 fn failed(status: u16, why: &str) -> ProbeOutcome {
-    ProbeOutcome::Failed { status: Some(status), why: why.to_owned(), release: None }
+    ProbeOutcome::Failed { status: Some(status), why: why.to_owned(), reached: true, release: None }
 }
 
 #[tokio::test]
@@ -159,13 +159,14 @@ async fn silence_and_refusal_are_failures_and_what_we_cannot_send_is_not() {
     let encrypted = tls.serve(&response("text/plain", "hello")).await;
     let status_of = |outcome: ProbeOutcome| match outcome {
         ProbeOutcome::Up { .. } => "up",
-        ProbeOutcome::Failed { .. } => "failed",
+        ProbeOutcome::Failed { reached: true, .. } => "failed",
+        ProbeOutcome::Failed { reached: false, .. } => "silent",
         ProbeOutcome::Unsent(_) => "unsent",
     };
     let lost = Server::bytes("").await;
     let https = format!("https://{}/", encrypted.at);
     for (address, expected) in [
-        (silent.url("/"), "failed"),
+        (silent.url("/"), "silent"),
         (format!("http://{refused}/"), "failed"),
         (https.clone(), "failed"),
         (lost.url("/"), "failed"),
@@ -228,7 +229,7 @@ fn command(argv: &[&str], env: BTreeMap<String, TextOrSecret>) -> backstop::conf
 
 #[tokio::test]
 async fn a_command_is_judged_by_its_exit() {
-    let failed = |why: &str| ProbeOutcome::Failed { status: None, why: why.to_owned(), release: None };
+    let failed = |why: &str| ProbeOutcome::Failed { status: None, why: why.to_owned(), reached: false, release: None };
     let none = BTreeMap::new;
     assert_eq!(probe_once(command(&["true"], none())).await, ProbeOutcome::Up { status: None, release: None });
     let noisy = command(&["sh", "-c", "echo checking; echo 'no database' >&2; exit 3"], none());

@@ -143,6 +143,7 @@ pub fn config(selectors: &[&str]) -> Config {
         references: Vec::new(),
         receivers: Vec::new(),
         warnings: Vec::new(),
+        sources: Arc::new([]),
     }
 }
 

@@ -30,6 +30,7 @@ const OVER_WITHIN: Duration = Duration::from_secs(180);
 const DAEMON_ENDS_WITHIN: Duration = Duration::from_secs(15);
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "four flags that exclude each other, as clap has them")]
 pub struct DemoArgs {
     /// The new release is good: nothing is rolled back
     #[arg(long, group = "variant")]

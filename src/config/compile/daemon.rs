@@ -59,12 +59,11 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
 fn listen(cx: &Cx<'_>, node: &Node) -> Option<SocketAddr> {
     const HELP: &str = "write an IP address and a port: \"127.0.0.1:9464\", or \"0.0.0.0:9464\" for every interface";
     let text = cx.some_text(node, HELP)?;
-    match text.value.parse() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            cx.error(Problem::at(node.place, "this is not an address to listen on").help(HELP));
-            None
-        }
+    if let Ok(address) = text.value.parse() {
+        Some(address)
+    } else {
+        cx.error(Problem::at(node.place, "this is not an address to listen on").help(HELP));
+        None
     }
 }
 

@@ -39,6 +39,11 @@ pub(super) fn check_url(cx: &Cx<'_>, text: &Text, value: &str) -> bool {
         Ok(_) | Err(_) => example.clone(),
     };
     if !value.contains("://") {
+        if value.contains('@') {
+            // It may be `user:password@host`.
+            cx.hide(text.place);
+            return no("this is not a URL: `http://` or `https://` is missing", example);
+        }
         return no("this is not a URL: `http://` or `https://` is missing", guess(value));
     }
     match Url::parse(value) {
@@ -150,7 +155,7 @@ pub(super) fn headers(
             headers = None;
         }
         let value = text_or_secret(cx, &key.text, node, &mut |text| {
-            if text.value.chars().any(|c| c.is_control()) {
+            if text.value.chars().any(char::is_control) {
                 cx.error(Problem::at(text.place, "a header's value is one line").help("take the line break out"));
                 return false;
             }
@@ -288,7 +293,7 @@ fn target(
     match &node.value {
         Value::Table(_) => {
             let mut table = cx.table(node, "the target")?;
-            let address = table.need(key, "each target has an address", |cx, node| read(cx, node));
+            let address = table.need(key, "each target has an address", &read);
             let labels = table.get("labels", labels);
             table.finish();
             Some(TargetSpec { address: address?.into(), labels: labels.or(Vec::new())? })

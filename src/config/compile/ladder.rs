@@ -77,10 +77,10 @@ fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Plac
         table.get("probes", |cx, node| references_to(cx, node, "probe", probes, "names of probes of this service"));
     table.finish();
     let (within, place) = within?;
-    Some((Verify { within, soak: soak?, probes: texts(probes.or(Vec::new())?) }, place))
+    Some((Verify { within, soak: soak?, probes: texts(&probes.or(Vec::new())?) }, place))
 }
 
-fn texts(names: Vec<Arc<str>>) -> Vec<String> {
+fn texts(names: &[Arc<str>]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
@@ -117,7 +117,7 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
     }
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"restart\""));
     let timeout = table.get("timeout", |cx, node| {
-        cx.duration_in(node, Duration::from_millis(100)..Duration::from_secs(24 * 3600), "how long the step may take")
+        cx.duration_in(node, Duration::from_millis(100)..Duration::from_hours(24), "how long the step may take")
     });
     let idempotent = table.get("idempotent", Cx::boolean);
     let on_failure = table.get("on_failure", |cx, node| {
@@ -129,7 +129,7 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
     Some(Step {
         name: name.optional()?.map_or_else(|| described(&action), |text| text.value),
         action,
-        timeout: timeout.or(Duration::from_secs(300))?,
+        timeout: timeout.or(Duration::from_mins(5))?,
         idempotent: idempotent.or(false)?,
         on_failure: on_failure.or(OnFailure::Climb)?,
     })

@@ -14,6 +14,7 @@ mod template;
 mod threshold;
 mod trigger;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -48,7 +49,7 @@ pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<
     }
     let services: Vec<service::Compiled> = compiled.into_iter().collect::<Option<_>>()?;
     let (receivers, daemon) = (receivers.compiled?, daemon?);
-    let mut config = assemble(cx, generation, daemon, receivers, services)?;
+    let mut config = assemble(cx, generation, daemon, receivers, services);
     config.scrapes.extend(shared.into_iter().map(|scrape| scrape.spec).collect::<Option<Vec<_>>>()?);
     Some(config)
 }
@@ -59,7 +60,7 @@ fn assemble(
     daemon: daemon::Parts,
     receivers: Vec<receiver::Compiled>,
     services: Vec<service::Compiled>,
-) -> Option<Config> {
+) -> Config {
     let (receiver_rules, receivers) = receivers.into_iter().map(|receiver| (receiver.rules, receiver.spec)).unzip();
     let mut rules = Vec::new();
     let (mut scrapes, mut probes, mut detectors) = (Vec::new(), Vec::new(), Vec::new());
@@ -85,7 +86,7 @@ fn assemble(
         services: rules,
         receivers: receiver_rules,
     };
-    Some(Config {
+    Config {
         interest: Arc::new(interest(&rules)),
         rules: Arc::new(rules),
         daemon: daemon.daemon,
@@ -96,7 +97,7 @@ fn assemble(
         receivers,
         warnings: Vec::new(),
         sources: Arc::from([]),
-    })
+    }
 }
 
 /// Everything that some trigger or release detector can select.
@@ -122,8 +123,12 @@ fn hash(cx: &Cx<'_>) -> Arc<str> {
         // So that text moved from one file to the next is another configuration.
         digest.update([0]);
     }
-    let mut hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.truncate(12);
+    // Six bytes are twelve digits.
+    let mut hex = String::new();
+    for byte in digest.finalize().iter().take(6) {
+        // Writing to a string cannot fail.
+        write!(hex, "{byte:02x}").expect("a string takes everything");
+    }
     Arc::from(hex)
 }
 

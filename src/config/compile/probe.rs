@@ -170,7 +170,7 @@ fn expectation(cx: &Cx<'_>, node: &Node) -> Option<JsonExpect> {
         && entries.iter().any(|(key, _)| key.text == "exists")
     {
         let mut table = cx.table(node, "the expected value")?;
-        let exists = table.get("exists", |cx, node| cx.boolean(node));
+        let exists = table.get("exists", super::super::cursor::Cx::boolean);
         table.finish();
         if !exists.or(true)? {
             cx.error(
@@ -193,13 +193,14 @@ pub(super) fn json(
     match &node.value {
         Value::Bool(value) => Some((*value).into()),
         Value::Integer(value) => Some((*value).into()),
-        Value::Float(value) => match serde_json::Number::from_f64(*value) {
-            Some(number) => Some(number.into()),
-            None => {
+        Value::Float(value) => {
+            if let Some(number) = serde_json::Number::from_f64(*value) {
+                Some(number.into())
+            } else {
                 cx.error(Problem::at(node.place, "JSON has no such number").help("write it as a string"));
                 None
             }
-        },
+        }
         Value::Text(_) => {
             let text = cx.text(node, "a string")?;
             check(&text).then_some(text.value.into())

@@ -81,7 +81,7 @@ fn selecting(table: &mut Table<'_, '_>, key: &'static str, help: &str) -> Option
             return Some((selector(cx, &text)?, text));
         };
         let problem = Problem::at(text.part(Some(&(open..text.value.len()))), "the range belongs into `window`");
-        cx.error(problem.help(format!("write the selector without it, and the range as window")));
+        cx.error(problem.help("write the selector without it, and the range as window".to_string()));
         None
     })
 }
@@ -108,7 +108,7 @@ fn ratio(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sour
     let threshold = needed(outer, threshold);
     let ((part, part_text), (whole, whole_text), (window, place)) = (part?, whole?, window?);
     let widen_place = widen_to.place();
-    let widen_to = widen_to.or(window.max(Duration::from_secs(600)))?;
+    let widen_to = widen_to.or(window.max(Duration::from_mins(10)))?;
     if let Some(widen_place) = widen_place.filter(|_| widen_to < window) {
         let problem = Problem::at(widen_place, "`widen_to` is shorter than `window`");
         cx.error(problem.also(place, "the window").help("the window can only grow: write at least the window"));

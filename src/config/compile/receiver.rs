@@ -58,7 +58,7 @@ fn receiver(
     );
     let kind = kind.and_then(|(_, node)| webhook(cx, node));
     let timeout = table.get("timeout", |cx, node| {
-        cx.duration_in(node, Duration::from_millis(100)..Duration::from_secs(60), "how long an answer may take")
+        cx.duration_in(node, Duration::from_millis(100)..Duration::from_mins(1), "how long an answer may take")
     });
     let fallback = table.get("fallback", |cx, node| {
         let text = cx.some_text(node, "the name of another receiver")?;
@@ -87,8 +87,8 @@ fn receiver(
         rules: ReceiverRules {
             name: name.clone(),
             fallback,
-            fallback_after: fallback_after.or(Duration::from_secs(120))?,
-            give_up_after: give_up_after.or(Duration::from_secs(24 * 3600))?,
+            fallback_after: fallback_after.or(Duration::from_mins(2))?,
+            give_up_after: give_up_after.or(Duration::from_hours(24))?,
         },
         spec: ReceiverSpec { name, kind: kind?, limits: limits(timeout, REPLY_BYTES_MAX) },
     })

@@ -80,7 +80,7 @@ fn detector(cx: &Cx<'_>, node: &Node, index: usize, around: &Around<'_>) -> Opti
 
 fn interval(table: &mut Table<'_, '_>, default: Duration) -> Option<Duration> {
     let why = "how often the release is read: between 100 ms and an hour";
-    let read = |cx: &Cx<'_>, node: &Node| cx.duration_in(node, INTERVAL_MIN..Duration::from_secs(3600), why);
+    let read = |cx: &Cx<'_>, node: &Node| cx.duration_in(node, INTERVAL_MIN..Duration::from_hours(1), why);
     table.get("interval", read).or(default)
 }
 

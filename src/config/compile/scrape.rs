@@ -12,7 +12,7 @@ use super::{name, setting};
 
 /// Below, the daemon would spend its time asking.
 pub(super) const INTERVAL_MIN: Duration = Duration::from_millis(100);
-const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+const INTERVAL_MAX: Duration = Duration::from_hours(1);
 
 /// What `[defaults.scrape]` and `[defaults.probe]` may set.
 #[derive(Clone)]
@@ -104,7 +104,7 @@ fn scrape(cx: &Cx<'_>, key: &Key, node: &Node, service: Option<&Arc<str>>, share
     let client = client(&mut table);
     let job = table.get("job", |cx, node| cx.some_text(node, "the value of the label `job`"));
     let labels = table.get("labels", super::http::labels);
-    let honor_timestamps = table.get("honor_timestamps", |cx, node| cx.boolean(node));
+    let honor_timestamps = table.get("honor_timestamps", super::super::cursor::Cx::boolean);
     table.finish();
     let spec = || {
         let (interval, timeout) = times?;

@@ -15,8 +15,8 @@ use super::{checks, daemon, http, ladder, name, probe, references_to, release, s
 use crate::decide::event::Autonomy;
 use crate::decide::rules::{Budget, GuardRules, ServiceRules};
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 const NOTIFY_HELP: &str = "names of receivers: [\"oncall\"]";
 
 /// What a service and `[defaults]` have in common.

@@ -58,12 +58,11 @@ fn value(cx: &Cx<'_>, node: &Node) -> Option<(f64, Unit)> {
                 cx.error(Problem::at(node.place, "this string holds a bare number").help(help));
                 return None;
             }
-            match scalar::duration(&text.value) {
-                Ok(duration) => Some((duration.as_secs_f64(), Unit::Seconds)),
-                Err(_) => {
-                    cx.error(Problem::at(node.place, format!("{} is not a threshold", text.shown())).help(HELP));
-                    None
-                }
+            if let Ok(duration) = scalar::duration(&text.value) {
+                Some((duration.as_secs_f64(), Unit::Seconds))
+            } else {
+                cx.error(Problem::at(node.place, format!("{} is not a threshold", text.shown())).help(HELP));
+                None
             }
         }
         Value::Bool(_) | Value::Datetime | Value::List(_) | Value::Table(_) => {

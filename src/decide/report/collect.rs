@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
         self.clock(record, event);
         self.people(record, event);
         let before = self.standing;
-        self.stand(event);
+        self.stand(record, event);
         if self.standing.is_open() {
             self.ended_wall = None;
         } else if before.is_open() || self.ended_wall.is_none() {
@@ -232,23 +232,22 @@ impl<'a> Walk<'a> {
 
     /// Where the incident stands after `event`, and everything else that the head of the report says.
     // Length: one arm for each kind of event.
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
-    fn stand(&mut self, event: &'a IncidentEvent) {
+    fn stand(&mut self, record: &Record, event: &'a IncidentEvent) {
         let plan = self.plan;
         let (standing, sentence) = match event {
             IncidentEvent::Opened { service, release, fact } => {
                 self.service.clone_from(service);
                 self.release_bad = release.as_ref().map(ToString::to_string);
-                self.fact(fact);
+                self.fact(record, fact);
                 (Standing::Firing, fact.sentence.clone())
             }
             IncidentEvent::Reopened { fact } => {
-                self.fact(fact);
+                self.fact(record, fact);
                 self.acknowledged = false;
                 (Standing::Firing, fact.sentence.clone())
             }
             IncidentEvent::Joined { fact } => {
-                self.fact(fact);
+                self.fact(record, fact);
                 return;
             }
             IncidentEvent::Judged { decision } => {
@@ -315,11 +314,8 @@ impl<'a> Walk<'a> {
         self.sentence = sentence;
     }
 
-    fn fact(&mut self, fact: &TriggerFact) {
-        // The carrying entry is the latest; its lines were pushed just before.
-        let wall = |kind: &str| self.lines.iter().rev().find(|(line, _)| line.kind == kind).map(|(_, wall)| *wall);
-        let since_wall = wall("breach_began").unwrap_or(self.opened_wall);
-        let fired_wall = fact.fired.and_then(|_| wall("fired"));
+    fn fact(&mut self, record: &Record, fact: &TriggerFact) {
+        let (since_wall, fired_wall) = (wall_of(record, fact.since), fact.fired.map(|fired| wall_of(record, fired)));
         self.facts.push(Fact { fact: fact.clone(), since_wall, fired_wall });
     }
 

@@ -46,10 +46,8 @@ fn head(out: &mut String, report: &Report) {
     let acknowledged = if report.acknowledged { ", acknowledged" } else { "" };
     line!(out, "- State: {}{acknowledged}. {}", report.standing.as_str(), plain(&report.sentence));
     line!(out, "- Opened: {}", utc(report.opened_wall));
-    match report.ended_wall {
-        Some(ended) => line!(out, "- Ended: {}", utc(ended)),
-        None => line!(out, "- Ended: not yet; this report is of an open incident"),
-    }
+    let ended = report.ended_wall.map_or_else(|| "not yet; this report is of an open incident".to_owned(), utc);
+    line!(out, "- Ended: {ended}");
     line!(out);
     line!(out, "All times are UTC.");
     line!(out);

@@ -15,7 +15,6 @@ pub(super) struct Line {
 
 /// The lines of one entry. `plan` is the frozen one, once admitted.
 // Length: one arm for each kind of event, each a sentence or a call.
-#[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
 pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>) -> Vec<Line> {
     let line = |kind, text| vec![Line { at: record.at, kind, text }];
     let step = |at: Attempt| step_name(plan, at);
@@ -98,10 +97,14 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
     }
 }
 
-/// The breach itself lies before the entry: when it began, when the hold was complete, and the entry.
+/// The breach itself lies before the entry: when it began, when the hold was complete, and the entry. What fires at
+/// once, such as an order by hand, did not begin before.
 fn breach(record: &Record, fact: &TriggerFact, kind: &'static str, text: &str) -> Vec<Line> {
-    let mut lines =
-        vec![Line { at: fact.since, kind: "breach_began", text: format!("{} begins to breach", fact.trigger) }];
+    let mut lines = Vec::new();
+    if fact.fired != Some(fact.since) {
+        let text = format!("{} begins to breach", fact.trigger);
+        lines.push(Line { at: fact.since, kind: "breach_began", text });
+    }
     if let Some(fired) = fact.fired {
         lines.push(Line { at: fired, kind: "fired", text: format!("Fired: {}", fact.sentence) });
     }

@@ -366,6 +366,17 @@ fn a_second_breach_is_a_second_episode() {
 }
 
 #[test]
+fn an_order_by_hand_begins_with_itself() {
+    let now = at(600.0);
+    let order = TriggerFact { since: now, fired: Some(now), sentence: "by hand: checkout fails".to_owned(), ..fact() };
+    let opened = IncidentEvent::Opened { service: "api".to_owned(), release: None, fact: Box::new(order) };
+    let report = Report::of(&Script::new().event(600.0, opened).records).unwrap();
+    let kinds: Vec<_> = report.timeline.iter().map(|moment| moment.kind).collect();
+    assert_eq!(kinds, ["fired", "opened"]);
+    assert_eq!(report.facts[0].since_wall, now.plus_millis(BEHIND_MS));
+}
+
+#[test]
 fn notices_of_this_incident_are_followed_to_their_receivers() {
     let other = IncidentId(Arc::from("web-3"));
     let receivers = || vec!["oncall".to_owned(), "chat".to_owned()];

@@ -72,7 +72,7 @@ pub(super) fn plain(text: &str) -> String {
             '\n' | '\r' | '\t' => safe.push(' '),
             // Within a word an underscore is only an underscore, and names are full of them.
             '_' if before.is_alphanumeric() && chars.peek().is_some_and(|next| next.is_alphanumeric()) => {
-                safe.push('_')
+                safe.push('_');
             }
             '|' | '*' | '_' | '`' | '[' | '\\' => {
                 safe.push('\\');

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::failed;
+use super::unreached;
 use crate::decide::event::TextOrSecret;
 use crate::machine::input::ProbeOutcome;
 use crate::observe::blocking::Blocking;
@@ -53,7 +53,8 @@ impl CommandCheck {
         match &end.outcome {
             CommandOutcome::Exited(0) => ProbeOutcome::Up { status: None, release: None },
             CommandOutcome::Exited(_) | CommandOutcome::Signalled(_) | CommandOutcome::TimedOut => {
-                failed(with_output(ending(&end.outcome, self.limit), &end))
+                // What the command asked, and whether that answered, its exit does not tell.
+                unreached(with_output(ending(&end.outcome, self.limit), &end))
             }
             CommandOutcome::NotFound
             | CommandOutcome::NotExecutable

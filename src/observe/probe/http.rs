@@ -6,7 +6,7 @@ use reqwest::{Method, Response, Url};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{failed, outcome_of};
+use super::{outcome_of, unreached};
 use crate::config::model::{HttpProbe, JsonExpect};
 use crate::machine::input::ProbeOutcome;
 use crate::observe::ObserveError;
@@ -64,7 +64,7 @@ impl HttpCheck {
         let reply = match timeout(self.limit, self.reply(request)).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(trouble)) => return outcome_of(trouble),
-            Err(_) => return failed(format!("no answer within {:?}", self.limit)),
+            Err(_) => return unreached(format!("no answer within {:?}", self.limit)),
         };
         let took = clock.monotonic().since(begun);
         self.judge(&reply, took)

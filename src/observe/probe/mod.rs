@@ -92,21 +92,20 @@ impl Prober {
     }
 }
 
-/// A failure without a status, of which nothing shows that the way to the target is open.
-fn failed(why: String) -> ProbeOutcome {
+/// A failure without an answer that could say more. Nothing shows that the way to the target is open.
+fn unreached(why: String) -> ProbeOutcome {
     ProbeOutcome::Failed { status: None, why, reached: false, release: None }
 }
 
-/// A probe that could not even be sent is unknown; anything else is an answer about the target. One that refuses, or
-/// breaks off, was reached.
+/// A probe that could not even be sent is unknown; anything else is a failure. A refusal, a broken handshake and a
+/// broken connection come from the other end (or from near it): the way there is open.
 fn outcome_of(trouble: Trouble) -> ProbeOutcome {
-    match trouble.kind {
-        TroubleKind::Local | TroubleKind::Dns | TroubleKind::Invalid => ProbeOutcome::Unsent(trouble.detail),
-        TroubleKind::Timeout => failed(trouble.detail),
-        TroubleKind::Refused | TroubleKind::Tls | TroubleKind::Lost => {
-            ProbeOutcome::Failed { status: None, why: trouble.detail, reached: true, release: None }
-        }
-    }
+    let reached = match trouble.kind {
+        TroubleKind::Local | TroubleKind::Dns | TroubleKind::Invalid => return ProbeOutcome::Unsent(trouble.detail),
+        TroubleKind::Timeout | TroubleKind::Unreachable => false,
+        TroubleKind::Refused | TroubleKind::Tls | TroubleKind::Lost => true,
+    };
+    ProbeOutcome::Failed { status: None, why: trouble.detail, reached, release: None }
 }
 
 /// Whether somebody accepts a connection.
@@ -119,7 +118,7 @@ async fn connect(address: &str, limit: Duration) -> ProbeOutcome {
     };
     match timeout(limit, TcpStream::connect(addresses.as_slice())).await {
         Ok(Ok(_connection)) => ProbeOutcome::Up { status: None, release: None },
-        Err(_) => failed(format!("no connection within {limit:?}")),
+        Err(_) => unreached(format!("no connection within {limit:?}")),
         Ok(Err(error)) => outcome_of(io_trouble(&error)),
     }
 }

@@ -122,6 +122,7 @@ impl Scraper {
                 return failure("timeout", format!("{} ({:?} at most)", trouble.detail, self.limit));
             }
             TroubleKind::Refused => "refused",
+            TroubleKind::Unreachable => "unreachable",
             TroubleKind::Dns => "dns",
             TroubleKind::Tls => "tls",
             TroubleKind::Local | TroubleKind::Invalid => "unsent",
