@@ -100,8 +100,11 @@ fn one_service(service: &ServiceBody, detail: bool) -> String {
         append(&mut out, &format!("  paused {}", paused(pause)));
     }
     let triggers = service.triggers.iter().map(|trigger| {
-        let held =
-            if trigger.verdict == "pending" { format!("{} of {}", trigger.held, trigger.hold) } else { String::new() };
+        let held = if trigger.verdict == "pending" {
+            format!("{} of {}", rough(&trigger.held), rough(&trigger.hold))
+        } else {
+            String::new()
+        };
         let value = or_dash(trigger.value_text.as_deref());
         vec![
             format!("  {}", trigger.name),
@@ -145,6 +148,14 @@ fn one_service(service: &ServiceBody, detail: bool) -> String {
         append(&mut out, &table(&["  release", "first seen", "mark"], releases));
     }
     out.trim_end().to_owned()
+}
+
+/// A duration without the milliseconds that nobody reads beside seconds.
+fn rough(duration: &str) -> &str {
+    match duration.rsplit_once(' ') {
+        Some((rough, millis)) if millis.ends_with("ms") => rough,
+        Some(_) | None => duration,
+    }
 }
 
 fn append(out: &mut String, line: &str) {
