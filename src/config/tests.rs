@@ -268,7 +268,7 @@ signal = "x"
     ));
     let seconds: Vec<u64> =
         config.rules.services[0].triggers.iter().map(|trigger| trigger.interval.as_secs()).collect();
-    assert_eq!(seconds, [40, 120, 120, 10, 0]);
+    assert_eq!(seconds, [40, 120, 120, 10, 120]);
 }
 
 #[test]

@@ -258,17 +258,21 @@ pub(super) fn is_label_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
+/// [`labels`], or a stricter one.
+type ReadLabels = fn(&Cx<'_>, &Node) -> Option<Vec<(String, String)>>;
+
 /// `[ "address", { <key> = "address", labels = {…} } ]`, no address twice.
 pub(super) fn targets(
     cx: &Cx<'_>,
     node: &Node,
     key: &'static str,
     read: impl Fn(&Cx<'_>, &Node) -> Option<String>,
+    labels: ReadLabels,
 ) -> Option<Vec<TargetSpec>> {
     let help = format!("a list of addresses, or of {{ {key} = \"…\", labels = {{ … }} }}");
     let mut seen: Vec<(String, Place)> = Vec::new();
     let list = cx.list(node, &help, |element| {
-        let target = target(cx, element, key, &read)?;
+        let target = target(cx, element, key, &read, labels)?;
         if let Some((_, first)) = seen.iter().find(|(address, _)| **address == *target.address) {
             let problem = Problem::at(element.place, "two targets have the same address");
             cx.error(problem.also(*first, "the other one").help("a target is one process: keep one of them"));
@@ -289,6 +293,7 @@ fn target(
     node: &Node,
     key: &'static str,
     read: impl Fn(&Cx<'_>, &Node) -> Option<String>,
+    labels: ReadLabels,
 ) -> Option<TargetSpec> {
     match &node.value {
         Value::Table(_) => {

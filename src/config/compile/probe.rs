@@ -8,7 +8,7 @@ use super::super::cursor::{Cx, Table};
 use super::super::model::{HttpProbe, JsonCheck, JsonExpect, ProbeKind, ProbeSpec, TargetSpec};
 use super::super::places::Problem;
 use super::super::tree::{Key, Node, Value};
-use super::http::{client, limits, targets, text_or_secret, url};
+use super::http::{client, labels, limits, targets, text_or_secret, url};
 use super::scrape::{Pace, with_labels};
 use super::{name, setting};
 use crate::decide::event::TextOrSecret;
@@ -37,7 +37,7 @@ fn probe(cx: &Cx<'_>, key: &Key, node: &Node, service: &Arc<str>, shared: &Pace)
     let body_bytes_max = setting(own.body_max, &shared.body_max, 1 << 20);
     let found = table.one_of(&["http", "tcp", "command"], &[], KIND_HELP);
     let beside = table.take("targets");
-    let labels = table.get("labels", super::http::labels);
+    let labels = table.get("labels", probe_labels);
     let timeout = times.map_or(Duration::from_secs(2), |(_, timeout)| timeout);
     let kind = match found {
         Some(("http", node)) => http(cx, node, beside, timeout, body_bytes_max.unwrap_or_default()),
@@ -71,6 +71,18 @@ fn probe(cx: &Cx<'_>, key: &Key, node: &Node, service: &Arc<str>, shared: &Pace)
         })
     })();
     compiled
+}
+
+/// A trigger finds its probe by the label `job`, which is the probe's name.
+fn probe_labels(cx: &Cx<'_>, node: &Node) -> Option<Vec<(String, String)>> {
+    if let Value::Table(entries) = &node.value
+        && let Some((key, _)) = entries.iter().find(|(key, _)| key.text == "job")
+    {
+        let problem = Problem::at(key.place, "the label `job` of a probe is its name");
+        cx.error(problem.help("take it out, or give it another name"));
+        return None;
+    }
+    labels(cx, node)
 }
 
 type Kind = (ProbeKind, Vec<TargetSpec>);
@@ -113,7 +125,7 @@ fn http_targets(table: &mut Table<'_, '_>, beside: Option<&Node>) -> Option<Vec<
     let Some(beside) = beside else {
         return match table.one_of(&["url", "targets"], &[], "write url = \"http://host:port/health\"")? {
             ("url", node) => Some(vec![TargetSpec { address: url(cx, node)?.into(), labels: Vec::new() }]),
-            (_, node) => targets(cx, node, "url", url),
+            (_, node) => targets(cx, node, "url", url, probe_labels),
         };
     };
     if let super::super::cursor::Got::Is((name, node), _) = table.one_at_most(&["url", "targets"]) {
@@ -121,7 +133,7 @@ fn http_targets(table: &mut Table<'_, '_>, beside: Option<&Node>) -> Option<Vec<
         cx.error(problem.also(beside.place, "the other one").help("keep one of them"));
         return None;
     }
-    targets(cx, beside, "url", url)
+    targets(cx, beside, "url", url, probe_labels)
 }
 
 pub(super) fn method(cx: &Cx<'_>, node: &Node) -> Option<String> {
@@ -227,7 +239,7 @@ pub(super) fn json(
 fn tcp(cx: &Cx<'_>, node: &Node, beside: Option<&Node>) -> Option<Kind> {
     no_targets(cx, beside, "write several as tcp = [\"host:port\", \"host:port\"]")?;
     let targets = match &node.value {
-        Value::List(_) => targets(cx, node, "address", host_port)?,
+        Value::List(_) => targets(cx, node, "address", host_port, probe_labels)?,
         Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) | Value::Datetime | Value::Table(_) => {
             vec![TargetSpec { address: host_port(cx, node)?.into(), labels: Vec::new() }]
         }

@@ -27,7 +27,7 @@ const REFUSED: [(&str, &str); 2] = [
 /// A compiled question, and how it is paced.
 pub(super) struct Asked {
     pub question: Question,
-    /// The longest interval among its sources; zero for a signal.
+    /// The longest interval among its sources.
     pub interval: Duration,
     /// How much of new time must be observed before it can say Clear again.
     pub needs: Duration,
@@ -42,7 +42,7 @@ pub(super) fn asked(table: &mut Table<'_, '_>, sources: &Sources<'_>) -> Option<
         ("quantile", node) => quantile(table, node, threshold, sources),
         ("health", node) => health(table.cx, node, threshold, sources),
         ("expr", node) => expr(table, node, threshold, sources),
-        (_signal, node) => signal(table.cx, node, threshold),
+        (_signal, node) => signal(table.cx, node, threshold, sources),
     }
 }
 
@@ -329,11 +329,12 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
     Some(asked_value(ValueKind::Expr, expr, threshold, interval, interval))
 }
 
-fn signal(cx: &Cx<'_>, node: &Node, threshold: Got<Threshold>) -> Option<Asked> {
+fn signal(cx: &Cx<'_>, node: &Node, threshold: Got<Threshold>, sources: &Sources<'_>) -> Option<Asked> {
     let text = cx.some_text(node, "the name of the signal, such as \"vulnerability\"");
     unneeded(cx, &threshold, "a signal", "a signal is raised or not; take the threshold out")?;
     let text = text?;
     let key = super::super::tree::Key { text: text.value, place: text.place };
     let name = name(cx, &key, "a signal")?;
-    Some(Asked { question: Question::Signal { name }, interval: Duration::ZERO, needs: Duration::ZERO })
+    // It has no source of its own; what comes in from the others is when it is looked at.
+    Some(Asked { question: Question::Signal { name }, interval: sources.slowest(), needs: Duration::ZERO })
 }

@@ -7,11 +7,12 @@ use super::super::cursor::{Cx, Got, Table};
 use super::super::model::{ScrapeSpec, TargetSpec};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Key, Node};
-use super::http::{client, limits, targets, url};
+use super::http::{client, labels, limits, targets, url};
 use super::{name, setting};
 
 /// Below, the daemon would spend its time asking.
 pub(super) const INTERVAL_MIN: Duration = Duration::from_millis(100);
+pub(super) const INTERVAL: Duration = Duration::from_secs(15);
 const INTERVAL_MAX: Duration = Duration::from_hours(1);
 
 /// What `[defaults.scrape]` and `[defaults.probe]` may set.
@@ -100,10 +101,10 @@ fn scrape(cx: &Cx<'_>, key: &Key, node: &Node, service: Option<&Arc<str>>, share
     };
     let addresses = addresses(&mut table);
     let own = Pace::read_with_samples(&mut table);
-    let times = own.times(cx, shared, Duration::from_secs(15), Duration::from_secs(10));
+    let times = own.times(cx, shared, INTERVAL, Duration::from_secs(10));
     let client = client(&mut table);
     let job = table.get("job", |cx, node| cx.some_text(node, "the value of the label `job`"));
-    let labels = table.get("labels", super::http::labels);
+    let labels = table.get("labels", labels);
     let honor_timestamps = table.get("honor_timestamps", super::super::cursor::Cx::boolean);
     table.finish();
     let spec = || {
@@ -128,7 +129,7 @@ fn addresses(table: &mut Table<'_, '_>) -> Option<Vec<TargetSpec>> {
     let found = table.one_of(&["url", "targets"], &[], "write url = \"http://host:port/metrics\"")?;
     match found {
         ("url", node) => Some(vec![TargetSpec { address: url(table.cx, node)?.into(), labels: Vec::new() }]),
-        (_, node) => targets(table.cx, node, "url", url),
+        (_, node) => targets(table.cx, node, "url", url, labels),
     }
 }
 

@@ -47,6 +47,12 @@ impl Sources<'_> {
         Some(slowest)
     }
 
+    /// The longest interval of all. Where nothing is probed or scraped, that of a scrape by default.
+    pub fn slowest(&self) -> Duration {
+        let all = self.scrapes.iter().copied().chain(self.probes.iter().map(|(_, interval)| *interval));
+        all.flatten().max().unwrap_or(super::scrape::INTERVAL)
+    }
+
     fn of(&self, metric: Option<&str>) -> Vec<Option<Duration>> {
         let probes = self.probes.iter().map(|(_, interval)| *interval);
         let scrapes = self.scrapes.iter().copied();
