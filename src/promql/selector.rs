@@ -6,7 +6,8 @@ use std::sync::Arc;
 use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
 
-use super::expr::parse::{self, place_of};
+use super::expr::parse;
+use super::expr::text::{place_of, word_in};
 use super::{Labels, ParseError};
 
 /// How one matcher judges a label's value.
@@ -78,7 +79,7 @@ impl Selector {
         if !vector.matchers.or_matchers.is_empty() {
             return Err(ParseError {
                 message: "`or` between the matchers of one selector is not PromQL".to_owned(),
-                span: place_of(text, " or ").map(|span| span.start + 1..span.end - 1),
+                span: word_in(text, "or"),
                 help: Some("Write two selectors with `or` between them, or one pattern with `=~`.".to_owned()),
             });
         }

@@ -3,6 +3,9 @@
 mod call;
 pub(super) mod parse;
 mod show;
+#[cfg(test)]
+mod tests;
+pub(super) mod text;
 
 use std::ops::Range;
 use std::time::Duration;
