@@ -1,6 +1,7 @@
 //! Taking up what an earlier daemon left: the same functions that run live, applied to the recorded entries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::output::{LogLevel, Output};
@@ -93,8 +94,14 @@ impl Machine {
             let Some(change) = service.releases.change.as_ref().filter(|change| change.first_seen > checkpoint) else {
                 continue;
             };
-            for verdict in service.triggers.iter_mut().flat_map(|state| state.verdicts.values_mut()) {
-                verdict.release_changed(now.monotonic, change.old_last_seen);
+            // What happened between the checkpoint and the last sight of the old release is not remembered: a breach may
+            // have begun in it, so that only a Clear proves that the new one did not inherit it.
+            let unseen = change.old_last_seen.map_or(Duration::MAX, |seen| seen.since(checkpoint));
+            for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
+                for verdict in state.verdicts.values_mut() {
+                    verdict.release_changed(now.monotonic, change.old_last_seen);
+                    verdict.was_clear &= unseen <= trigger.gap_tolerance;
+                }
             }
         }
     }
