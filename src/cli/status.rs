@@ -76,21 +76,24 @@ fn paused(pause: &PauseState) -> String {
     format!("until {} by {}: {}", instant(&pause.until), clean(&pause.actor), clean(&pause.reason))
 }
 
-fn one_service(service: &ServiceBody, detail: bool) -> String {
-    let running = match &service.running {
+fn runs(running: &RunningBody) -> String {
+    match running {
         RunningBody::One { release } => release.clone(),
         RunningBody::Mix { releases } => {
             let parts = releases.iter().map(|part| format!("{} ({:.0} %)", part.release, part.share * 100.0));
             format!("a mix of {}", parts.collect::<Vec<_>>().join(", "))
         }
         RunningBody::Unknown { why } => format!("unknown: {why}"),
-    };
+    }
+}
+
+fn one_service(service: &ServiceBody, detail: bool) -> String {
     let since = service.running_since.as_deref().map_or_else(String::new, |since| format!(" since {}", instant(since)));
     let mut out = format!(
         "{} ({}) runs {}{since}; way back: {}\n",
         clean(&service.name),
         clean(&service.autonomy),
-        clean(&running),
+        clean(&runs(&service.running)),
         clean(&or_dash(service.way_back.as_deref()))
     );
     if let Some(incident) = &service.incident {

@@ -20,6 +20,8 @@ pub struct Facts<'a> {
     pub change: Option<&'a Change>,
     /// The judged release was rolled back before.
     pub rolled_back_before: bool,
+    /// A step of an earlier incident (aborted, past its deadline) still runs.
+    pub step_in_flight: bool,
     pub way_back: Option<&'a Release>,
     /// Detectors have been read since the breach began.
     pub release_read: bool,
@@ -78,12 +80,25 @@ enum Answer {
     Propose(&'static str, String),
 }
 
+/// Of the answers for several triggers, the one that does most: lower is more.
+#[must_use]
+pub const fn rank(kind: DecisionKind) -> u8 {
+    match kind {
+        DecisionKind::RollBack => 0,
+        DecisionKind::Propose => 1,
+        DecisionKind::WouldRollBack => 2,
+        DecisionKind::Hold => 3,
+        DecisionKind::Escalate => 4,
+    }
+}
+
 /// The guard's answer. The order of the refusals: what makes us doubt our own eyes (hold) before what calls a person
 /// (escalate) before what only asks one (propose).
 #[must_use]
 pub fn judge(facts: &Facts<'_>, mandate: Mandate, now: &Now) -> Decision {
     let by_hand = mandate == Mandate::ByHand;
-    let mut answers: Vec<(&'static str, Answer)> = vec![("journal", journal(facts)), ("release", running(facts))];
+    let mut answers: Vec<(&'static str, Answer)> =
+        vec![("journal", journal(facts)), ("step", step(facts)), ("release", running(facts, mandate))];
     if !by_hand {
         answers.push(("reach", reach(facts)));
         answers.push(("share", share(facts)));
@@ -159,24 +174,49 @@ fn journal(facts: &Facts<'_>) -> Answer {
     }
 }
 
-fn running(facts: &Facts<'_>) -> Answer {
+fn step(facts: &Facts<'_>) -> Answer {
+    if facts.step_in_flight {
+        Answer::Hold("step_in_flight", "a step of an earlier rollback still runs".to_owned())
+    } else {
+        Answer::Allow("no step is under way".to_owned())
+    }
+}
+
+/// A person may order what backstop would not do by itself, but not a rollback from nobody knows what.
+fn running(facts: &Facts<'_>, mandate: Mandate) -> Answer {
+    let unknown = |why: &str| {
+        let sentence = format!("what runs is not known: {why}");
+        match mandate {
+            Mandate::Trigger | Mandate::Approved => Answer::Propose("release_unknown", sentence),
+            Mandate::ByHand => Answer::Hold("release_unknown", sentence),
+        }
+    };
     let Some(judged) = facts.judged else {
         return match facts.running {
-            Running::Unknown(why) => Answer::Propose("release_unknown", format!("what runs is not known: {why}")),
-            Running::One(_) | Running::Mix(_) => Answer::Hold("release_unknown", "no release has been seen yet".into()),
+            Running::Unknown(why) if mandate == Mandate::Trigger => unknown(why),
+            Running::Unknown(_) | Running::One(_) | Running::Mix(_) => {
+                Answer::Hold("release_unknown", "no release has been seen yet".into())
+            }
         };
     };
-    if facts.rolled_back_before {
+    if facts.rolled_back_before && mandate != Mandate::ByHand {
         return Answer::Escalate("rolled_back_before", format!("{judged} was rolled back before and has come back"));
     }
     match facts.running {
         Running::One(release) if release == judged => Answer::Allow(format!("{judged} runs")),
-        Running::Mix(shares) if shares.iter().any(|(release, _)| release == judged) => {
+        Running::Mix(shares)
+            if shares.iter().all(|(release, _)| release == judged || Some(release) == facts.way_back) =>
+        {
             Answer::Allow(format!("{judged} runs on a part of the targets"))
         }
+        // No step would start while a third release runs, so nothing is admitted either.
+        Running::Mix(shares) if shares.iter().any(|(release, _)| release == judged) => Answer::Hold(
+            "mixed",
+            format!("beside {judged} a release runs that is not the way back; waiting for the rollout to end"),
+        ),
         Running::One(release) => Answer::Hold("other_release", format!("{release} runs, not {judged}")),
         Running::Mix(_) => Answer::Hold("other_release", format!("{judged} is not among the releases that run")),
-        Running::Unknown(why) => Answer::Propose("release_unknown", format!("what runs is not known: {why}")),
+        Running::Unknown(why) => unknown(why),
     }
 }
 
@@ -197,7 +237,7 @@ fn reach(facts: &Facts<'_>) -> Answer {
 
 fn share(facts: &Facts<'_>) -> Answer {
     match facts.breaching_share {
-        Some((share, max)) if share > max => Answer::Hold(
+        Some((share, max)) if share > max => Answer::Propose(
             "share",
             format!("{:.0} % of all services breach at once, so it is not this release", share * 100.0),
         ),

@@ -3,6 +3,10 @@
 //! Detectors may speak different languages (a symlink says `2026-11-20_42`, a metric says `1.4.2`), so the first one
 //! that can be read names the release, and the others are learned as aliases while both can be read. A detector that
 //! stands in for the first one names a new release only by a value that is none of the aliases.
+//!
+//! An alias is learned only for what belongs together. Outside the process a deployment shows first (the symlink is
+//! flipped), inside it after the restart: a symlink that changed while the process has not is not yet that process's
+//! release. A value that was seen under two releases names neither.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,14 +52,25 @@ struct Seen {
     at: Timestamp,
     /// When the value before was last read.
     old_last_seen: Option<Timestamp>,
+    /// The latest attempt to read it failed; outside the process that is the whole answer.
+    failed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Reader {
     seen: BTreeMap<Option<TargetId>, Seen>,
     error: Option<String>,
-    /// Its values, as the first detector names them.
-    aliases: BTreeMap<String, Release>,
+    /// Its values, as the first detector names them. None: it was seen under several, so it names none of them.
+    aliases: BTreeMap<String, Option<Release>>,
+}
+
+impl Reader {
+    /// When its newest value appeared, and when it was last read.
+    fn times(&self) -> Option<(Timestamp, Timestamp)> {
+        let since = self.seen.values().map(|seen| seen.since).max()?;
+        let at = self.seen.values().map(|seen| seen.at).max()?;
+        Some((since, at))
+    }
 }
 
 /// What a detector says of the whole service.
@@ -119,8 +134,8 @@ impl Releases {
         match value {
             Err(why) => {
                 // Outside the process one failed look is the whole answer; a target that fails goes stale by itself.
-                if target.is_none() {
-                    reader.seen.remove(&None);
+                if let Some(seen) = reader.seen.get_mut(&None).filter(|_| target.is_none()) {
+                    seen.failed = true;
                 }
                 reader.error = Some(why);
                 false
@@ -130,14 +145,16 @@ impl Releases {
                 match reader.seen.get_mut(&target) {
                     Some(seen) if seen.value == value => {
                         seen.at = at;
+                        seen.failed = false;
                         false
                     }
                     Some(seen) => {
-                        *seen = Seen { value, since: at, at, old_last_seen: Some(seen.at) };
+                        *seen = Seen { value, since: at, at, old_last_seen: Some(seen.at), failed: false };
                         true
                     }
                     None => {
-                        reader.seen.insert(target, Seen { value, since: at, at, old_last_seen: None });
+                        let seen = Seen { value, since: at, at, old_last_seen: None, failed: false };
+                        reader.seen.insert(target, seen);
                         false
                     }
                 }
@@ -155,12 +172,7 @@ impl Releases {
     fn reading(&self, index: usize, now: Timestamp) -> Reading {
         let reader = &self.readers[index];
         let detector = &self.detectors[index];
-        let fresh = |seen: &&Seen| match detector.kind {
-            DetectorKind::Announced => true,
-            DetectorKind::Metric { .. } | DetectorKind::Probe { .. } | DetectorKind::Outside => {
-                now.since(seen.at) <= detector.interval * STALE_INTERVALS
-            }
-        };
+        let fresh = |seen: &&Seen| is_fresh(detector, seen, now);
         let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
         let mut count = 0.0;
         for seen in reader.seen.values().filter(fresh) {
@@ -205,21 +217,27 @@ impl Releases {
             })
     }
 
-    fn appeared(&mut self, release: Release, now: Timestamp) -> Change {
-        let old_last_seen = self.judged_last_seen.map(|seen| {
-            // Another detector may have seen the change earlier; one that has changed since the judged release began.
-            let began = self.change.as_ref().map_or(Timestamp::MIN, |change| change.first_seen);
-            self.readers
-                .iter()
-                .flat_map(|reader| reader.seen.values())
-                .filter(|seen| seen.since > began)
-                .filter_map(|seen| seen.old_last_seen)
-                .fold(seen, Timestamp::min)
-        });
-        let first_seen = self
+    fn appeared(&self, release: Release, now: Timestamp) -> Change {
+        // Another detector may date the change better: one whose value has changed since the judged release began, and
+        // whose value stands for the release that has appeared, or for none yet.
+        let began = self.change.as_ref().map_or(Timestamp::MIN, |change| change.first_seen);
+        let of_change: Vec<&Seen> = self
             .readers
             .iter()
-            .flat_map(|reader| reader.seen.values())
+            .enumerate()
+            .flat_map(|(index, reader)| reader.seen.values().map(move |seen| (index, reader, seen)))
+            .filter(|(index, reader, seen)| match reader.aliases.get(&seen.value) {
+                Some(alias) => alias.as_ref() == Some(&release),
+                None => *index > 0 || *seen.value == *release.0,
+            })
+            .map(|(_, _, seen)| seen)
+            .filter(|seen| seen.since > began)
+            .collect();
+        let old_last_seen = self
+            .judged_last_seen
+            .map(|seen| of_change.iter().filter_map(|seen| seen.old_last_seen).fold(seen, Timestamp::min).max(began));
+        let first_seen = of_change
+            .iter()
             .filter(|seen| old_last_seen.is_some_and(|old| seen.since > old))
             .map(|seen| seen.since)
             .fold(now, Timestamp::min);
@@ -256,7 +274,10 @@ impl Releases {
             return self.running.clone();
         }
         let readings: Vec<Reading> = (0..self.readers.len()).map(|index| self.reading(index, now)).collect();
-        self.learn_aliases(&readings, now);
+        if let Some(waiting) = self.adopt_name(&readings) {
+            return waiting;
+        }
+        self.learn_aliases(&readings);
         for (index, reading) in readings.iter().enumerate() {
             match reading {
                 Reading::Unreadable(_) => {}
@@ -264,18 +285,26 @@ impl Releases {
                     return match self.alias(index, value) {
                         Some(release) => Running::One(release),
                         None => Running::Unknown(format!(
-                            "{}; {} says {value}, which was never seen together with it",
+                            "{}; {} says {value}, which does not tell the release",
                             unreadable(&readings[0]),
                             self.detectors[index].describe
                         )),
                     };
                 }
                 Reading::Mix(shares) => {
-                    let named: Option<Vec<_>> =
-                        shares.iter().map(|(value, share)| Some((self.alias(index, value)?, *share))).collect();
-                    return match named {
-                        Some(shares) => Running::Mix(shares),
-                        None => Running::Unknown(unreadable(&readings[0])),
+                    let mut named: Vec<(Release, f64)> = Vec::new();
+                    for (value, share) in shares {
+                        let Some(release) = self.alias(index, value) else {
+                            return Running::Unknown(unreadable(&readings[0]));
+                        };
+                        match named.iter_mut().find(|(known, _)| *known == release) {
+                            Some((_, sum)) => *sum += share,
+                            None => named.push((release, *share)),
+                        }
+                    }
+                    return match named.as_slice() {
+                        [(release, _)] => Running::One(release.clone()),
+                        [] | [_, _, ..] => Running::Mix(named),
                     };
                 }
             }
@@ -289,7 +318,7 @@ impl Releases {
         let reader = &self.readers[index];
         let plain = Release(value.into());
         match reader.aliases.get(value) {
-            Some(release) => Some(release.clone()),
+            Some(release) => release.clone(),
             None if index == 0 => Some(plain),
             None if !reader.aliases.is_empty() => Some(plain),
             None if self.known.is_empty() || self.known.iter().any(|known| known.release == plain) => Some(plain),
@@ -297,31 +326,98 @@ impl Releases {
         }
     }
 
-    fn learn_aliases(&mut self, readings: &[Reading], now: Timestamp) {
-        let Reading::One(name) = &readings[0] else { return };
-        let named_since = self.readers[0].seen.values().map(|seen| seen.since).max().unwrap_or(now);
-        // A stand-in had named this release before the first detector could be read again: keep the identity.
-        if !self.readers[0].aliases.contains_key(name) && !self.known.iter().any(|known| *known.release.0 == **name) {
-            let provisional = self.judged.clone().filter(|judged| {
-                readings.iter().enumerate().skip(1).any(|(index, reading)| {
-                    matches!(reading, Reading::One(value) if *value == *judged.0 && !self.readers[index].aliases.contains_key(value))
-                        && self.readers[index].seen.values().any(|seen| seen.since < named_since)
-                })
-            });
-            if let Some(release) = provisional {
-                self.readers[0].aliases.insert(name.clone(), release);
-            }
+    /// A stand-in had named this release before the first detector could be read again: the identity is kept. Until the
+    /// stand-in has been read once more it is not sure whether the first detector shows that release or a third one.
+    fn adopt_name(&mut self, readings: &[Reading]) -> Option<Running> {
+        let Reading::One(name) = &readings[0] else { return None };
+        if self.readers[0].aliases.contains_key(name) || self.known.iter().any(|known| *known.release.0 == **name) {
+            return None;
         }
-        let Some(release) = self.alias(0, name) else { return };
+        let (named_since, _) = self.readers[0].times()?;
+        let judged = self.judged.clone()?;
+        let stand_in = readings.iter().enumerate().skip(1).find_map(|(index, reading)| {
+            let Reading::One(value) = reading else { return None };
+            let reader = &self.readers[index];
+            let names_judged = *value == *judged.0 && !reader.aliases.contains_key(value);
+            let (since, at) = reader.times()?;
+            (names_judged && since < named_since).then_some((index, at))
+        });
+        let (index, at) = stand_in?;
+        let pulls = !matches!(self.detectors[index].kind, DetectorKind::Announced);
+        if pulls && at < named_since {
+            return Some(Running::Unknown(format!(
+                "{} says {name}, waiting for the next look at {}",
+                self.detectors[0].describe, self.detectors[index].describe
+            )));
+        }
+        self.readers[0].aliases.insert(name.clone(), Some(judged));
+        None
+    }
+
+    fn learn_aliases(&mut self, readings: &[Reading]) {
+        let Reading::One(name) = &readings[0] else { return };
+        let (Some(release), Some(first)) = (self.alias(0, name), self.readers[0].times()) else { return };
         for (index, reading) in readings.iter().enumerate().skip(1) {
             let Reading::One(value) = reading else { continue };
+            let Some(own) = self.readers[index].times() else { continue };
+            if self.readers[index].aliases.is_empty() {
+                self.readers[index].aliases.insert(value.clone(), Some(release.clone()));
+                continue;
+            }
             let settle = (self.detectors[0].interval + self.detectors[index].interval) * 2;
-            let since = self.readers[index].seen.values().map(|seen| seen.since).max().unwrap_or(now);
-            let first_ever = self.readers[index].aliases.is_empty();
-            if first_ever || now.since(since.max(named_since)) > settle {
-                self.readers[index].aliases.insert(value.clone(), release.clone());
+            // Both must have been read again since, not only be remembered: a process that has died shows nothing.
+            let read = |detector: usize, at: Timestamp| match self.detectors[detector].kind {
+                DetectorKind::Announced => Timestamp::MAX,
+                DetectorKind::Metric { .. } | DetectorKind::Probe { .. } | DetectorKind::Outside => at,
+            };
+            if read(0, first.1).min(read(index, own.1)).since(first.0.max(own.0)) <= settle {
+                continue;
+            }
+            let linked = match (self.is_inside(0), self.is_inside(index)) {
+                (true, false) => first.0 + settle >= own.0,
+                (false, true) => own.0 + settle >= first.0,
+                (true, true) | (false, false) => true,
+            };
+            let aliases = &mut self.readers[index].aliases;
+            match aliases.get(value) {
+                Some(Some(known)) if *known == release => {}
+                Some(_) if !linked => {
+                    aliases.insert(value.clone(), None);
+                }
+                None if !linked => {}
+                Some(_) | None => {
+                    aliases.insert(value.clone(), Some(release.clone()));
+                }
             }
         }
+    }
+
+    fn is_inside(&self, index: usize) -> bool {
+        match self.detectors[index].kind {
+            DetectorKind::Metric { .. } | DetectorKind::Probe { .. } => true,
+            DetectorKind::Outside | DetectorKind::Announced => false,
+        }
+    }
+
+    /// Does a detector inside this target's process show the judged release (or a value that came with it)? None: no
+    /// detector inside a process has ever been read on any target, so nothing can be said.
+    #[must_use]
+    pub fn shows_judged(&self, target: TargetId) -> Option<bool> {
+        let inside = || (0..self.readers.len()).filter(|index| self.is_inside(*index));
+        if inside().all(|index| self.readers[index].seen.is_empty()) {
+            return None;
+        }
+        let changed = self.change.as_ref().and_then(|change| change.old_last_seen);
+        Some(inside().any(|index| {
+            let reader = &self.readers[index];
+            reader.seen.get(&Some(target)).is_some_and(|seen| {
+                let named = match reader.aliases.get(&seen.value) {
+                    Some(alias) => alias.as_ref() == self.judged.as_ref(),
+                    None => self.judged.as_ref().is_some_and(|judged| *judged.0 == *seen.value),
+                };
+                named || changed.is_some_and(|changed| seen.since > changed)
+            })
+        }))
     }
 
     /// The way back from `judged`: the newest release before it that is known good and not known bad.
@@ -388,12 +484,22 @@ impl Releases {
         self.known.iter().find(|known| known.release == *release).and_then(|known| known.bad.as_ref())
     }
 
-    /// Has a detector been read since `instant`, so that a change before it would have been seen?
+    /// Have the detectors been read since `instant`, so that a change before it would have been seen? Those outside the
+    /// process count, as far as they can be read; where there are none, one inside is enough.
     #[must_use]
-    pub fn read_since(&self, instant: Timestamp) -> bool {
-        self.detectors.iter().zip(&self.readers).any(|(detector, reader)| {
-            matches!(detector.kind, DetectorKind::Announced) || reader.seen.values().any(|seen| seen.at >= instant)
-        })
+    pub fn read_since(&self, instant: Timestamp, now: Timestamp) -> bool {
+        let pairs = || self.detectors.iter().zip(&self.readers);
+        let read = |reader: &Reader| reader.seen.values().any(|seen| seen.at >= instant);
+        let mut outside = pairs()
+            .filter(|(detector, reader)| {
+                matches!(detector.kind, DetectorKind::Outside)
+                    && reader.seen.values().any(|seen| is_fresh(detector, seen, now))
+            })
+            .peekable();
+        if outside.peek().is_some() {
+            return outside.all(|(_, reader)| read(reader));
+        }
+        pairs().any(|(detector, reader)| matches!(detector.kind, DetectorKind::Announced) || read(reader))
     }
 
     /// The longest interval of a detector: how long to wait for one to be read.
@@ -402,17 +508,33 @@ impl Releases {
         self.detectors.iter().map(|detector| detector.interval).max().unwrap_or_default()
     }
 
-    /// After a restart: `judged` was last seen at `at` at the latest.
+    /// After a restart: `judged` was last seen at `at` at the latest. What was announced is remembered: nobody announces
+    /// it again for us.
     pub fn resume(&mut self, at: Timestamp) {
-        if self.judged.is_some() {
-            self.judged_last_seen = self.judged_last_seen.max(Some(at));
-        }
         self.calm_since = None;
+        let Some(judged) = self.judged.clone() else { return };
+        self.judged_last_seen = self.judged_last_seen.max(Some(at));
+        if let (Some(reader), Some(DetectorKind::Announced)) =
+            (self.readers.first_mut(), self.detectors.first().map(|detector| &detector.kind))
+        {
+            let since = self.change.as_ref().map_or(at, |change| change.first_seen);
+            let seen = Seen { value: judged.0.to_string(), since, at, old_last_seen: None, failed: false };
+            reader.seen.entry(None).or_insert(seen);
+        }
     }
 
     #[must_use]
     pub fn detectors(&self) -> &[Detector] {
         &self.detectors
+    }
+}
+
+fn is_fresh(detector: &Detector, seen: &Seen, now: Timestamp) -> bool {
+    match detector.kind {
+        DetectorKind::Announced => true,
+        DetectorKind::Metric { .. } | DetectorKind::Probe { .. } | DetectorKind::Outside => {
+            !seen.failed && now.since(seen.at) <= detector.interval * STALE_INTERVALS
+        }
     }
 }
 

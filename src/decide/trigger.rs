@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::{Evidence, SelectorFact};
 use super::rules::{OnUnknown, Question, Trigger, Unit, ValueKind};
-use super::verdict::Says;
+use super::verdict::{Blank, Says};
 use crate::promql::{Comparison, EvalError, Evaluation, Gap, Labels, Value};
 
 /// A trigger's answer now, for one label set.
@@ -44,12 +44,13 @@ pub enum Unknown {
 }
 
 impl Unknown {
-    /// Somebody must look; the others pass by themselves or are in the nature of things.
+    /// How a verdict takes it.
     #[must_use]
-    pub const fn blinds(&self) -> bool {
+    pub const fn blank(&self) -> Blank {
         match self {
-            Unknown::Missing(_) | Unknown::Stale { .. } | Unknown::NonFinite(_) | Unknown::Invalid(_) => true,
-            Unknown::TooFewEvents { .. } | Unknown::NotYetCovered { .. } | Unknown::Starting => false,
+            Unknown::Missing(_) | Unknown::Stale { .. } | Unknown::NonFinite(_) | Unknown::Invalid(_) => Blank::Blind,
+            Unknown::NotYetCovered { .. } => Blank::Filling,
+            Unknown::TooFewEvents { .. } | Unknown::Starting => Blank::Natural,
         }
     }
 }
@@ -90,9 +91,9 @@ impl Finding {
         match (self, on_unknown) {
             (Finding::Clear, _) => Says::Clear,
             // A release that is starting is never held against it, whatever the operator said of missing data.
-            (Finding::Unknown(Unknown::Starting), _) => Says::Unknown { blinds: false },
+            (Finding::Unknown(Unknown::Starting), _) => Says::Unknown(Blank::Natural),
             (Finding::Breached, _) | (Finding::Unknown(_), OnUnknown::Breach) => Says::Breached,
-            (Finding::Unknown(unknown), OnUnknown::Pause) => Says::Unknown { blinds: unknown.blinds() },
+            (Finding::Unknown(unknown), OnUnknown::Pause) => Says::Unknown(unknown.blank()),
         }
     }
 }

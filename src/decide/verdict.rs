@@ -55,11 +55,18 @@ pub struct Verdict {
 pub enum Says {
     Clear,
     Breached,
-    /// Not known. It `blinds` when somebody must look (nothing is seen, or nonsense), and not when it is in the nature
-    /// of things: a window that is still filling, a release that is starting, too little traffic.
-    Unknown {
-        blinds: bool,
-    },
+    Unknown(Blank),
+}
+
+/// How a finding that is not known counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blank {
+    /// Somebody must look: nothing is seen, or nonsense.
+    Blind,
+    /// A window fills again and will be known when it is full.
+    Filling,
+    /// In the nature of things: a release that is starting, too little traffic.
+    Natural,
 }
 
 /// How a verdict counts.
@@ -94,7 +101,7 @@ impl Verdict {
         match says {
             Says::Clear => self.clear(at),
             Says::Breached => self.breached(at, hold),
-            Says::Unknown { blinds } => self.unknown(blinds, at, hold),
+            Says::Unknown(blank) => self.unknown(blank, at, hold),
         }
     }
 
@@ -140,10 +147,19 @@ impl Verdict {
         self.enter(if self.held >= hold.hold { Phase::Firing } else { Phase::Pending }, at);
     }
 
-    fn unknown(&mut self, blinds: bool, at: Timestamp, hold: Hold) {
+    fn unknown(&mut self, blank: Blank, at: Timestamp, hold: Hold) {
         let since = *self.unknown_since.get_or_insert(at);
+        // A restart has torn a hole into the window: until it is full again nothing can be known, and what was held
+        // before the restart must not be lost to that.
+        if self.unproven
+            && blank == Blank::Filling
+            && let Some((last, _)) = &mut self.known
+        {
+            *last = at.max(*last);
+        }
         let last_known = self.known.map_or(since, |(last, _)| last);
         let over = at.since(last_known) > hold.gap_tolerance;
+        let blinds = blank == Blank::Blind;
         if over && blinds {
             self.enter(Phase::Blind, at);
         } else if self.phase == Phase::Blind && !blinds {
@@ -154,13 +170,14 @@ impl Verdict {
         }
     }
 
-    /// Another release runs now: the hold starts anew, and what burned before is remembered as inherited.
-    pub fn release_changed(&mut self, at: Timestamp) {
-        if self.inherited.is_none() {
-            self.inherited = match (self.known, self.began) {
-                (Some((_, true)), Some(began)) => Some(began),
-                (Some((_, true | false)) | None, _) => None,
-            };
+    /// Another release runs now: the hold starts anew, and what burned before is remembered as inherited. A breach that
+    /// began after `old_last_seen`, the last sight of what ran before, began after the change and is not.
+    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>) {
+        if self.inherited.is_none()
+            && let (Some((_, true)), Some(began)) = (self.known, self.began)
+            && old_last_seen.is_none_or(|old_last_seen| began <= old_last_seen)
+        {
+            self.inherited = Some(began);
         }
         self.enter(Phase::Quiet, at);
         self.began = None;
@@ -225,7 +242,7 @@ mod tests {
     #[test]
     fn unknown_pauses_and_earns_nothing() {
         let mut verdict = clear_then_breached(10, 60);
-        verdict.take(Says::Unknown { blinds: true }, at(70), HOLD);
+        verdict.take(Says::Unknown(Blank::Blind), at(70), HOLD);
         assert_eq!(verdict.held, Duration::from_secs(50));
         verdict.take(Says::Breached, at(80), HOLD);
         assert_eq!((verdict.phase, verdict.held), (Phase::Pending, Duration::from_secs(50)));
@@ -243,29 +260,52 @@ mod tests {
     #[test]
     fn unknown_never_fires_and_blinds_after_the_tolerance() {
         let mut verdict = clear_then_breached(10, 70);
-        verdict.take(Says::Unknown { blinds: true }, at(80), HOLD);
+        verdict.take(Says::Unknown(Blank::Blind), at(80), HOLD);
         assert!(!verdict.fires());
         assert_eq!(verdict.phase, Phase::Firing);
-        verdict.take(Says::Unknown { blinds: true }, at(91), HOLD);
+        verdict.take(Says::Unknown(Blank::Blind), at(91), HOLD);
         assert_eq!(verdict.phase, Phase::Blind);
     }
 
     #[test]
     fn a_window_that_fills_or_too_little_traffic_is_not_blindness() {
         let mut verdict = Verdict::new(at(0));
-        verdict.take(Says::Unknown { blinds: false }, at(500), HOLD);
+        verdict.take(Says::Unknown(Blank::Natural), at(500), HOLD);
         assert_eq!(verdict.phase, Phase::Quiet);
     }
 
     #[test]
     fn what_burned_before_the_release_is_inherited_until_it_is_clear() {
         let mut verdict = clear_then_breached(10, 40);
-        verdict.release_changed(at(45));
+        verdict.release_changed(at(45), Some(at(44)));
         assert_eq!((verdict.phase, verdict.held, verdict.inherited), (Phase::Quiet, Duration::ZERO, Some(at(10))));
         verdict.take(Says::Breached, at(50), HOLD);
         assert_eq!(verdict.inherited, Some(at(10)));
         verdict.take(Says::Clear, at(60), HOLD);
         assert_eq!(verdict.inherited, None);
+    }
+
+    #[test]
+    fn what_began_after_the_last_sight_of_the_old_release_began_after_the_change() {
+        for (old_last_seen, inherited) in [(9, None), (10, Some(at(10))), (11, Some(at(10)))] {
+            let mut verdict = clear_then_breached(10, 20);
+            verdict.release_changed(at(25), Some(at(old_last_seen)));
+            assert_eq!(verdict.inherited, inherited, "old release last seen at {old_last_seen}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_fills_again_after_a_restart_keeps_what_was_held() {
+        let mut verdict = clear_then_breached(10, 60);
+        verdict.restored(at(100));
+        for second in (105..150).step_by(10) {
+            verdict.take(Says::Unknown(Blank::Filling), at(second), HOLD);
+        }
+        verdict.take(Says::Breached, at(155), HOLD);
+        assert_eq!((verdict.phase, verdict.held), (Phase::Pending, Duration::from_secs(50)));
+        verdict.take(Says::Unknown(Blank::Filling), at(160), HOLD);
+        verdict.take(Says::Breached, at(176), HOLD);
+        assert_eq!(verdict.held, Duration::ZERO, "later a gap is a gap");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Soak {
     pub from: Timestamp,
     pub soaked: Duration,
     last_clear: Option<Timestamp>,
-    /// Two intervals of the slowest trigger: an end is noticed only at an evaluation.
+    /// How late its end may be noticed: that happens only at an evaluation.
     pub slack: Duration,
 }
 
@@ -62,8 +62,8 @@ impl Soak {
 
     /// Takes a reading of fresh data at `at`. A pause longer than `gap_tolerance` between two Clear readings earns
     /// nothing.
-    pub fn take(&mut self, reading: Reading, at: Timestamp, gap_tolerance: Duration) {
-        self.slack = gap_tolerance;
+    pub fn take(&mut self, reading: Reading, at: Timestamp, gap_tolerance: Duration, slack: Duration) {
+        self.slack = slack;
         match reading {
             Reading::Clear => {
                 if let Some(last) = self.last_clear

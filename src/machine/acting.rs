@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Machine;
 use super::input::CommandId;
@@ -9,8 +10,11 @@ use super::output::{Output, StepOrder};
 use crate::decide::event::{
     Actor, Attempt, Decision, Entry, IncidentEvent, IncidentId, Outcome, Plan, Running, StepResult,
 };
-use crate::decide::incident::{Effect, deadline};
+use crate::decide::incident::{Effect, State, deadline};
 use crate::time::Now;
+
+/// What runs was named in the latest turn; a step starts by it only this long afterwards.
+const JUDGED_FOR: Duration = Duration::from_millis(100);
 
 impl Machine {
     /// Records an event, applies it, and sends what follows.
@@ -67,22 +71,21 @@ impl Machine {
         }
     }
 
-    /// Admission: the plan, the guard's answers and the evidence are frozen here.
+    /// Admission: the plan, the guard's answers and the evidence are frozen here. False when nobody knows from what to
+    /// roll back.
     pub(super) fn admit(
         &mut self,
         id: &IncidentId,
         decision: Decision,
         actor: Option<Actor>,
-        level: Option<usize>,
+        start_level: usize,
         now: &Now,
         out: &mut Vec<Output>,
-    ) {
-        let Some(incident) = self.incidents.get(id) else { return };
-        let Some(index) = self.service_index(&incident.service) else { return };
+    ) -> bool {
+        let Some(incident) = self.incidents.get(id) else { return false };
+        let Some(index) = self.service_index(&incident.service) else { return false };
         let service = &self.services[index];
-        let Some(bad) = incident.release.clone().or_else(|| service.releases.judged.clone()) else { return };
-        let start = level.or_else(|| self.level_for(index, incident, self.start_level(service, incident)));
-        let Some(start_level) = start else { return };
+        let Some(bad) = incident.release.clone().or_else(|| service.releases.judged.clone()) else { return false };
         let lead = incident.facts.values().max_by_key(|fact| fact.severity);
         let mut variables = BTreeMap::from([
             ("service".to_owned(), service.rules.name.to_string()),
@@ -113,6 +116,7 @@ impl Machine {
         };
         self.admissions.push((Arc::clone(&service.rules.name), id.clone(), now.monotonic));
         self.incident_event(id, event, now, out);
+        true
     }
 
     fn latest_facts(
@@ -142,7 +146,7 @@ impl Machine {
             service: Arc::from(incident.service.as_str()),
             attempt,
             step: incident.step(attempt)?.clone(),
-            idempotency_key: format!("{id}.{}.{}.{}", incident.episode, attempt.level + 1, attempt.step + 1),
+            idempotency_key: format!("{id}.{}.{}.{}", incident.run(attempt), attempt.level + 1, attempt.step + 1),
             expect_release: running.clone().or_else(|| Some(plan.bad.clone())),
             bad: Some(plan.bad.clone()),
             target: plan.target.clone(),
@@ -161,7 +165,9 @@ impl Machine {
         process_start: Option<String>,
         out: &mut Vec<Output>,
     ) {
-        self.incident_event(id, IncidentEvent::StepStarted { attempt, pid, process_start }, now, out);
+        if self.incidents.get(id).is_some_and(|incident| incident.in_flight == Some(attempt)) {
+            self.incident_event(id, IncidentEvent::StepStarted { attempt, pid, process_start }, now, out);
+        }
     }
 
     pub(super) fn step_finished(
@@ -172,7 +178,10 @@ impl Machine {
         result: StepResult,
         out: &mut Vec<Output>,
     ) {
-        let Some(incident) = self.incidents.get(id) else { return };
+        // A result that comes twice, or for nothing that is under way, changes nothing.
+        let Some(incident) = self.incidents.get(id).filter(|incident| incident.in_flight == Some(attempt)) else {
+            return;
+        };
         let outcome = match result.outcome {
             Outcome::Succeeded => "succeeded",
             Outcome::Failed => "failed",
@@ -182,6 +191,40 @@ impl Machine {
         let service: Arc<str> = Arc::from(incident.service.as_str());
         *self.counters.steps.entry((service, outcome)).or_default() += 1;
         self.incident_event(id, IncidentEvent::StepFinished { attempt, result: Box::new(result) }, now, out);
+    }
+
+    /// A step whose intent has become durable starts now, or, if the world has changed in between (the disk may have been
+    /// slow), never. None: not yet.
+    pub(super) fn release_step(&mut self, order: &StepOrder, now: &Now, out: &mut Vec<Output>) -> Option<bool> {
+        // Something was seen, or time has passed, that no turn has judged yet.
+        if self.unjudged || now.monotonic.since(self.settled) > JUDGED_FOR {
+            return None;
+        }
+        let Some(incident) = self.incidents.get(&order.incident) else { return Some(false) };
+        if incident.in_flight != Some(order.attempt) {
+            return Some(false);
+        }
+        let running = match self.service_index(&incident.service) {
+            Some(index) => self.services[index].releases.running.clone(),
+            None => Running::Unknown("the service is not configured any more".to_owned()),
+        };
+        let goes_on = matches!(&incident.state, State::Running { attempt } if *attempt == order.attempt);
+        let why = match (goes_on, &running) {
+            (true, _) if incident.may_step(&running) => return Some(true),
+            (true, Running::Unknown(_)) => return None,
+            (true, Running::One(_) | Running::Mix(_)) => "another release runs by now",
+            (false, _) => "the incident went on without it",
+        };
+        let result = StepResult {
+            outcome: Outcome::Failed,
+            detail: format!("not started: {why}"),
+            output: String::new(),
+            truncated: false,
+            captures: BTreeMap::new(),
+            duration_ms: 0,
+        };
+        self.step_finished(now, &order.incident.clone(), order.attempt, result, out);
+        Some(false)
     }
 
     /// Answers a command when all that it caused is durable.

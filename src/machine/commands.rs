@@ -10,6 +10,7 @@ use super::service::Raised;
 use super::settle::is_acting;
 use super::{Machine, Pause};
 use crate::decide::event::{Actor, DecisionKind, Entry, IncidentEvent, IncidentId, NoticeKind, Release};
+use crate::decide::guard::Mandate;
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::DetectorKind;
 use crate::time::Now;
@@ -50,7 +51,7 @@ impl Machine {
                 bounded("reason", &reason)?;
                 let id = self.find_incident(&incident)?;
                 let open = &self.incidents[&id];
-                if !matches!(open.state, State::Proposed { .. }) || open.admitted.is_some() {
+                if !matches!(open.state, State::Proposed { .. }) {
                     return Err(conflict(open, "nothing is proposed"));
                 }
                 self.incident_event(&id, IncidentEvent::Declined { actor: actor.clone(), reason }, now, out);
@@ -114,45 +115,49 @@ impl Machine {
             return Err(Refusal::Invalid(format!("{service} has levels 1 to {levels}")));
         }
         let open = self.incidents.values().find(|incident| incident.service == service && incident.state.is_open());
-        let id = match open.map(|open| (open.id.clone(), is_acting(open), open.state.clone())) {
+        let open = match open.map(|open| (open.id.clone(), is_acting(open), open.state.clone())) {
             Some((id, true, State::NeedsHuman { .. })) => {
                 return self.climb_by_hand(now, actor, &id, levels, level, out);
             }
+            Some((_, true, State::Proposed { .. })) => {
+                return Err(Refusal::Conflict("it asks whether to climb: approve or decline that".to_owned()));
+            }
             Some((id, true, _)) => return Err(conflict(&self.incidents[&id], "it is already rolling back")),
-            Some((id, false, _)) => id,
-            None => self.open_by_hand(index, service, reason, now, out)?,
+            Some((id, false, _)) => Some(id),
+            None => None,
         };
-        let decision = self.guard_for_person(index, &self.incidents[&id], true, now);
+        // Judged before anything is written: what is refused leaves no incident behind.
+        let judged = self.services[index].releases.judged.clone();
+        let earlier = self.incidents.values().filter(|i| i.service == service && i.release == judged);
+        let earlier = earlier.max_by_key(|incident| incident.opened).map(|incident| incident.id.clone());
+        let fact = Box::new(manual_fact(reason, now));
+        let event = IncidentEvent::Opened { service: service.to_owned(), release: judged.clone(), fact: fact.clone() };
+        let fresh = Incident::open(IncidentId(Arc::from("")), &event, now.monotonic);
+        let subject = open.as_ref().or(earlier.as_ref()).and_then(|id| self.incidents.get(id)).or(fresh.as_ref());
+        let Some(subject) = subject else {
+            return Err(Refusal::Conflict("the incident could not be opened".to_owned()));
+        };
+        let (decision, level) = self.guard_for_person(index, subject, Mandate::ByHand, level, now);
         if decision.kind != DecisionKind::RollBack {
             let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
-            if self.incidents[&id].facts.contains_key("by hand") {
-                let declined = IncidentEvent::Aborted { actor: actor.clone(), reason: why.join("; ") };
-                self.incident_event(&id, declined, now, out);
-            }
             return Err(Refusal::Conflict(format!("{service} is not rolled back: {}", why.join("; "))));
         }
+        let id = match (open, earlier) {
+            (Some(id), _) => id,
+            (None, Some(id)) => {
+                self.incident_event(&id, IncidentEvent::Reopened { fact }, now, out);
+                id
+            }
+            (None, None) => match self.open_incident(service, judged, fact, now) {
+                Some(id) => id,
+                None => return Err(Refusal::Conflict("the incident could not be opened".to_owned())),
+            },
+        };
         self.incident_event(&id, IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() }, now, out);
-        self.admit(&id, decision, Some(actor.clone()), level, now, out);
-        Ok((format!("{service} is being rolled back as {id}"), Some(id)))
-    }
-
-    fn open_by_hand(
-        &mut self,
-        index: usize,
-        service: &str,
-        reason: &str,
-        now: &Now,
-        out: &mut Vec<Output>,
-    ) -> Result<IncidentId, Refusal> {
-        let fact = Box::new(manual_fact(reason, now));
-        let judged = self.services[index].releases.judged.clone();
-        let same = self.incidents.values().filter(|incident| incident.service == service && incident.release == judged);
-        if let Some(id) = same.max_by_key(|incident| incident.opened).map(|incident| incident.id.clone()) {
-            self.incident_event(&id, IncidentEvent::Reopened { fact }, now, out);
-            return Ok(id);
+        if !self.admit(&id, decision, Some(actor.clone()), level, now, out) {
+            return Err(conflict(&self.incidents[&id], "nobody knows from what to roll back"));
         }
-        let opened = self.open_incident(service, judged, fact, now);
-        opened.ok_or_else(|| Refusal::Conflict("the incident could not be opened".to_owned()))
+        Ok((format!("{service} is being rolled back as {id}"), Some(id)))
     }
 
     fn climb_by_hand(
@@ -167,6 +172,13 @@ impl Machine {
         let incident = &self.incidents[id];
         if incident.in_flight.is_some() {
             return Err(conflict(incident, "a step of it still runs"));
+        }
+        let levels = incident.plan.as_ref().map_or(levels, |plan| plan.levels.len());
+        if incident.plan.is_none() {
+            return Err(conflict(incident, "nothing was admitted that could go on; abort it first"));
+        }
+        if level.is_some_and(|level| level >= levels) {
+            return Err(Refusal::Invalid(format!("the plan of {id} has levels 1 to {levels}")));
         }
         let Some(to) = level.or_else(|| incident.untried(0, levels)) else {
             return Err(conflict(incident, "every level was tried; name one with --level to run it again"));
@@ -196,13 +208,15 @@ impl Machine {
         }
         let index = self.find_service(&incident.service)?;
         // An approval binds what was proposed; the world is looked at again.
-        let decision = self.guard_for_person(index, incident, false, now);
+        let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), now);
         if decision.kind != DecisionKind::RollBack {
             let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
             return Err(Refusal::Conflict(format!("{id} cannot be approved now: {}", why.join("; "))));
         }
         self.incident_event(&id, approved, now, out);
-        self.admit(&id, decision, Some(actor.clone()), Some(level), now, out);
+        if !self.admit(&id, decision, Some(actor.clone()), level, now, out) {
+            return Err(conflict(&self.incidents[&id], "nobody knows from what to roll back"));
+        }
         Ok((format!("{id} is approved"), Some(id)))
     }
 

@@ -1,5 +1,6 @@
 //! From windows to verdicts, and from a firing verdict to the guard's answer.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Machine;
@@ -24,7 +25,7 @@ impl Machine {
         for place in 0..self.services[index].rules.triggers.len() {
             let service = &self.services[index];
             let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
-            let overdue = now.monotonic.since(state.taken) > trigger.gap_tolerance;
+            let overdue = state.overdue_at(trigger) <= now.monotonic;
             match &trigger.question {
                 Question::Signal { name } => self.evaluate_signal(index, place, &Arc::clone(name), now),
                 Question::Value { .. } if state.dirty => {
@@ -51,7 +52,7 @@ impl Machine {
         let state = &mut service.triggers[place];
         let verdict = state.verdicts.entry(Labels::default()).or_insert_with(|| Verdict::new(at));
         verdict.take(finding.says(trigger.on_unknown), at, Service::hold(trigger));
-        state.taken = at;
+        (state.taken, state.looked) = (at, at);
         state.dirty = false;
         let sets = vec![(Labels::default(), finding, None)];
         state.latest = Some(Findings { sets, others: Finding::Clear, evidence: Evidence::default() });
@@ -74,6 +75,7 @@ impl Machine {
         let trigger = &service.rules.triggers[place];
         let state = &mut service.triggers[place];
         state.dirty = false;
+        state.looked = now.monotonic;
         let is_known = !matches!(findings.worst().1, Finding::Unknown(_));
         // Looking again at the same samples earns no hold time, and a timer never fires a trigger.
         if is_known && newest <= state.newest {
@@ -150,9 +152,38 @@ impl Machine {
         }
     }
 
-    /// The guard's answer for an incident: the best over its firing triggers, since one that the release is to blame
-    /// for is enough.
-    pub(super) fn guard(&self, index: usize, incident: &Incident, now: &Now) -> Option<Decision> {
+    /// The guard's answer for an incident, and the level that it is about: the best over its firing triggers, since one
+    /// that the release is to blame for is enough. None when none fires.
+    pub(super) fn guard(&self, index: usize, incident: &Incident, now: &Now) -> Option<(Decision, usize)> {
+        self.decide(index, incident, Mandate::Trigger, None, now)
+    }
+
+    /// The guard's answer when a person has decided, about the level that was named, or the one that would be tried.
+    pub(super) fn guard_for_person(
+        &self,
+        index: usize,
+        incident: &Incident,
+        mandate: Mandate,
+        level: Option<usize>,
+        now: &Now,
+    ) -> (Decision, usize) {
+        if let Some(decided) = self.decide(index, incident, mandate, level, now) {
+            return decided;
+        }
+        let breach = Breach { began: now.monotonic, inherited: None, was_clear: true };
+        let level = level.or_else(|| self.level_for(index, incident, 0));
+        let facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
+        (guard::judge(&facts, mandate, now), level.unwrap_or(0))
+    }
+
+    fn decide(
+        &self,
+        index: usize,
+        incident: &Incident,
+        mandate: Mandate,
+        level: Option<usize>,
+        now: &Now,
+    ) -> Option<(Decision, usize)> {
         let service = &self.services[index];
         let decisions = Machine::firing(service).into_iter().map(|place| {
             let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
@@ -164,31 +195,13 @@ impl Machine {
                 inherited: verdict.and_then(|verdict| verdict.inherited),
                 was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
             };
-            let level = self.level_for(index, incident, trigger.start_level);
+            let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
             let facts = self.facts(index, incident, trigger, breach, level, now);
-            guard::judge(&facts, Mandate::Trigger, now)
+            let decision = guard::judge(&facts, mandate, now);
+            (decision, level.unwrap_or(trigger.start_level), trigger.severity)
         });
-        decisions.min_by_key(|decision| decision.kind)
-    }
-
-    /// The guard's answer when a person has decided.
-    pub(super) fn guard_for_person(&self, index: usize, incident: &Incident, by_hand: bool, now: &Now) -> Decision {
-        let service = &self.services[index];
-        let place = Machine::firing(service).first().copied();
-        let breach = Breach { began: now.monotonic, inherited: None, was_clear: true };
-        let manual = manual_trigger(Severity::High);
-        let trigger = place.map_or(&manual, |place| &service.rules.triggers[place]);
-        let breach = place.map_or(breach, |place| {
-            let verdict = worst_verdict(service.triggers[place].verdicts.iter()).1;
-            Breach {
-                began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
-                inherited: verdict.and_then(|verdict| verdict.inherited),
-                was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
-            }
-        });
-        let level = self.level_for(index, incident, 0);
-        let facts = self.facts(index, incident, trigger, breach, level, now);
-        guard::judge(&facts, if by_hand { Mandate::ByHand } else { Mandate::Approved }, now)
+        let best = decisions.min_by_key(|(decision, _, severity)| (guard::rank(decision.kind), Reverse(*severity)));
+        best.map(|(decision, level, _)| (decision, level))
     }
 
     /// The level that would be tried: the trigger's, or the next one up that was not.
@@ -219,23 +232,28 @@ impl Machine {
             judged,
             change: service.releases.change.as_ref(),
             rolled_back_before: judged.and_then(|judged| service.releases.is_bad(judged)).is_some_and(|by| {
-                // Its own mark does not stop an incident from going on at its next level.
-                *by != incident.id || incident.target_seen
+                // Its own mark does not stop an incident from going on at its next level, while it has not been away.
+                let is_back = service.releases.change.as_ref().is_some_and(|change| change.returned);
+                *by != incident.id || incident.target_seen || is_back
             }),
+            step_in_flight: self
+                .incidents
+                .values()
+                .any(|other| *other.service == *service.rules.name && other.in_flight.is_some()),
             way_back: judged.and_then(|judged| service.releases.way_back(judged)),
-            release_read: service.releases.read_since(breach.began)
+            release_read: service.releases.read_since(breach.began, now.monotonic)
                 || now.monotonic.since(breach.began) > service.releases.slowest() * 2,
-            reach: self.reach(service, now),
+            reach: self.reach(service, breach.began, now),
             paused: paused.map(|pause| (pause.until, pause.reason.as_str())),
             journal_failing: self.journal_failing.as_ref().map(|(_, why)| why.as_str()),
             cooldown_until: self.cooldown_until(service, incident),
-            budget_used: self.budget_used(service, incident, now),
+            budget_used: self.budget_used(service, now),
             breaching_share: self.breaching_share(),
             level_left: level.is_some(),
         }
     }
 
-    fn reach(&self, service: &Service, now: &Now) -> Reach {
+    fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
         let mut targets = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
         if targets
             .any(|target| is_recent(target, now.monotonic) && target.last.as_ref().is_some_and(|look| look.reached))
@@ -244,7 +262,7 @@ impl Machine {
         }
         let known = service.rules.guard.references.iter().filter_map(|name| Some((name, self.references.get(name)?)));
         let were_up: Vec<_> = known.filter(|(_, state)| state.was_up(now.monotonic)).collect();
-        match were_up.iter().find(|(_, state)| state.is_up()) {
+        match were_up.iter().find(|(_, state)| state.is_up(began)) {
             Some((name, _)) => Reach::Reference(name.to_string()),
             None if were_up.is_empty() => Reach::NoReference,
             None => Reach::CutOff { references: were_up.len() },
@@ -260,10 +278,10 @@ impl Machine {
         .max()
     }
 
-    fn budget_used(&self, service: &Service, incident: &Incident, now: &Now) -> Option<String> {
+    fn budget_used(&self, service: &Service, now: &Now) -> Option<String> {
         let spent = |budget: &Budget, mine: bool| {
-            let recent = self.admissions.iter().filter(|(name, id, at)| {
-                *id != incident.id && (!mine || *name == service.rules.name) && now.monotonic.since(*at) < budget.window
+            let recent = self.admissions.iter().filter(|(name, _, at)| {
+                (!mine || *name == service.rules.name) && now.monotonic.since(*at) < budget.window
             });
             recent.count() >= budget.rollbacks as usize
         };
@@ -315,6 +333,12 @@ fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &
         verdict.take(says, at, hold);
         !(several && says == Says::Clear)
     });
+    // All that there was is gone: that nothing was wrong must stay known, or the next breach would look like a baseline.
+    if state.verdicts.is_empty() {
+        let mut verdict = Verdict::new(at);
+        verdict.take(says, at, hold);
+        state.verdicts.insert(Labels::default(), verdict);
+    }
 }
 
 fn worst_verdict<'a>(verdicts: impl Iterator<Item = (&'a Labels, &'a Verdict)>) -> (&'a Labels, Option<&'a Verdict>) {

@@ -78,6 +78,8 @@ pub struct Machine {
     recovered_windows: Vec<(input::TargetKey, crate::promql::TargetDump)>,
     settled: Timestamp,
     dirty: bool,
+    /// Observations came in since the last turn: what runs may be another release by now.
+    unjudged: bool,
     started_wall: Timestamp,
     counters: Counters,
     heartbeat_due: Option<Timestamp>,
@@ -106,6 +108,7 @@ impl Machine {
             recovered_windows: Vec::new(),
             settled: Timestamp::MIN,
             dirty: true,
+            unjudged: false,
             started_wall: now.wall,
             counters: Counters::default(),
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
@@ -113,7 +116,7 @@ impl Machine {
         };
         machine.adopt_services(now);
         machine.recover(recovered, now, out);
-        machine.flush(out);
+        machine.flush(now, out);
         machine
     }
 
@@ -139,7 +142,7 @@ impl Machine {
             Input::Reload(rules) => self.reload(now, rules, out),
             Input::Tick => self.settle(now, out),
         }
-        self.flush(out);
+        self.flush(now, out);
     }
 
     /// When `Tick` must come at the latest, on the monotonic timeline; now or earlier when something is to be settled.
@@ -185,17 +188,22 @@ impl Machine {
         self.gated.push((self.seq, output));
     }
 
-    fn flush(&mut self, out: &mut Vec<Output>) {
-        if !self.turn.is_empty() {
-            out.push(Output::Append(std::mem::take(&mut self.turn)));
-        }
+    fn flush(&mut self, now: &Now, out: &mut Vec<Output>) {
         let durable = self.durable;
         for (seq, output) in std::mem::take(&mut self.gated) {
-            if seq <= durable {
-                out.push(output);
-            } else {
-                self.gated.push((seq, output));
+            let leaves = match &output {
+                _ if seq > durable => None,
+                Output::RunStep(order) => self.release_step(order, now, out),
+                Output::Append(_) | Output::Deliver(_) | Output::Reply { .. } | Output::Log { .. } => Some(true),
+            };
+            match leaves {
+                Some(true) => out.push(output),
+                Some(false) => {}
+                None => self.gated.push((seq, output)),
             }
+        }
+        if !self.turn.is_empty() {
+            out.push(Output::Append(std::mem::take(&mut self.turn)));
         }
     }
 

@@ -105,11 +105,11 @@ impl Outbox {
         }
     }
 
-    pub fn replay_fell_back(&mut self, notice: &str, receiver: &str, fallback: &str) {
+    pub fn replay_fell_back(&mut self, notice: &str, receiver: &str, fallback: &str, seq: Seq, since: Timestamp) {
         let Some(queue) = self.queues.get_mut(receiver) else { return };
         let Some(queued) = queue.pending.iter_mut().find(|queued| queued.notice.id == notice) else { return };
         queued.fell_back = true;
-        let copy = Queued { attempts: 0, ..queued.clone() };
+        let copy = Queued { attempts: 0, since, seq, ..queued.clone() };
         self.queues.entry(Arc::from(fallback)).or_default().pending.push_back(copy);
     }
 
@@ -339,7 +339,8 @@ impl Machine {
                 notice: (*queued.notice).clone(),
                 attempt: queued.attempts,
                 outdated,
-                age: now.monotonic.since(queued.since),
+                // A fallback has it only since the first receiver failed.
+                age: now.monotonic.since(queued.since).max(now.wall.since(queued.notice.occurred_at)),
             })));
         }
     }
@@ -361,12 +362,17 @@ impl Machine {
         }
     }
 
+    /// The head of a queue will not be tried again; where there is a fallback it goes there.
     fn bury(&mut self, name: &Arc<str>, why: String, now: &Now) {
+        let fallback = self.outbox.rules.iter().find(|rules| rules.name == *name).and_then(|r| r.fallback.clone());
         let Some(queue) = self.outbox.queues.get_mut(name) else { return };
         let Some(head) = queue.pending.pop_front() else { return };
         queue.retry_at = None;
         queue.bury(&head.notice, why.clone());
         self.counters.notices_dead += 1;
+        if let Some(fallback) = fallback.filter(|_| !head.fell_back) {
+            self.go_around(name, &fallback, &head, now);
+        }
         let receiver = name.to_string();
         self.record(now, Entry::NoticeDead { notice: head.notice.id.clone(), receiver, why });
         self.dirty = true;
@@ -380,20 +386,31 @@ impl Machine {
         for queued in &mut queue.pending {
             if !queued.fell_back && now.monotonic.since(queued.since) >= after {
                 queued.fell_back = true;
-                around.push(Queued { attempts: 0, ..queued.clone() });
+                around.push(queued.clone());
             }
         }
-        for copy in around {
-            self.record(
-                now,
-                Entry::NoticeFellBack {
-                    notice: copy.notice.id.clone(),
-                    receiver: name.to_string(),
-                    fallback: fallback.to_string(),
-                },
-            );
-            self.outbox.queues.entry(Arc::clone(&fallback)).or_default().pending.push_back(copy);
+        for queued in around {
+            self.go_around(name, &fallback, &queued, now);
         }
+    }
+
+    /// The entry comes before that of its end, so that replay finds what to copy.
+    fn go_around(&mut self, name: &Arc<str>, fallback: &Arc<str>, queued: &Queued, now: &Now) {
+        let queue = self.outbox.queues.entry(Arc::clone(fallback)).or_default();
+        // It was sent there in the first place.
+        if queue.pending.iter().any(|other| other.notice.id == queued.notice.id) {
+            return;
+        }
+        let entry = Entry::NoticeFellBack {
+            notice: queued.notice.id.clone(),
+            receiver: name.to_string(),
+            fallback: fallback.to_string(),
+        };
+        let seq = self.record(now, entry).seq;
+        // From the fallback it goes no further, and it has its own time there.
+        let copy = Queued { attempts: 0, fell_back: true, since: now.monotonic, seq, ..queued.clone() };
+        self.outbox.queues.entry(Arc::clone(fallback)).or_default().pending.push_back(copy);
+        self.dirty = true;
     }
 
     pub(super) fn delivered(
@@ -431,8 +448,12 @@ impl Machine {
 
     /// Does the world still look as the notice says?
     fn still_true(&self, notice: &Notice) -> bool {
-        let state = notice.incident.as_ref().and_then(|id| self.incidents.get(id)).map(|incident| &incident.state);
-        let is = |wanted: &str| state.is_none_or(|state| state.as_str() == wanted);
+        // An incident that is not in memory any more is over, and so is an earlier episode of one that is.
+        let state = notice.incident.as_ref().and_then(|id| self.incidents.get(id)).and_then(|incident| {
+            let episode = format!("/{}/{}", incident.id, incident.episode);
+            notice.dedup_key.ends_with(&episode).then_some(&incident.state)
+        });
+        let is = |wanted: &str| state.is_some_and(|state| state.as_str() == wanted);
         match notice.kind {
             NoticeKind::WouldRollBack => is("would_roll_back"),
             NoticeKind::Held => is("held"),
@@ -440,13 +461,16 @@ impl Machine {
             NoticeKind::ApprovalRequested => is("proposed"),
             NoticeKind::NeedsHuman => is("needs_human"),
             NoticeKind::Started | NoticeKind::StepFailed | NoticeKind::LevelFinished => {
-                state.is_none_or(State::is_open)
+                state.is_some_and(State::is_open)
             }
             NoticeKind::Blind => self.services.iter().any(|service| {
                 Some(&*service.rules.name) == notice.service.as_deref()
                     && service.triggers.iter().any(|trigger| trigger.phase() == Phase::Blind)
             }),
-            NoticeKind::Paused => self.pause.is_some() || self.services.iter().any(|service| service.pause.is_some()),
+            NoticeKind::Paused => match notice.service.as_deref().and_then(|name| self.service_index(name)) {
+                Some(index) => self.services[index].pause.is_some(),
+                None => self.pause.is_some(),
+            },
             NoticeKind::Degraded => notice.status == NoticeStatus::Resolved || self.journal_failing.is_some(),
             NoticeKind::Declined
             | NoticeKind::Expired
@@ -495,7 +519,9 @@ impl Machine {
     pub(super) fn beat(&mut self, now: &Now) {
         let Some(due) = self.heartbeat_due.filter(|due| *due <= now.monotonic) else { return };
         let Some(heartbeat) = self.rules.heartbeat.clone() else { return };
-        self.heartbeat_due = Some((due + heartbeat.every).max(now.monotonic));
+        // After a sleep of the host one heartbeat is enough.
+        let next = due + heartbeat.every;
+        self.heartbeat_due = Some(if next > now.monotonic { next } else { now.monotonic + heartbeat.every });
         let receivers = heartbeat.receivers.iter().map(ToString::to_string).collect();
         let text = "backstop is alive".to_owned();
         let notice = self.plain_notice(NoticeKind::Heartbeat, NoticeStatus::Resolved, false, text, None, now);

@@ -10,7 +10,7 @@ use crate::decide::event::{Entry, IncidentEvent, Outcome, Record, Seq, StepResul
 use crate::decide::incident::{Incident, State};
 use crate::decide::release::Change;
 use crate::promql::ServiceId;
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 
 /// What was found on the disk.
 #[derive(Debug, Default)]
@@ -66,6 +66,14 @@ impl Machine {
                 }
             }
             self.recovered_windows = checkpoint.windows;
+            self.forget_old_release(checkpoint.now.monotonic, now);
+        }
+        for service in &mut self.services {
+            let Some(change) = &service.releases.change else { continue };
+            let until = change.first_seen + service.rules.startup;
+            if change.old_last_seen.is_some() && now.monotonic < until {
+                service.starting = Some((change.release.clone(), until));
+            }
         }
         self.record(
             now,
@@ -76,6 +84,19 @@ impl Machine {
         );
         self.resume_incidents(now, out);
         self.report_unreadable(&recovered.unreadable, now, out);
+    }
+
+    /// A checkpoint may be older than the latest change of release: what it remembers of the old release must not count
+    /// against the new one.
+    fn forget_old_release(&mut self, checkpoint: Timestamp, now: &Now) {
+        for service in &mut self.services {
+            let Some(change) = service.releases.change.as_ref().filter(|change| change.first_seen > checkpoint) else {
+                continue;
+            };
+            for verdict in service.triggers.iter_mut().flat_map(|state| state.verdicts.values_mut()) {
+                verdict.release_changed(now.monotonic, change.old_last_seen);
+            }
+        }
     }
 
     fn replay(&mut self, record: Record) {
@@ -93,6 +114,10 @@ impl Machine {
                         returned: releases.known().iter().any(|known| known.release == *release),
                         installed_by: installed_by.clone(),
                     });
+                    if old_last_seen.is_some() {
+                        let service = &mut self.services[index];
+                        service.windows_from = service.windows_from.max(*first_seen);
+                    }
                 }
                 for incident in self.incidents.values_mut().filter(|incident| incident.service == *service) {
                     let target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref());
@@ -126,6 +151,13 @@ impl Machine {
                 } else if let Some(opened) = Incident::open(id.clone(), event, at) {
                     self.incidents.insert(id.clone(), opened);
                 }
+                if let IncidentEvent::LevelFinished { at: finished, .. } = **event {
+                    let service = self.incidents.get(&id).map(|incident| incident.service.clone());
+                    if let Some(index) = service.and_then(|service| self.service_index(&service)) {
+                        let service = &mut self.services[index];
+                        service.windows_from = service.windows_from.max(finished);
+                    }
+                }
                 self.remember(&id, record);
             }
             Entry::NoticeQueued { notice, receivers } => {
@@ -137,7 +169,7 @@ impl Machine {
             Entry::NoticeDelivered { notice, receiver } => self.outbox.replay_gone(notice, receiver, None),
             Entry::NoticeDead { notice, receiver, why } => self.outbox.replay_gone(notice, receiver, Some(why)),
             Entry::NoticeFellBack { notice, receiver, fallback } => {
-                self.outbox.replay_fell_back(notice, receiver, fallback);
+                self.outbox.replay_fell_back(notice, receiver, fallback, record.seq, at);
             }
             Entry::Paused { service, until, actor, reason } => {
                 let pause = Some(Pause { until: *until, actor: actor.clone(), reason: reason.clone() });
@@ -183,6 +215,8 @@ impl Machine {
             .collect();
         for id in open {
             let Some(incident) = self.incidents.get_mut(&id) else { continue };
+            // Nothing was read yet in this run: the detectors get their time.
+            incident.unread_since = Some(now.monotonic);
             if let State::Verifying { finished, .. } = incident.state {
                 // Downtime is no verification: its limits count from here.
                 incident.soak = crate::decide::verify::Soak::from(finished.max(now.monotonic));
@@ -211,7 +245,18 @@ impl Machine {
         );
         out.push(Output::Log { level: LogLevel::Error, service: None, message: text.clone() });
         self.degraded(now, text.clone());
-        let open: Vec<_> = self.incidents.values().filter(|i| i.state.is_open()).map(|i| i.id.clone()).collect();
+        // One that was opened later has lost nothing, and one that has told this before need not tell it at each start.
+        let last = unreadable.iter().map(|(seq, _)| *seq).max();
+        let open: Vec<_> = self
+            .incidents
+            .values()
+            .filter(|i| {
+                let opened = self.histories.get(&i.id).and_then(|history| history.first()).map(|record| record.seq);
+                let told = matches!(i.state, State::NeedsHuman { why: WhyHuman::Unreadable, .. });
+                i.state.is_open() && !told && opened < last
+            })
+            .map(|i| i.id.clone())
+            .collect();
         for id in open {
             let event = IncidentEvent::NeedsHuman { why: WhyHuman::Unreadable, text: text.clone() };
             self.incident_event(&id, event, now, out);

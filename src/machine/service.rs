@@ -9,13 +9,16 @@ use super::checkpoint::VerdictDump;
 use crate::decide::event::Release;
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
-use crate::decide::trigger::Findings;
+use crate::decide::trigger::{Finding, Findings};
 use crate::decide::verdict::{Hold, Phase, Verdict};
 use crate::promql::{Labels, ServiceId};
 use crate::time::Timestamp;
 
 /// Between two reminders where the service of an incident is no longer configured.
 pub const REMIND_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// A trigger whose interval is not known (nothing feeds it) is not looked at more often.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(100);
 
 /// The memory of one trigger.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct TriggerState {
     pub newest: Timestamp,
     /// The latest evaluation that was taken, of whatever outcome.
     pub taken: Timestamp,
+    /// The latest evaluation, taken or not.
+    pub looked: Timestamp,
     pub dirty: bool,
     /// A notice said that it is blind.
     pub blind_told: bool,
@@ -38,8 +43,21 @@ impl TriggerState {
             latest: None,
             newest: Timestamp::MIN,
             taken: now,
+            looked: now,
             dirty: true,
             blind_told: false,
+        }
+    }
+
+    /// When to look although nothing arrives. Staleness shows one tolerance after the latest evaluation; what is unknown
+    /// then is looked at again every interval.
+    pub fn overdue_at(&self, trigger: &Trigger) -> Timestamp {
+        let again = self.looked + trigger.interval.max(LOOK_AGAIN_MIN);
+        match self.latest.as_ref().map(|latest| latest.worst().1) {
+            Some(Finding::Unknown(_)) => again,
+            Some(Finding::Clear | Finding::Breached) | None => {
+                again.max(self.taken + trigger.gap_tolerance + Duration::from_millis(1))
+            }
         }
     }
 
@@ -81,6 +99,8 @@ pub struct Service {
     pub unnamed: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
     pub newest_look: Timestamp,
+    /// Samples from before this instant never count again: another release, or a level that finished.
+    pub windows_from: Timestamp,
 }
 
 impl Service {
@@ -96,6 +116,7 @@ impl Service {
             starting: None,
             unnamed: true,
             newest_look: now,
+            windows_from: Timestamp::MIN,
         }
     }
 
@@ -136,6 +157,7 @@ impl Service {
             if trigger.name == dump.trigger && identity(trigger) == dump.question {
                 let mut verdict = dump.verdict.clone();
                 verdict.restored(now);
+                state.blind_told |= verdict.phase == Phase::Blind;
                 state.verdicts.insert(dump.labels.clone(), verdict);
             }
         }
@@ -154,7 +176,8 @@ impl Service {
     pub fn fires(trigger: &Trigger, state: &TriggerState) -> bool {
         use crate::decide::rules::FireWhen;
         let firing = state.verdicts.values().filter(|verdict| verdict.fires()).count();
-        let all = state.verdicts.values().filter(|verdict| verdict.phase != Phase::Blind).count();
+        // One that cannot be seen is not one that fires.
+        let all = state.verdicts.len();
         match trigger.fire_when {
             FireWhen::Any => firing > 0,
             FireWhen::All => firing > 0 && firing == all,
@@ -168,10 +191,7 @@ impl Service {
         let mut wakes = Vec::new();
         for (trigger, state) in self.rules.triggers.iter().zip(&self.triggers) {
             match &trigger.question {
-                // Staleness shows one tolerance after the latest evaluation.
-                Question::Value { .. } => {
-                    wakes.push(state.taken + trigger.gap_tolerance + Duration::from_millis(1));
-                }
+                Question::Value { .. } => wakes.push(state.overdue_at(trigger)),
                 Question::Signal { name } => {
                     wakes.extend(self.signals.get(&**name).map(|raised| raised.until));
                     let began = state.verdicts.values().filter(|verdict| verdict.phase == Phase::Pending);

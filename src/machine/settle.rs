@@ -1,19 +1,20 @@
 //! A `Tick`: everything that follows from what is known now.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Machine;
 use super::input::TargetKind;
 use super::output::{LogLevel, Output};
-use super::service::Service;
+use super::service::{REMIND_DEFAULT, Service, TriggerState};
 use crate::decide::event::{Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running};
 use crate::decide::incident::{Breach, Incident, Move, Situation, State};
 use crate::decide::release::Change;
-use crate::decide::rules::DetectorKind;
+use crate::decide::rules::{DetectorKind, Question, Trigger};
 use crate::decide::trigger::{Finding, Unknown};
 use crate::decide::verdict::Phase;
 use crate::decide::verify::{self, Reading, Voice};
-use crate::promql::Scope;
+use crate::promql::{Scope, TargetId};
 use crate::time::{Now, Timestamp};
 
 /// Events one incident may make in one turn: more would be a circle.
@@ -23,6 +24,7 @@ impl Machine {
     pub(super) fn settle(&mut self, now: &Now, out: &mut Vec<Output>) {
         self.settled = now.monotonic;
         self.dirty = false;
+        self.unjudged = false;
         self.end_pauses(now);
         for index in 0..self.services.len() {
             self.follow_releases(index, now, out);
@@ -67,9 +69,11 @@ impl Machine {
         }
         let was_running = service.releases.running.clone();
         let change = service.releases.update(now.monotonic);
-        if service.releases.running != was_running {
+        let is_unread = |running: &Running| matches!(running, Running::Unknown(_));
+        let unread = is_unread(&service.releases.running);
+        if unread != is_unread(&was_running) {
             // What runs is known again, or not any more: between two steps that counts from now.
-            let unread = matches!(service.releases.running, Running::Unknown(_)).then_some(now.monotonic);
+            let unread = unread.then_some(now.monotonic);
             let name = Arc::clone(&service.rules.name);
             for incident in self.incidents.values_mut().filter(|i| *i.service == *name && i.state.is_open()) {
                 incident.unread_since = unread;
@@ -77,6 +81,9 @@ impl Machine {
         }
         if let Some(change) = change {
             self.release_appeared(index, change, now, out);
+        }
+        if !unread {
+            self.services[index].unnamed = false;
         }
     }
 
@@ -96,11 +103,10 @@ impl Machine {
         let service = &mut self.services[index];
         let restart_all = service.unnamed
             || service.rules.detectors.iter().all(|detector| matches!(detector.kind, DetectorKind::Announced));
-        service.unnamed = false;
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
         for state in &mut service.triggers {
             for verdict in state.verdicts.values_mut() {
-                verdict.release_changed(now.monotonic);
+                verdict.release_changed(now.monotonic, change.old_last_seen);
             }
             state.dirty = true;
         }
@@ -108,6 +114,18 @@ impl Machine {
             service.starting = Some((change.release.clone(), change.first_seen + service.rules.startup));
         }
         service.releases.take(change.clone());
+        // It was seen inside a process that answers: it has started.
+        let answers = |(id, target): (&TargetId, &super::Target)| {
+            let ok = target.last.as_ref().is_some_and(|look| look.ok && look.at >= change.first_seen);
+            ok && service.releases.shows_judged(*id) == Some(true)
+        };
+        if self.targets.iter().filter(|(_, target)| target.scope == Scope::Service(service.id)).any(answers) {
+            service.starting = None;
+        }
+        service.windows_from = service.windows_from.max(match change.old_last_seen {
+            Some(_) if restart_all => change.first_seen,
+            Some(_) | None => Timestamp::MIN,
+        });
         if restart_all && change.old_last_seen.is_some() {
             self.restart_windows(index, change.first_seen);
         }
@@ -135,7 +153,8 @@ impl Machine {
         let service = &mut self.services[index];
         let firing = service.triggers.iter().any(|state| state.phase() == Phase::Firing);
         let known = service.triggers.iter().flat_map(|state| state.verdicts.values());
-        let seen = known.clone().any(|verdict| matches!(verdict.known, Some((_, false))));
+        let seen =
+            known.clone().any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
         let good_after = service.rules.guard.good_after;
         let busy =
             self.incidents.values().any(|incident| *incident.service == *service.rules.name && is_acting(incident));
@@ -150,7 +169,7 @@ impl Machine {
     fn open_incidents(&mut self, index: usize, now: &Now, out: &mut Vec<Output>) {
         let service = &self.services[index];
         let firing = Machine::firing(service);
-        if firing.is_empty() {
+        if firing.is_empty() || service.retired {
             return;
         }
         let name = service.rules.name.to_string();
@@ -217,12 +236,31 @@ impl Machine {
         }
         let Some(index) = self.service_index(&incident.service) else { return };
         let (reading, at) = self.reading(index, incident, now);
-        let tolerance = self.services[index].rules.triggers.iter().map(|trigger| trigger.gap_tolerance).max();
+        let level = incident.level().unwrap_or(0);
+        let (tolerance, slack) = self.soak_gaps(index, incident, level);
         let fresh = incident.soak.from < at;
         if let Some(incident) = self.incident_mut(id)
             && fresh
         {
-            incident.soak.take(reading, at, tolerance.unwrap_or_default());
+            incident.soak.take(reading, at, tolerance, slack);
+        }
+    }
+
+    /// The longest pause between two readings of a soak that still earns time, and how late its end may be noticed.
+    fn soak_gaps(&self, index: usize, incident: &Incident, level: usize) -> (Duration, Duration) {
+        let service = &self.services[index];
+        let verify = incident.verify(level);
+        let values =
+            watched(service, incident).filter(|(trigger, _)| matches!(trigger.question, Question::Value { .. }));
+        let probes = self.targets.values().filter(|target| {
+            let named = verify.probes.iter().any(|name| **name == *target.key.source);
+            target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe && named
+        });
+        let gaps = values.map(|(trigger, _)| trigger.gap_tolerance).chain(probes.map(|target| target.interval * 2));
+        match gaps.max() {
+            Some(gap) => (gap, gap),
+            // Signals are known at every instant.
+            None => (verify.within + verify.soak, Duration::ZERO),
         }
     }
 
@@ -235,10 +273,7 @@ impl Machine {
             _ => Timestamp::MIN,
         };
         let mut voices = Vec::new();
-        for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
-            if !incident.facts.contains_key(&*trigger.name) {
-                continue;
-            }
+        for (_, state) in watched(service, incident) {
             let voice = match &state.latest {
                 Some(latest) if state.taken > finished => {
                     at = at.max(state.taken);
@@ -282,7 +317,11 @@ impl Machine {
             let Some(next) = self.next_move(id, now) else { return };
             match next {
                 Move::Event(event) => self.incident_event(id, event, now, out),
-                Move::Admit { decision, actor } => self.admit(id, decision, actor, None, now, out),
+                Move::Admit { decision, level } => {
+                    if !self.admit(id, decision, None, level, now, out) {
+                        return;
+                    }
+                }
             }
         }
         let message = format!("incident {id} makes events without end; it waits for the next turn");
@@ -291,16 +330,18 @@ impl Machine {
 
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
-        let index = self.service_index(&incident.service)?;
+        let Some(index) = self.service_index(&incident.service) else {
+            return incident.advance(&gone(self.journal_failing.is_some()), now.monotonic);
+        };
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
         let waiting = incident.state.is_waiting() && incident.admitted.is_none();
-        let start = self.start_level(service, incident);
+        let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let situation = Situation {
             running: &service.releases.running,
             breach: breach_of(service, incident),
-            decision: if waiting { self.guard(index, incident, now) } else { None },
-            level: self.level_for(index, incident, start).unwrap_or(start),
+            decision,
+            level: level.unwrap_or(0),
             reading: match incident.state {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
@@ -312,17 +353,11 @@ impl Machine {
         incident.advance(&situation, now.monotonic)
     }
 
-    /// The level of the most severe of its triggers.
-    pub(super) fn start_level(&self, service: &Service, incident: &Incident) -> usize {
-        let triggers = service.rules.triggers.iter().filter(|t| incident.facts.contains_key(&*t.name));
-        triggers.max_by_key(|trigger| trigger.severity).map_or(0, |trigger| trigger.start_level)
-    }
-
     fn forget_old_incidents(&mut self) {
         let mut closed: Vec<(Timestamp, IncidentId)> = self
             .incidents
             .values()
-            .filter(|incident| !incident.state.is_open())
+            .filter(|incident| !incident.state.is_open() && incident.in_flight.is_none())
             .map(|incident| (incident.ended.unwrap_or(incident.opened), incident.id.clone()))
             .collect();
         if closed.len() <= super::CLOSED_INCIDENTS_KEPT {
@@ -362,21 +397,48 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
     }
 }
 
-/// Over only when every trigger of the incident is known to be quiet.
+/// The triggers that an incident is about: those that made it; for one by hand (and when they are gone from the
+/// configuration) all of its service.
+fn watched<'a>(
+    service: &'a Service,
+    incident: &'a Incident,
+) -> impl Iterator<Item = (&'a Trigger, &'a TriggerState)> + 'a {
+    let is_its_own = |trigger: &Trigger| incident.facts.contains_key(&*trigger.name);
+    let all = !service.rules.triggers.iter().any(is_its_own);
+    service.rules.triggers.iter().zip(&service.triggers).filter(move |(trigger, _)| all || is_its_own(trigger))
+}
+
+/// Over only when every trigger of the incident is known to be quiet, by an evaluation of this run.
 fn breach_of(service: &Service, incident: &Incident) -> Breach {
-    let mut over = true;
-    for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
-        if !incident.facts.contains_key(&*trigger.name) {
-            continue;
-        }
+    let (mut over, mut any) = (true, false);
+    for (trigger, state) in watched(service, incident) {
         if Service::fires(trigger, state) {
             return Breach::Firing;
         }
-        over &= state.verdicts.values().all(|verdict| {
-            verdict.phase == Phase::Quiet
-                && verdict.unknown_since.is_none()
-                && matches!(verdict.known, Some((_, false)))
-        });
+        any = true;
+        over &= !state.verdicts.is_empty()
+            && state.verdicts.values().all(|verdict| {
+                verdict.phase == Phase::Quiet
+                    && verdict.unknown_since.is_none()
+                    && !verdict.unproven
+                    && matches!(verdict.known, Some((_, false)))
+            });
     }
-    if over { Breach::Over } else { Breach::Unclear }
+    if over && any { Breach::Over } else { Breach::Unclear }
+}
+
+/// What can be known of a service that is not configured any more: nothing, so that its incident ends with a person.
+fn gone(journal_failing: bool) -> Situation<'static> {
+    static RUNNING: std::sync::LazyLock<Running> =
+        std::sync::LazyLock::new(|| Running::Unknown("the service is not configured any more".to_owned()));
+    Situation {
+        running: &RUNNING,
+        breach: Breach::Unclear,
+        decision: None,
+        level: 0,
+        reading: Reading::Unknown,
+        paused: journal_failing,
+        respond_within: Duration::ZERO,
+        remind_every: REMIND_DEFAULT,
+    }
 }

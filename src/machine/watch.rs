@@ -25,6 +25,8 @@ pub struct Target {
     pub interval: Duration,
     pub scope: Scope,
     pub last: Option<Look>,
+    /// The latest look that failed.
+    pub down: Option<Timestamp>,
     pub series: usize,
 }
 
@@ -45,9 +47,9 @@ pub struct ReferenceState {
 }
 
 impl ReferenceState {
-    /// Up now, having been looked at after `since`.
-    pub fn is_up(&self) -> bool {
-        self.looks.back().is_some_and(|(_, up)| *up)
+    /// Up now, having been looked at since `since`.
+    pub fn is_up(&self, since: Timestamp) -> bool {
+        self.looks.back().is_some_and(|(at, up)| *up && *at >= since)
     }
 
     pub fn was_up(&self, now: Timestamp) -> bool {
@@ -85,6 +87,7 @@ impl Machine {
             }
         }
         self.dirty = true;
+        self.unjudged = true;
     }
 
     fn target_up(&mut self, target: TargetId, key: TargetKey, labels: Labels, interval: Duration) {
@@ -98,10 +101,15 @@ impl Machine {
         let meta = TargetMeta { scope, source: Arc::clone(&key.source), labels: labels.clone(), interval };
         self.store.attach(target, meta);
         if let Some(at) = self.recovered_windows.iter().position(|(saved, _)| *saved == key) {
-            let (_, dump) = self.recovered_windows.swap_remove(at);
+            let (_, mut dump) = self.recovered_windows.swap_remove(at);
+            if let Scope::Service(id) = scope
+                && let Some(service) = self.services.iter().find(|service| service.id == id)
+            {
+                forget_before(&mut dump, service.windows_from);
+            }
             self.store.restore(target, &dump);
         }
-        self.targets.insert(target, Target { key, labels, interval, scope, last: None, series: 0 });
+        self.targets.insert(target, Target { key, labels, interval, scope, last: None, down: None, series: 0 });
     }
 
     fn target_gone(&mut self, target: TargetId, at: Timestamp) {
@@ -195,8 +203,12 @@ impl Machine {
 
     /// Marks what depends on a target as dirty, and ends a start-up that has succeeded.
     fn looked(&mut self, id: TargetId, at: Timestamp) {
-        let Some(target) = self.targets.get(&id) else { return };
-        let (scope, ok) = (target.scope, target.last.as_ref().is_some_and(|look| look.ok));
+        let Some(target) = self.targets.get_mut(&id) else { return };
+        let ok = target.last.as_ref().is_some_and(|look| look.ok);
+        if !ok {
+            target.down = Some(at);
+        }
+        let (scope, down_since) = (target.scope, target.down);
         for service in &mut self.services {
             if !sees(service, scope) {
                 continue;
@@ -205,9 +217,11 @@ impl Machine {
             for trigger in &mut service.triggers {
                 trigger.dirty = true;
             }
-            // Its first success: it has started. A look from before it was seen says nothing of it.
-            let began = service.releases.change.as_ref().map(|change| change.first_seen);
-            if ok && scope != Scope::Shared && began.is_some_and(|began| at > began) {
+            let Some(began) = service.releases.change.as_ref().map(|change| change.first_seen) else { continue };
+            // The first success of the new release: it has started. One of the old process, which may still answer, is
+            // none: the target must show the new release, or have been down since it came.
+            let has_started = service.releases.shows_judged(id).unwrap_or(down_since.is_some_and(|down| down >= began));
+            if ok && scope != Scope::Shared && at > began && has_started {
                 service.starting = None;
             }
         }
@@ -252,6 +266,7 @@ impl Machine {
 
     /// What happened before `at` never counts again, on every target of the service.
     pub(super) fn restart_windows(&mut self, index: usize, at: Timestamp) {
+        self.services[index].windows_from = self.services[index].windows_from.max(at);
         let ids: Vec<TargetId> = self.service_targets(self.services[index].id).collect();
         for id in ids {
             self.store.restart(id, at);
@@ -262,6 +277,17 @@ impl Machine {
         let own = move |target: &Target| target.scope == Scope::Service(service);
         self.targets.iter().filter(move |(_, target)| own(target)).map(|(id, _)| *id)
     }
+}
+
+/// Leaves of a checkpoint only what happened from `from` on. What resets took away before stays: it is a running sum.
+fn forget_before(dump: &mut crate::promql::TargetDump, from: Timestamp) {
+    dump.scrapes.retain(|at| *at >= from);
+    for series in &mut dump.series {
+        let all = series.samples.len();
+        series.samples.retain(|(at, _)| *at >= from);
+        series.from_zero &= series.samples.len() == all;
+    }
+    dump.series.retain(|series| !series.samples.is_empty());
 }
 
 fn sees(service: &Service, scope: Scope) -> bool {

@@ -27,6 +27,8 @@ use super::tree::{Entries, Key};
 use crate::decide::rules::{DetectorKind, Question, Rules};
 use crate::promql::Interest;
 
+const SERVICE_HELP: &str = "add [services.NAME] with probes or scrapes, and triggers";
+
 /// `None` when something was wrong, which was then reported; other things may have been reported all the same.
 pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<Config> {
     let place = Place { file: 0, start: 0, end: 0 };
@@ -38,10 +40,12 @@ pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<
     let services = root.take("services");
     let nothing = services.is_none() && !entries.is_empty() && !cx.is_incomplete();
     let services = services.and_then(|node| cx.named(node, "[services.NAME] is a table for each service"));
+    if nothing {
+        root.lacks(&["services"], "service", SERVICE_HELP);
+    }
     root.finish();
-    if nothing || services.is_some_and(Vec::is_empty) {
-        let problem = Problem::at(place, "no service is configured");
-        cx.error(problem.help("add [services.NAME] with probes or scrapes, and triggers"));
+    if services.is_some_and(Vec::is_empty) {
+        cx.error(Problem::at(place, "no service is configured").help(SERVICE_HELP));
     }
     let mut compiled = Vec::new();
     for (key, node) in services.into_iter().flatten() {

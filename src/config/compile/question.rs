@@ -123,12 +123,12 @@ fn ratio(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sour
     let threshold = share_threshold(cx, threshold?, same_metric)?;
     let interval = sources.paced(cx, &[(&part, &part_text), (&whole, &whole_text)], Some((window, place)))?;
     let expr = Expr::ratio(part, whole, window, min_events?, widen_to);
-    Some(asked_value(ValueKind::Ratio, expr, threshold, interval, covering(window)))
+    Some(asked_value(ValueKind::Ratio, expr, threshold, interval, covering(window, interval)))
 }
 
-/// DESIGN §4: a window counts when 80 % of it was observed.
-fn covering(window: Duration) -> Duration {
-    window.mul_f64(0.8)
+/// DESIGN §4: a window counts when 80 % of it was observed; what was observed begins with the first sample after.
+fn covering(window: Duration, interval: Duration) -> Duration {
+    window.mul_f64(0.8) + interval
 }
 
 /// A ratio's threshold, as a fraction. Where both sides are the same metric, the ratio is from 0 to 1.
@@ -180,7 +180,7 @@ fn increase(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, s
     makes_sense(cx, &threshold, false, "an increase", "never below zero")?;
     let interval = sources.paced(cx, &[(&counter, &text)], Some((window, place)))?;
     let expr = Expr::increase(counter, window);
-    Some(asked_value(ValueKind::Increase, expr, threshold, interval, covering(window)))
+    Some(asked_value(ValueKind::Increase, expr, threshold, interval, covering(window, interval)))
 }
 
 fn quantile(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sources: &Sources<'_>) -> Option<Asked> {
@@ -209,7 +209,7 @@ fn quantile(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, s
     }
     let interval = sources.paced(cx, &[(&histogram, &text)], Some((window, place)))?;
     match Expr::quantile(histogram, q, window, min_events) {
-        Ok(expr) => Some(asked_value(ValueKind::Quantile, expr, threshold, interval, covering(window))),
+        Ok(expr) => Some(asked_value(ValueKind::Quantile, expr, threshold, interval, covering(window, interval))),
         Err(error) => {
             promql_error(cx, &text, error);
             None

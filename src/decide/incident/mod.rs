@@ -4,12 +4,16 @@
 //! Replay applies the recorded events and discards the effects; what is still to do then follows from `advance`, so
 //! recovery after a crash is not a second path.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod advance;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{
-    Actor, Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, OnFailure,
-    Outcome, Plan, Reason, Release, Running, Severity, Step, StepResult, TriggerFact, Verified, Verify, WhyHuman,
+    Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, OnFailure, Outcome, Plan,
+    Release, Running, Severity, Step, StepResult, TriggerFact, Verify, WhyHuman,
 };
 use super::trigger::short;
 use super::verify::{Reading, Soak};
@@ -129,7 +133,11 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Move {
     Event(IncidentEvent),
-    Admit { decision: Decision, actor: Option<Actor> },
+    /// `level` is the one that the decision is about.
+    Admit {
+        decision: Decision,
+        level: usize,
+    },
 }
 
 /// The breach of the incident's triggers, at this turn.
@@ -171,8 +179,8 @@ pub struct Incident {
     pub plan: Option<Plan>,
     pub receivers: Vec<String>,
     pub deadline: Option<Timestamp>,
-    /// Levels that were begun, in any episode.
-    pub tried: BTreeSet<usize>,
+    /// Levels that were begun, in any episode, and how often: a level that a person orders again is another effect.
+    pub tried: BTreeMap<usize, u32>,
     pub captures: BTreeMap<String, String>,
     pub acknowledged: bool,
     /// The release that the plan installs was seen running.
@@ -209,7 +217,7 @@ impl Incident {
             plan: None,
             receivers: Vec::new(),
             deadline: None,
-            tried: BTreeSet::new(),
+            tried: BTreeMap::new(),
             captures: BTreeMap::new(),
             acknowledged: false,
             target_seen: false,
@@ -256,16 +264,17 @@ impl Incident {
             | State::Expired
             | State::Superseded
             | State::Aborted
-            | State::Cleared => self.tried.last().copied(),
+            | State::Cleared => self.tried.keys().next_back().copied(),
         }
     }
 
     /// The first level at or above `from` that was not begun.
     #[must_use]
     pub fn untried(&self, from: usize, levels: usize) -> Option<usize> {
-        (from..levels).find(|level| !self.tried.contains(level))
+        (from..levels).find(|level| !self.tried.contains_key(level))
     }
 
+    // Length: one arm per event; taken apart, nobody could see that it is total.
     /// The state that follows from an event. Total: an event that does not fit its state changes nothing but what it
     /// reports (a step that ends after the deadline is still recorded).
     pub fn apply(&mut self, event: &IncidentEvent, at: Timestamp) -> Vec<Effect> {
@@ -335,6 +344,12 @@ impl Incident {
                 vec![self.notify(NoticeKind::LevelFinished, NoticeStatus::Firing, false, failed)]
             }
             IncidentEvent::Climbed { to } => {
+                // Waiting for a person is not counted in the sum of the limits.
+                if matches!(self.state, State::Proposed { .. } | State::NeedsHuman { .. })
+                    && let (Some(plan), Some(deadline)) = (&self.plan, &mut self.deadline)
+                {
+                    *deadline = (*deadline).max(self::deadline(plan, *to, at));
+                }
                 self.begin_level(*to, at);
                 self.acknowledged = false;
                 self.ended = None;
@@ -428,15 +443,29 @@ impl Incident {
     }
 
     fn begin_level(&mut self, level: usize, at: Timestamp) {
-        self.tried.insert(level);
-        self.state = State::Ready { attempt: Attempt { level, step: 0, attempt: 1 }, since: at };
+        *self.tried.entry(level).or_default() += 1;
+        self.state = State::Ready { attempt: self.first_try(level, 0), since: at };
         self.unread_since = None;
     }
 
+    /// Tries of a step go on counting when its level is begun again, so that no two effects share an identity.
+    fn first_try(&self, level: usize, step: usize) -> Attempt {
+        let begun_before = self.tried.get(&level).copied().unwrap_or(1).saturating_sub(1);
+        Attempt { level, step, attempt: begun_before * ATTEMPTS_MAX + 1 }
+    }
+
+    /// How often its level was begun, this time included.
+    #[must_use]
+    pub fn run(&self, attempt: Attempt) -> u32 {
+        (attempt.attempt.max(1) - 1) / ATTEMPTS_MAX + 1
+    }
+
     fn stepped(&mut self, attempt: Attempt, result: &StepResult, at: Timestamp) -> Vec<Effect> {
-        if self.in_flight == Some(attempt) {
-            self.in_flight = None;
+        // Told twice, or by a step of which nothing is known any more.
+        if self.in_flight != Some(attempt) {
+            return Vec::new();
         }
+        self.in_flight = None;
         self.captures.extend(result.captures.iter().map(|(name, value)| (name.clone(), value.clone())));
         if self.state == (State::Running { attempt }) {
             self.state = match self.next_attempt(attempt, result.outcome) {
@@ -447,6 +476,8 @@ impl Incident {
         }
         match result.outcome {
             Outcome::Succeeded => Vec::new(),
+            // The notice that resolves an incident is its last.
+            Outcome::Failed | Outcome::TimedOut | Outcome::Ambiguous if !self.state.is_open() => Vec::new(),
             Outcome::Failed | Outcome::TimedOut | Outcome::Ambiguous => {
                 let name = self.step(attempt).map_or_else(String::new, |step| format!(" ({})", step.name));
                 let text = format!("step {}{name} of level {}: {}", attempt.step + 1, attempt.level + 1, result.detail);
@@ -458,10 +489,10 @@ impl Incident {
     /// The attempt that follows within the level. None at its end, and where a failure decides otherwise.
     fn next_attempt(&self, attempt: Attempt, outcome: Outcome) -> Option<Attempt> {
         let step = self.step(attempt)?;
-        let next = Attempt { step: attempt.step + 1, attempt: 1, ..attempt };
+        let next = self.first_try(attempt.level, attempt.step + 1);
         match (outcome, step.on_failure) {
             (Outcome::Succeeded, _) | (Outcome::Failed, OnFailure::Continue) => self.step(next).map(|_| next),
-            (Outcome::Ambiguous, _) if step.idempotent && attempt.attempt < ATTEMPTS_MAX => {
+            (Outcome::Ambiguous, _) if step.idempotent && !attempt.attempt.is_multiple_of(ATTEMPTS_MAX) => {
                 Some(Attempt { attempt: attempt.attempt + 1, ..attempt })
             }
             (Outcome::Failed | Outcome::TimedOut | Outcome::Ambiguous, _) => None,
@@ -516,298 +547,6 @@ impl Incident {
             |level| level.verify.clone(),
         )
     }
-
-    /// What happens next, if anything does at this instant. Called again after each event until it says None.
-    #[must_use]
-    pub fn advance(&self, situation: &Situation<'_>, now: Timestamp) -> Option<Move> {
-        let event = match &self.state {
-            State::Proposed { level, respond_by } if self.admitted.is_some() => {
-                self.asking_to_climb(*level, *respond_by, situation, now)?
-            }
-            State::Firing | State::Held | State::Escalated | State::WouldRollBack | State::Proposed { .. } => {
-                return self.wait(situation, now);
-            }
-            State::Ready { attempt, since } => self.begin_step(*attempt, *since, situation, now)?,
-            State::Running { .. } => self.overdue(now)?,
-            State::Stepped { attempt, outcome } => self.after_step(*attempt, *outcome, now),
-            State::Verifying { level, finished, clear_since } => {
-                self.verifying(*level, *finished, *clear_since, situation, now)?
-            }
-            State::LevelOver { level, why } => self.after_level(*level, why, situation, now)?,
-            State::NeedsHuman { reminded, .. } => self.with_a_person(*reminded, situation, now)?,
-            State::Recovered
-            | State::Declined
-            | State::Expired
-            | State::Superseded
-            | State::Aborted
-            | State::Cleared => return None,
-        };
-        Some(Move::Event(event))
-    }
-
-    fn wait(&self, situation: &Situation<'_>, now: Timestamp) -> Option<Move> {
-        if let (Some(judged), Running::One(running)) = (&self.release, situation.running)
-            && running != judged
-        {
-            return Some(Move::Event(IncidentEvent::Superseded { by: situation.running.clone() }));
-        }
-        if situation.breach == Breach::Over {
-            return Some(Move::Event(IncidentEvent::Cleared));
-        }
-        if let State::Proposed { respond_by, .. } = &self.state
-            && now >= *respond_by
-        {
-            return Some(Move::Event(IncidentEvent::Expired));
-        }
-        // What is not known now is not acted on, and changes no answer that was given on what was known.
-        if situation.breach == Breach::Unclear && self.decision.is_some() {
-            return None;
-        }
-        let decision = situation.decision.as_ref()?;
-        if self.decision.as_ref().is_some_and(|before| same_answer(before, decision)) {
-            return None;
-        }
-        match decision.kind {
-            DecisionKind::RollBack if situation.breach == Breach::Firing => {
-                Some(Move::Admit { decision: decision.clone(), actor: None })
-            }
-            DecisionKind::RollBack => None,
-            DecisionKind::Propose => Some(Move::Event(IncidentEvent::Proposed {
-                level: situation.level,
-                respond_by: now + situation.respond_within,
-                decision: decision.clone(),
-            })),
-            DecisionKind::Hold | DecisionKind::Escalate | DecisionKind::WouldRollBack => {
-                Some(Move::Event(IncidentEvent::Judged { decision: decision.clone() }))
-            }
-        }
-    }
-
-    fn begin_step(
-        &self,
-        attempt: Attempt,
-        since: Timestamp,
-        situation: &Situation<'_>,
-        now: Timestamp,
-    ) -> Option<IncidentEvent> {
-        if let Some(late) = self.overdue(now) {
-            return Some(late);
-        }
-        match self.runs_ours(situation.running) {
-            Ours::Yes => {}
-            Ours::No => return Some(IncidentEvent::Superseded { by: situation.running.clone() }),
-            Ours::Unknown(why) => {
-                let unread_since = self.unread_since.unwrap_or(since);
-                return (now.since(unread_since) >= RELEASE_GRACE).then(|| IncidentEvent::NeedsHuman {
-                    why: WhyHuman::ReleaseUnknown,
-                    text: format!("what runs cannot be read, so the next step is not started: {why}"),
-                });
-            }
-        }
-        let first_of_level = attempt.step == 0 && attempt.attempt == 1;
-        if situation.paused && first_of_level {
-            return None;
-        }
-        Some(IncidentEvent::StepIntended { attempt, input_hash: String::new() })
-    }
-
-    fn overdue(&self, now: Timestamp) -> Option<IncidentEvent> {
-        let deadline = self.deadline?;
-        (now >= deadline).then(|| IncidentEvent::NeedsHuman {
-            why: WhyHuman::DeadlineReached,
-            text: "the deadline of the incident is reached; a step that still runs is not killed".to_owned(),
-        })
-    }
-
-    fn after_step(&self, attempt: Attempt, outcome: Outcome, now: Timestamp) -> IncidentEvent {
-        let human = |why, text: String| IncidentEvent::NeedsHuman { why, text };
-        let Some(step) = self.step(attempt) else {
-            return human(WhyHuman::Unreadable, "the plan has no such step".to_owned());
-        };
-        let named = format!("step {} ({}) of level {}", attempt.step + 1, step.name, attempt.level + 1);
-        match (outcome, step.on_failure) {
-            (Outcome::Succeeded, _) | (Outcome::Failed, OnFailure::Continue) => {
-                IncidentEvent::LevelFinished { level: attempt.level, at: now }
-            }
-            (Outcome::Failed, OnFailure::Climb) => IncidentEvent::LevelFailed {
-                level: attempt.level,
-                verified: Verified::NotReached,
-                why: format!("{named} failed"),
-            },
-            (Outcome::Failed, OnFailure::Stop) => human(WhyHuman::StepFailed, format!("{named} failed")),
-            (Outcome::TimedOut, _) => {
-                human(WhyHuman::StepTimedOut, format!("{named} reached its deadline; it may have half worked"))
-            }
-            (Outcome::Ambiguous, _) => {
-                human(WhyHuman::StepAmbiguous, format!("it cannot be known whether {named} took effect"))
-            }
-        }
-    }
-
-    fn verifying(
-        &self,
-        level: usize,
-        finished: Timestamp,
-        clear_since: Option<Timestamp>,
-        situation: &Situation<'_>,
-        now: Timestamp,
-    ) -> Option<IncidentEvent> {
-        match self.runs_ours(situation.running) {
-            Ours::Yes if self.target_seen && self.runs_bad(situation.running) => {
-                return Some(IncidentEvent::NeedsHuman {
-                    why: WhyHuman::BadReleaseCameBack,
-                    text: "the bad release has come back; backstop does not fight over it".to_owned(),
-                });
-            }
-            Ours::Yes | Ours::Unknown(_) => {}
-            Ours::No => return Some(IncidentEvent::Superseded { by: situation.running.clone() }),
-        }
-        let verify = self.verify(level);
-        let from = self.soak.from.max(finished);
-        let first_clear_by = from + verify.within;
-        let failed =
-            |why: &str| IncidentEvent::LevelFailed { level, verified: Verified::NotRecovered, why: why.to_owned() };
-        match (situation.reading, clear_since) {
-            (Reading::Breached, Some(_)) if now < first_clear_by => Some(IncidentEvent::Relapsed),
-            (Reading::Breached, Some(_)) => Some(failed("it was clear, and breached again during the soak")),
-            (Reading::Breached, None) if now >= first_clear_by => {
-                Some(failed(&format!("still breached {} after it", short(verify.within))))
-            }
-            (Reading::Clear, None) => Some(IncidentEvent::CameClear { at: now }),
-            (Reading::Clear, Some(since)) if self.soak.soaked >= verify.soak => {
-                Some(IncidentEvent::Recovered { clear_since: Some(since) })
-            }
-            (Reading::Breached | Reading::Unknown, None) | (Reading::Clear | Reading::Unknown, Some(_)) => {
-                let end = first_clear_by + verify.soak + self.soak.slack;
-                (now >= end || self.deadline.is_some_and(|deadline| now >= deadline)).then(|| {
-                    IncidentEvent::NeedsHuman {
-                        why: WhyHuman::Inconclusive,
-                        text: "verification could not tell whether it has recovered".to_owned(),
-                    }
-                })
-            }
-        }
-    }
-
-    fn after_level(&self, level: usize, why: &str, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
-        if let Some(late) = self.overdue(now) {
-            return Some(late);
-        }
-        if let Ours::No = self.runs_ours(situation.running) {
-            return Some(IncidentEvent::Superseded { by: situation.running.clone() });
-        }
-        let levels = self.plan.as_ref().map_or(0, |plan| plan.levels.len());
-        match self.untried(level + 1, levels) {
-            Some(_) if situation.paused => None,
-            Some(to) if self.asks_before(to) => Some(IncidentEvent::Proposed {
-                level: to,
-                respond_by: now + situation.respond_within,
-                decision: Decision {
-                    kind: DecisionKind::Propose,
-                    reasons: vec![Reason {
-                        code: "autonomy".to_owned(),
-                        sentence: format!("a person decides about level {}{}", to + 1, self.level_name(to)),
-                    }],
-                    checks: Vec::new(),
-                },
-            }),
-            Some(to) => Some(IncidentEvent::Climbed { to }),
-            None => Some(IncidentEvent::NeedsHuman {
-                why: WhyHuman::LadderExhausted,
-                text: format!("no level is left: {why}"),
-            }),
-        }
-    }
-
-    fn asks_before(&self, level: usize) -> bool {
-        let level = self.plan.as_ref().and_then(|plan| plan.levels.get(level));
-        level.and_then(|level| level.autonomy).is_some_and(|autonomy| autonomy < Autonomy::Act)
-    }
-
-    fn asking_to_climb(
-        &self,
-        level: usize,
-        respond_by: Timestamp,
-        situation: &Situation<'_>,
-        now: Timestamp,
-    ) -> Option<IncidentEvent> {
-        if let Ours::No = self.runs_ours(situation.running) {
-            return Some(IncidentEvent::Superseded { by: situation.running.clone() });
-        }
-        if situation.breach == Breach::Over {
-            return Some(IncidentEvent::Cleared);
-        }
-        (now >= respond_by).then(|| IncidentEvent::NeedsHuman {
-            why: WhyHuman::LadderExhausted,
-            text: format!("nobody answered whether to climb to level {}", level + 1),
-        })
-    }
-
-    fn with_a_person(&self, reminded: Timestamp, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
-        if self.in_flight.is_some() {
-            return None;
-        }
-        if let Ours::No = self.runs_ours(situation.running) {
-            return Some(IncidentEvent::Superseded { by: situation.running.clone() });
-        }
-        if situation.breach == Breach::Over {
-            return Some(IncidentEvent::Cleared);
-        }
-        (!self.acknowledged && now.since(reminded) >= situation.remind_every).then_some(IncidentEvent::Reminded)
-    }
-
-    fn runs_bad(&self, running: &Running) -> bool {
-        matches!((running, &self.plan), (Running::One(release), Some(plan)) if *release == plan.bad)
-    }
-
-    /// Does only the judged release run, or what this incident installs?
-    fn runs_ours(&self, running: &Running) -> Ours {
-        let Some(plan) = &self.plan else { return Ours::Unknown("nothing was admitted".to_owned()) };
-        let ours = |release: &Release| *release == plan.bad || Some(release) == plan.target.as_ref();
-        match running {
-            Running::One(release) if ours(release) => Ours::Yes,
-            Running::Mix(shares) if shares.iter().all(|(release, _)| ours(release)) => Ours::Yes,
-            Running::One(_) | Running::Mix(_) => Ours::No,
-            Running::Unknown(why) => Ours::Unknown(why.clone()),
-        }
-    }
-
-    /// Instants at which `advance` may say something although nothing happens until then.
-    #[must_use]
-    pub fn wakes(&self, remind_every: Duration) -> Vec<Timestamp> {
-        let deadline = self.deadline.unwrap_or(Timestamp::MAX);
-        match &self.state {
-            State::Proposed { respond_by, .. } => vec![*respond_by],
-            State::Ready { since, .. } => vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline],
-            State::Running { .. } | State::LevelOver { .. } => vec![deadline],
-            State::Verifying { level, finished, .. } => {
-                let verify = self.verify(*level);
-                let first = self.soak.from.max(*finished) + verify.within;
-                vec![first, first + verify.soak + self.soak.slack, deadline]
-            }
-            State::NeedsHuman { reminded, .. } if !self.acknowledged && self.in_flight.is_none() => {
-                vec![*reminded + remind_every]
-            }
-            State::Firing
-            | State::Held
-            | State::Escalated
-            | State::WouldRollBack
-            | State::Stepped { .. }
-            | State::NeedsHuman { .. }
-            | State::Recovered
-            | State::Declined
-            | State::Expired
-            | State::Superseded
-            | State::Aborted
-            | State::Cleared => Vec::new(),
-        }
-    }
-}
-
-enum Ours {
-    Yes,
-    No,
-    Unknown(String),
 }
 
 /// The sum of the limits of the levels that may still be tried, from `start` on.
@@ -820,9 +559,9 @@ pub fn deadline(plan: &Plan, start: usize, now: Timestamp) -> Timestamp {
     })
 }
 
-/// The same answer for the same reasons; the sentences may differ in their numbers.
-fn same_answer(a: &Decision, b: &Decision) -> bool {
-    a.kind == b.kind && a.reasons.iter().map(|r| &r.code).eq(b.reasons.iter().map(|r| &r.code))
+/// The first try of a step since its level was begun.
+fn is_first_try(attempt: Attempt) -> bool {
+    attempt.attempt % ATTEMPTS_MAX == 1
 }
 
 fn sentences(decision: &Decision) -> String {

@@ -1,0 +1,328 @@
+//! What an incident does next, derived from its state and the situation. Nothing here changes anything.
+
+use std::time::Duration;
+
+use super::{Breach, Incident, Move, RELEASE_GRACE, Situation, State, is_first_try};
+use crate::decide::event::{
+    Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, OnFailure, Outcome, Reason, Release, Running, Verified,
+    WhyHuman,
+};
+use crate::decide::trigger::short;
+use crate::decide::verify::Reading;
+use crate::time::Timestamp;
+
+impl Incident {
+    /// What happens next, if anything does at this instant. Called again after each event until it says None.
+    #[must_use]
+    pub fn advance(&self, situation: &Situation<'_>, now: Timestamp) -> Option<Move> {
+        let event = match &self.state {
+            State::Proposed { level, respond_by } if self.admitted.is_some() => {
+                self.asking_to_climb(*level, *respond_by, situation, now)?
+            }
+            State::Firing | State::Held | State::Escalated | State::WouldRollBack | State::Proposed { .. } => {
+                return self.wait(situation, now);
+            }
+            State::Ready { attempt, since } => self.begin_step(*attempt, *since, situation, now)?,
+            State::Running { .. } => self.overdue(now)?,
+            State::Stepped { attempt, outcome } => self.after_step(*attempt, *outcome, now),
+            State::Verifying { level, finished, clear_since } => {
+                self.verifying(*level, *finished, *clear_since, situation, now)?
+            }
+            State::LevelOver { level, why } => self.after_level(*level, why, situation, now)?,
+            State::NeedsHuman { reminded, .. } => self.with_a_person(*reminded, situation, now)?,
+            State::Recovered
+            | State::Declined
+            | State::Expired
+            | State::Superseded
+            | State::Aborted
+            | State::Cleared => return None,
+        };
+        Some(Move::Event(event))
+    }
+
+    fn wait(&self, situation: &Situation<'_>, now: Timestamp) -> Option<Move> {
+        if let (Some(judged), Running::One(running)) = (&self.release, situation.running)
+            && running != judged
+        {
+            return Some(Move::Event(IncidentEvent::Superseded { by: situation.running.clone() }));
+        }
+        if situation.breach == Breach::Over {
+            return Some(Move::Event(IncidentEvent::Cleared));
+        }
+        if let State::Proposed { respond_by, .. } = &self.state
+            && now >= *respond_by
+        {
+            return Some(Move::Event(IncidentEvent::Expired));
+        }
+        // What is not known now is not acted on, and changes no answer that was given on what was known.
+        if situation.breach == Breach::Unclear && self.decision.is_some() {
+            return None;
+        }
+        let decision = situation.decision.as_ref()?;
+        if self.decision.as_ref().is_some_and(|before| same_answer(before, decision)) {
+            return None;
+        }
+        match decision.kind {
+            DecisionKind::RollBack if situation.breach == Breach::Firing => {
+                Some(Move::Admit { decision: decision.clone(), level: situation.level })
+            }
+            DecisionKind::RollBack => None,
+            DecisionKind::Propose => {
+                // Other reasons for the same question give nobody more time.
+                let asked = if let State::Proposed { respond_by, .. } = &self.state { Some(*respond_by) } else { None };
+                Some(Move::Event(IncidentEvent::Proposed {
+                    level: situation.level,
+                    respond_by: asked.unwrap_or(now + situation.respond_within),
+                    decision: decision.clone(),
+                }))
+            }
+            DecisionKind::Hold | DecisionKind::Escalate | DecisionKind::WouldRollBack => {
+                Some(Move::Event(IncidentEvent::Judged { decision: decision.clone() }))
+            }
+        }
+    }
+
+    fn begin_step(
+        &self,
+        attempt: Attempt,
+        since: Timestamp,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> Option<IncidentEvent> {
+        if let Some(late) = self.overdue(now) {
+            return Some(late);
+        }
+        match self.runs_ours(situation.running) {
+            Ours::Yes if self.bad_is_back(situation.running) => return Some(bad_came_back()),
+            Ours::Yes => {}
+            Ours::No => return Some(IncidentEvent::Superseded { by: situation.running.clone() }),
+            Ours::Unknown(why) => {
+                let unread_since = self.unread_since.unwrap_or(since);
+                return (now.since(unread_since) >= RELEASE_GRACE).then(|| IncidentEvent::NeedsHuman {
+                    why: WhyHuman::ReleaseUnknown,
+                    text: format!("what runs cannot be read, so the next step is not started: {why}"),
+                });
+            }
+        }
+        let first_of_level = attempt.step == 0 && is_first_try(attempt);
+        if situation.paused && first_of_level {
+            return None;
+        }
+        Some(IncidentEvent::StepIntended { attempt, input_hash: String::new() })
+    }
+
+    fn overdue(&self, now: Timestamp) -> Option<IncidentEvent> {
+        let deadline = self.deadline?;
+        (now >= deadline).then(|| IncidentEvent::NeedsHuman {
+            why: WhyHuman::DeadlineReached,
+            text: "the deadline of the incident is reached; a step that still runs is not killed".to_owned(),
+        })
+    }
+
+    fn after_step(&self, attempt: Attempt, outcome: Outcome, now: Timestamp) -> IncidentEvent {
+        let human = |why, text: String| IncidentEvent::NeedsHuman { why, text };
+        let Some(step) = self.step(attempt) else {
+            return human(WhyHuman::Unreadable, "the plan has no such step".to_owned());
+        };
+        let named = format!("step {} ({}) of level {}", attempt.step + 1, step.name, attempt.level + 1);
+        match (outcome, step.on_failure) {
+            (Outcome::Succeeded, _) | (Outcome::Failed, OnFailure::Continue) => {
+                IncidentEvent::LevelFinished { level: attempt.level, at: now }
+            }
+            (Outcome::Failed, OnFailure::Climb) => IncidentEvent::LevelFailed {
+                level: attempt.level,
+                verified: Verified::NotReached,
+                why: format!("{named} failed"),
+            },
+            (Outcome::Failed, OnFailure::Stop) => human(WhyHuman::StepFailed, format!("{named} failed")),
+            (Outcome::TimedOut, _) => {
+                human(WhyHuman::StepTimedOut, format!("{named} reached its deadline; it may have half worked"))
+            }
+            (Outcome::Ambiguous, _) => {
+                human(WhyHuman::StepAmbiguous, format!("it cannot be known whether {named} took effect"))
+            }
+        }
+    }
+
+    fn verifying(
+        &self,
+        level: usize,
+        finished: Timestamp,
+        clear_since: Option<Timestamp>,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> Option<IncidentEvent> {
+        match self.runs_ours(situation.running) {
+            Ours::Yes if self.bad_is_back(situation.running) => return Some(bad_came_back()),
+            Ours::Yes | Ours::Unknown(_) => {}
+            Ours::No => return Some(IncidentEvent::Superseded { by: situation.running.clone() }),
+        }
+        let verify = self.verify(level);
+        let from = self.soak.from.max(finished);
+        let first_clear_by = from + verify.within;
+        let failed =
+            |why: &str| IncidentEvent::LevelFailed { level, verified: Verified::NotRecovered, why: why.to_owned() };
+        match (situation.reading, clear_since) {
+            (Reading::Breached, Some(_)) if now < first_clear_by => Some(IncidentEvent::Relapsed),
+            (Reading::Breached, Some(_)) => Some(failed("it was clear, and breached again during the soak")),
+            (Reading::Breached, None) if now >= first_clear_by => {
+                Some(failed(&format!("still breached {} after it", short(verify.within))))
+            }
+            (Reading::Clear, None) => Some(IncidentEvent::CameClear { at: now }),
+            (Reading::Clear, Some(since)) if self.soak.soaked >= verify.soak => {
+                Some(IncidentEvent::Recovered { clear_since: Some(since) })
+            }
+            (Reading::Breached | Reading::Unknown, None) | (Reading::Clear | Reading::Unknown, Some(_)) => {
+                let end = first_clear_by + verify.soak + self.soak.slack;
+                (now >= end || self.deadline.is_some_and(|deadline| now >= deadline)).then(|| {
+                    IncidentEvent::NeedsHuman {
+                        why: WhyHuman::Inconclusive,
+                        text: "verification could not tell whether it has recovered".to_owned(),
+                    }
+                })
+            }
+        }
+    }
+
+    fn after_level(&self, level: usize, why: &str, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
+        if let Some(late) = self.overdue(now) {
+            return Some(late);
+        }
+        match self.runs_ours(situation.running) {
+            Ours::No => return Some(IncidentEvent::Superseded { by: situation.running.clone() }),
+            Ours::Yes if self.bad_is_back(situation.running) => return Some(bad_came_back()),
+            Ours::Yes | Ours::Unknown(_) => {}
+        }
+        let levels = self.plan.as_ref().map_or(0, |plan| plan.levels.len());
+        match self.untried(level + 1, levels) {
+            Some(_) if situation.paused => None,
+            Some(to) if self.asks_before(to) => Some(IncidentEvent::Proposed {
+                level: to,
+                respond_by: now + situation.respond_within,
+                decision: Decision {
+                    kind: DecisionKind::Propose,
+                    reasons: vec![Reason {
+                        code: "autonomy".to_owned(),
+                        sentence: format!("a person decides about level {}{}", to + 1, self.level_name(to)),
+                    }],
+                    checks: Vec::new(),
+                },
+            }),
+            Some(to) => Some(IncidentEvent::Climbed { to }),
+            None => Some(IncidentEvent::NeedsHuman {
+                why: WhyHuman::LadderExhausted,
+                text: format!("no level is left: {why}"),
+            }),
+        }
+    }
+
+    fn asks_before(&self, level: usize) -> bool {
+        let level = self.plan.as_ref().and_then(|plan| plan.levels.get(level));
+        level.and_then(|level| level.autonomy).is_some_and(|autonomy| autonomy < Autonomy::Act)
+    }
+
+    fn asking_to_climb(
+        &self,
+        level: usize,
+        respond_by: Timestamp,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> Option<IncidentEvent> {
+        if let Ours::No = self.runs_ours(situation.running) {
+            return Some(IncidentEvent::Superseded { by: situation.running.clone() });
+        }
+        if situation.breach == Breach::Over {
+            return Some(IncidentEvent::Cleared);
+        }
+        (now >= respond_by).then(|| IncidentEvent::NeedsHuman {
+            why: WhyHuman::LadderExhausted,
+            text: format!("nobody answered whether to climb to level {}", level + 1),
+        })
+    }
+
+    fn with_a_person(&self, reminded: Timestamp, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
+        // While a step still runs nothing is over.
+        if self.in_flight.is_none() {
+            if let Ours::No = self.runs_ours(situation.running) {
+                return Some(IncidentEvent::Superseded { by: situation.running.clone() });
+            }
+            if situation.breach == Breach::Over {
+                return Some(IncidentEvent::Cleared);
+            }
+        }
+        (!self.acknowledged && now.since(reminded) >= situation.remind_every).then_some(IncidentEvent::Reminded)
+    }
+
+    fn bad_is_back(&self, running: &Running) -> bool {
+        let runs_bad = matches!((running, &self.plan), (Running::One(release), Some(plan)) if *release == plan.bad);
+        self.target_seen && runs_bad
+    }
+
+    /// May its steps start, as far as the release is concerned? The machine asks again when the intent is durable.
+    #[must_use]
+    pub fn may_step(&self, running: &Running) -> bool {
+        matches!(self.runs_ours(running), Ours::Yes) && !self.bad_is_back(running)
+    }
+
+    /// Does only the judged release run, or what this incident installs?
+    fn runs_ours(&self, running: &Running) -> Ours {
+        let Some(plan) = &self.plan else { return Ours::Unknown("nothing was admitted".to_owned()) };
+        let ours = |release: &Release| *release == plan.bad || Some(release) == plan.target.as_ref();
+        match running {
+            Running::One(release) if ours(release) => Ours::Yes,
+            Running::Mix(shares) if shares.iter().all(|(release, _)| ours(release)) => Ours::Yes,
+            Running::One(_) | Running::Mix(_) => Ours::No,
+            Running::Unknown(why) => Ours::Unknown(why.clone()),
+        }
+    }
+
+    /// Instants at which `advance` may say something although nothing happens until then.
+    #[must_use]
+    pub fn wakes(&self, remind_every: Duration) -> Vec<Timestamp> {
+        let deadline = self.deadline.unwrap_or(Timestamp::MAX);
+        match &self.state {
+            State::Proposed { respond_by, .. } => vec![*respond_by],
+            State::Ready { since, .. } => vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline],
+            State::Running { .. } | State::LevelOver { .. } => vec![deadline],
+            State::Verifying { level, finished, clear_since } => {
+                let verify = self.verify(*level);
+                let first = self.soak.from.max(*finished) + verify.within;
+                let soaked = clear_since.map(|since| since.max(self.soak.from) + verify.soak);
+                let mut wakes = vec![first, first + verify.soak + self.soak.slack, deadline];
+                wakes.extend(soaked);
+                wakes
+            }
+            State::NeedsHuman { reminded, .. } if !self.acknowledged => vec![*reminded + remind_every],
+            State::Firing
+            | State::Held
+            | State::Escalated
+            | State::WouldRollBack
+            | State::Stepped { .. }
+            | State::NeedsHuman { .. }
+            | State::Recovered
+            | State::Declined
+            | State::Expired
+            | State::Superseded
+            | State::Aborted
+            | State::Cleared => Vec::new(),
+        }
+    }
+}
+
+fn bad_came_back() -> IncidentEvent {
+    IncidentEvent::NeedsHuman {
+        why: WhyHuman::BadReleaseCameBack,
+        text: "the bad release has come back; backstop does not fight over it".to_owned(),
+    }
+}
+
+enum Ours {
+    Yes,
+    No,
+    Unknown(String),
+}
+
+/// The same answer for the same reasons; the sentences may differ in their numbers.
+fn same_answer(a: &Decision, b: &Decision) -> bool {
+    a.kind == b.kind && a.reasons.iter().map(|r| &r.code).eq(b.reasons.iter().map(|r| &r.code))
+}

@@ -1,0 +1,613 @@
+//! Scenarios: the real machine, driven by inputs and a virtual clock.
+
+mod support;
+
+use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, Outcome};
+use backstop::decide::rules::Budget;
+use backstop::machine::input::{Answer, Command, Input, Refusal};
+use backstop::machine::output::StepOrder;
+use support::*;
+
+/// Long enough for `r1` to be a release to go back to.
+fn calm(world: &mut World) {
+    world.run(6 * MINUTE);
+    let service = world.service();
+    assert!(service.releases.iter().any(|release| release.name == "r1" && release.good), "{}", world.story());
+    assert_eq!(world.state(), "none", "{}", world.story());
+}
+
+fn deploy(world: &mut World, release: &str, behaviour: Behaviour) {
+    world.fleet.behaviours.insert(release.to_owned(), behaviour);
+    world.fleet.deploy(release, world.now);
+}
+
+fn bad(order: &StepOrder) -> &str {
+    order.bad.as_ref().map_or("", |release| &*release.0)
+}
+
+fn is_done(answer: &Answer) -> bool {
+    matches!(answer, Answer::Done { .. })
+}
+
+fn states(world: &World) -> Vec<&'static str> {
+    let mut states: Vec<&str> = world.incidents().iter().map(|incident| incident.state).collect();
+    states.sort_unstable();
+    states
+}
+
+fn only(world: &World) -> String {
+    world.incidents().first().map(|incident| incident.id.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_broken_release_is_rolled_back_and_verified() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the end", |world| world.state() == "recovered");
+    let steps = world.steps_begun();
+    assert_eq!(steps.len(), 1);
+    assert_eq!(bad(steps[0]), "r2");
+    assert_eq!(steps[0].target.as_ref().map(|release| &*release.0), Some("r1"));
+    assert_eq!(steps[0].expect_release.as_ref().map(|release| &*release.0), Some("r2"));
+    assert_eq!(world.fleet.symlink, "r1");
+    world.run(20 * MINUTE);
+    assert_eq!(world.kinds(), [N::Started, N::LevelFinished, N::Recovered]);
+    assert_eq!(world.state(), "recovered");
+}
+
+#[test]
+fn a_release_that_dies_at_its_start_is_rolled_back() {
+    for detectors in [vec![symlink(), version_metric()], vec![version_metric(), symlink()], vec![symlink()]] {
+        let first = detectors[0].describe.clone();
+        let mut world = world(|service| service.detectors = detectors);
+        world.run(6 * MINUTE);
+        deploy(&mut world, "r2", Behaviour::CRASHES);
+        world.run_until(3 * MINUTE, &first, |world| world.state() == "recovered");
+        assert_eq!(world.fleet.symlink.trim_end_matches("-bin"), "r1", "{first}");
+        assert_eq!(world.steps_begun().len(), 1, "{first}");
+    }
+}
+
+#[test]
+fn a_healthy_release_is_left_alone() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(20 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("none", 0));
+    assert!(world.kinds().is_empty(), "{:?}", world.kinds());
+    assert!(world.service().releases.iter().any(|release| release.name == "r2" && release.good));
+}
+
+#[test]
+fn a_slow_start_is_not_held_against_a_release() {
+    let mut world = world(|service| service.startup = secs(60));
+    calm(&mut world);
+    world.fleet.boot_ms = 50 * SECOND;
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(5 * MINUTE);
+    assert_eq!(world.state(), "none", "{}", world.story());
+}
+
+#[test]
+fn an_old_process_that_still_answers_does_not_end_the_startup() {
+    let mut world = world(|service| {
+        service.startup = secs(60);
+        service.detectors = vec![symlink()];
+    });
+    calm(&mut world);
+    // The link is flipped, and for 12 s the old process goes on before it is restarted.
+    world.fleet.symlink = "r2".to_owned();
+    world.run(12 * SECOND);
+    world.fleet.boot_ms = 30 * SECOND;
+    world.fleet.restart(0, "r2", world.now);
+    world.run(5 * MINUTE);
+    assert_eq!(world.state(), "none", "{}", world.story());
+}
+
+#[test]
+fn what_was_wrong_before_the_release_is_escalated() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    world.fleet.errors_anyway = 0.4;
+    world.run(35 * SECOND);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(5 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("escalated", 0), "{}", world.story());
+    world.fleet.errors_anyway = 0.0;
+    world.run(3 * MINUTE);
+    assert_eq!(world.state(), "cleared");
+    let kinds = world.kinds();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&N::Escalated), Some(&N::Recovered)), "{kinds:?}");
+}
+
+#[test]
+fn without_a_release_change_nothing_is_rolled_back() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    world.fleet.errors_anyway = 0.4;
+    world.run(10 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("escalated", 0));
+    assert_eq!(world.kinds(), [N::Escalated], "told once");
+}
+
+fn two_levels(service: &mut backstop::decide::rules::ServiceRules) {
+    service.ladder = vec![level("flag off", vec![step("flag")]), level("previous release", vec![step("rollback")])];
+}
+
+#[test]
+fn a_level_that_does_not_help_climbs_and_the_last_one_calls_a_person_until_acknowledged() {
+    let mut world = world(two_levels);
+    world.scripts.insert("flag".to_owned(), Script::Nothing);
+    world.scripts.insert("rollback".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(10 * MINUTE, "a person", |world| world.state() == "needs_human");
+    let names: Vec<&str> = world.steps_begun().iter().map(|order| order.step.name.as_str()).collect();
+    assert_eq!(names, ["flag", "rollback"]);
+    world.run(25 * MINUTE);
+    let calls = |world: &World| world.kinds().iter().filter(|kind| **kind == N::NeedsHuman).count();
+    assert_eq!(calls(&world), 3, "{:?}", world.kinds());
+    let id = only(&world);
+    assert!(is_done(&world.command(Command::Acknowledge { incident: id })));
+    world.run(60 * MINUTE);
+    assert_eq!((calls(&world), world.state()), (3, "needs_human"));
+    // Somebody installs another release: the incident stands back.
+    deploy(&mut world, "r3", Behaviour::GOOD);
+    world.run(3 * MINUTE);
+    assert_eq!(world.state(), "superseded");
+    assert_eq!(world.kinds().last(), Some(&N::Superseded));
+    assert_eq!(world.steps_begun().len(), 2);
+}
+
+#[test]
+fn a_person_who_was_called_sees_the_breach_end() {
+    let mut world = world(|_| {});
+    world.scripts.insert("rollback".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(10 * MINUTE, "a person", |world| world.state() == "needs_human");
+    world.fleet.behaviours.insert("r2".to_owned(), Behaviour::GOOD);
+    world.run(5 * MINUTE);
+    assert_eq!(world.state(), "cleared", "{}", world.story());
+    assert_eq!(world.kinds().last(), Some(&N::Recovered));
+}
+
+#[test]
+fn a_failed_step_climbs_and_one_that_times_out_calls_a_person() {
+    for (script, end, steps) in [(Script::Fails, "recovered", 2), (Script::HalfWorks, "needs_human", 1)] {
+        let mut world = world(two_levels);
+        world.scripts.insert("flag".to_owned(), script);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, end, |world| world.state() == end);
+        assert_eq!(world.steps_begun().len(), steps, "{script:?}");
+    }
+}
+
+#[test]
+fn the_level_that_helps_is_the_last() {
+    let mut world = world(two_levels);
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!((world.steps_begun().len(), world.fleet.symlink.as_str()), (1, "r2"));
+    // The same release breaks again: the next level is tried, the first is not.
+    world.fleet.flag_off = false;
+    world.run_until(5 * MINUTE, "the next level", |world| world.steps_begun().len() == 2);
+    assert_eq!(world.steps_begun()[1].step.name, "rollback");
+    world.run(5 * MINUTE);
+    assert_eq!(world.state(), "recovered");
+}
+
+#[test]
+fn missing_data_never_fires_and_pauses_the_hold() {
+    let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
+    world.fleet.processes[0].gap_until = world.now + 30 * MINUTE;
+    world.run(29 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("none", 0), "{}", world.story());
+    assert!(world.kinds().contains(&N::Blind));
+    world.run_until(10 * MINUTE, "data again", |world| world.state() == "recovered");
+    assert!(world.kinds().contains(&N::Unblind));
+}
+
+#[test]
+fn one_missed_scrape_is_no_gap_and_two_are() {
+    for (missed, after) in [(1, 40), (2, 0)] {
+        let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(3 * MINUTE, "pending", |world| world.service().triggers[0].held == secs(30));
+        world.fleet.processes[0].gap_until = world.now + missed * INTERVAL + 1;
+        world.run(missed * INTERVAL + SECOND);
+        assert!(world.service().triggers[0].held <= secs(30), "nothing is earned while nothing is seen");
+        world.run(INTERVAL);
+        assert_eq!(world.service().triggers[0].held, secs(after), "{missed} missed\n{}", world.story());
+    }
+}
+
+#[test]
+fn one_failure_at_low_traffic_decides_nothing() {
+    let mut world = world(|_| {});
+    world.fleet.rate = 0.05;
+    world.run(6 * MINUTE);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(30 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("none", 0), "{}", world.story());
+}
+
+#[test]
+fn traffic_that_stops_decides_nothing() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(MINUTE);
+    world.fleet.rate = 0.0;
+    world.run(10 * MINUTE);
+    assert_eq!((world.state(), world.kinds().len()), ("none", 0), "{:?}", world.kinds());
+}
+
+#[test]
+fn a_counter_reset_is_no_failure() {
+    let mut world = world(|_| {});
+    world.fleet.errors_anyway = 0.1;
+    world.run(6 * MINUTE);
+    for _ in 0..5 {
+        world.fleet.restart(0, "r1", world.now);
+        world.run(2 * MINUTE);
+    }
+    assert_eq!((world.state(), world.steps_begun().len()), ("none", 0), "{}", world.story());
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_hold_keeps_what_was_held_and_adds_nothing() {
+    let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(40));
+    let held = world.service().triggers[0].held;
+    world.checkpoint();
+    world.crash(usize::MAX);
+    world.now += 40 * SECOND;
+    world.start();
+    let back = world.now;
+    world.run_until(5 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+    let waited = secs(u64::try_from((world.now - back) / 1000).unwrap_or(0));
+    assert!(waited >= secs(60) - held, "fired after {waited:?} with {held:?} held");
+    assert!(waited <= secs(75), "the held time was lost: {waited:?}");
+}
+
+#[test]
+fn a_checkpoint_from_before_the_release_does_not_count_against_it() {
+    let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+    calm(&mut world);
+    world.fleet.errors_anyway = 0.5;
+    world.run_until(3 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(50));
+    world.checkpoint();
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(6 * SECOND);
+    world.restart();
+    world.run(10 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("escalated", 0), "{}", world.story());
+}
+
+#[test]
+fn observing_tells_and_proposing_asks() {
+    let mut world = world(|service| service.autonomy = Autonomy::Observe);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(10 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("would_roll_back", 0));
+    assert_eq!(world.kinds(), [N::WouldRollBack]);
+}
+
+fn proposed() -> World {
+    let mut world = world(|service| service.autonomy = Autonomy::Propose);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the question", |world| world.state() == "proposed");
+    world
+}
+
+#[test]
+fn approval_rolls_back_and_silence_does_not() {
+    let mut world = proposed();
+    let (incident, reason) = (only(&world), "yes".to_owned());
+    assert!(is_done(&world.command(Command::Approve { incident, reason })));
+    world.run_until(3 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.kinds(), [N::ApprovalRequested, N::Started, N::LevelFinished]);
+
+    let mut world = proposed();
+    let (incident, reason) = (only(&world), "no".to_owned());
+    assert!(is_done(&world.command(Command::Decline { incident, reason })));
+    world.run(20 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("declined", 0), "{}", world.story());
+
+    let mut world = proposed();
+    world.run(20 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("expired", 0));
+    assert_eq!(world.kinds(), [N::ApprovalRequested, N::Expired]);
+    let (incident, reason) = (only(&world), "too late".to_owned());
+    assert!(!is_done(&world.command(Command::Approve { incident, reason })));
+}
+
+fn order(world: &mut World, level: Option<usize>) -> Answer {
+    let (service, reason) = ("api".to_owned(), "it is slow".to_owned());
+    world.command(Command::Rollback { service, reason, level, overrides: Vec::new() })
+}
+
+#[test]
+fn by_hand_rolls_back_what_no_trigger_sees() {
+    let mut world = world(|service| service.autonomy = Autonomy::Observe);
+    assert!(!is_done(&order(&mut world, None)), "there is no way back yet");
+    assert_eq!(world.state(), "none", "a refusal leaves no incident behind");
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(MINUTE);
+    assert!(is_done(&order(&mut world, None)));
+    assert!(!is_done(&order(&mut world, None)), "once is enough");
+    world.run_until(3 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.fleet.symlink, "r1");
+}
+
+#[test]
+fn by_hand_needs_to_know_what_runs() {
+    let mut world = world(|service| service.detectors = vec![symlink()]);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(MINUTE);
+    world.fleet.symlink_readable = false;
+    world.run(MINUTE);
+    assert!(!is_done(&order(&mut world, None)));
+    assert_eq!(world.state(), "none");
+}
+
+#[test]
+fn a_pause_holds_and_its_end_lets_go() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    let pause = Command::Pause { service: None, duration: secs(600), reason: "maintenance".to_owned() };
+    assert!(is_done(&world.command(pause)));
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(5 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("held", 0));
+    world.run(10 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("recovered", 1));
+    assert_eq!(
+        world.kinds(),
+        [N::Paused, N::Held, N::Resumed, N::Started, N::LevelFinished, N::Recovered],
+        "{:?}",
+        world.kinds()
+    );
+}
+
+#[test]
+fn abort_starts_nothing_more_and_waits_for_the_step_that_runs() {
+    let mut world = world(two_levels);
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    world.step_ms = 30 * SECOND;
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+    let (incident, reason) = (only(&world), "I do it".to_owned());
+    assert!(is_done(&world.command(Command::Abort { incident, reason })));
+    assert!(!is_done(&order(&mut world, None)), "its step still runs");
+    world.run(5 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("aborted", 1), "{}", world.story());
+    assert_eq!(world.kinds().last(), Some(&N::Declined), "the notice that resolves is the last");
+    // A level that is ordered again is another effect.
+    assert!(is_done(&order(&mut world, Some(0))));
+    world.run(SECOND);
+    let begun = world.steps_begun();
+    assert_ne!(begun[0].attempt, begun[1].attempt);
+    assert_ne!(begun[0].idempotency_key, begun[1].idempotency_key);
+}
+
+#[test]
+fn cooldown_and_budget_ask_a_person() {
+    for (cooldown, budget) in [(3600, None), (0, Some(Budget { rollbacks: 1, window: secs(7200) }))] {
+        let mut world = world(|service| {
+            service.guard.cooldown = secs(cooldown);
+            service.guard.budget = budget;
+        });
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run(10 * MINUTE);
+        deploy(&mut world, "r3", Behaviour::BROKEN);
+        world.run(5 * MINUTE);
+        assert_eq!(
+            (states(&world), world.steps_begun().len()),
+            (vec!["proposed", "recovered"], 1),
+            "{}",
+            world.story()
+        );
+    }
+}
+
+#[test]
+fn a_deployment_by_someone_else_supersedes_before_the_next_step() {
+    let mut world = world(|service| service.ladder[0].steps = vec![step("first"), step("second")]);
+    world.scripts.insert("first".to_owned(), Script::Nothing);
+    world.step_ms = 20 * SECOND;
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+    deploy(&mut world, "r3", Behaviour::GOOD);
+    world.run(5 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("superseded", 1), "{}", world.story());
+}
+
+#[test]
+fn a_bad_release_that_comes_back_is_reported_and_not_fought_over() {
+    let mut world = world(|service| service.guard.cooldown = secs(0));
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    world.run(MINUTE);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(10 * MINUTE);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    assert!(world.kinds().contains(&N::ReleaseReappeared));
+    assert_eq!(world.state(), "escalated");
+}
+
+#[test]
+fn a_way_back_that_breaks_too_is_our_own_change() {
+    let mut world = world(|service| service.guard.cooldown = secs(0));
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    world.fleet.errors_anyway = 0.5;
+    world.run(5 * MINUTE);
+    assert_eq!((states(&world), world.steps_begun().len()), (vec!["escalated", "recovered"], 1));
+}
+
+fn killed_during_a_step(idempotent: bool) -> World {
+    let mut world = world(|service| service.ladder[0].steps[0].idempotent = idempotent);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+    world.restart();
+    world.run(5 * MINUTE);
+    world
+}
+
+#[test]
+fn a_step_that_was_cut_off_runs_again_only_if_it_may() {
+    let world = killed_during_a_step(false);
+    assert_eq!((world.state(), world.steps_begun().len()), ("needs_human", 1));
+    let world = killed_during_a_step(true);
+    let begun = world.steps_begun();
+    assert_eq!((world.state(), begun.len()), ("recovered", 2), "{}", world.story());
+    assert_eq!(begun[0].idempotency_key, begun[1].idempotency_key);
+    assert_ne!(begun[0].attempt, begun[1].attempt);
+}
+
+#[test]
+fn verification_starts_anew_after_a_restart() {
+    let mut world = world(|service| service.ladder[0].verify.soak = secs(60));
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "verifying", |world| world.state() == "verifying");
+    world.run(50 * SECOND);
+    world.checkpoint();
+    world.restart();
+    let back = world.now;
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert!(world.now - back >= 60 * SECOND, "after {} ms", world.now - back);
+}
+
+#[test]
+fn while_the_journal_fails_nothing_starts() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    world.disk_state = Disk::Fails;
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(5 * MINUTE);
+    assert_eq!(world.steps_begun().len(), 0);
+    assert!(world.kinds().contains(&N::Degraded), "it is told although it cannot be written");
+    assert!(matches!(order(&mut world, None), Answer::Refused(Refusal::Unavailable(_))));
+    world.disk_state = Disk::Writes;
+    world.input(Input::JournalBack);
+    world.run(5 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("recovered", 1), "{}", world.story());
+}
+
+#[test]
+fn an_intent_that_becomes_durable_late_looks_again_at_what_runs() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.disk_state = Disk::Stalls;
+    world.run_until(3 * MINUTE, "admission", |world| world.state() == "running");
+    deploy(&mut world, "r3", Behaviour::GOOD);
+    world.run(20 * SECOND);
+    world.disk_state = Disk::Writes;
+    world.run(MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("superseded", 0), "{}", world.story());
+}
+
+#[test]
+fn a_receiver_that_was_down_gets_all_in_order_and_marked() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    world.receivers_up.insert("oncall".to_owned(), false);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(10 * MINUTE);
+    world.restart();
+    assert!(world.notices("oncall").is_empty());
+    let second: Vec<N> = world.notices("second").into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(second, [N::Started, N::LevelFinished, N::Recovered], "the fallback heard it");
+    world.receivers_up.insert("oncall".to_owned(), true);
+    world.run(MINUTE);
+    assert_eq!(world.notices("oncall"), [(N::Started, true), (N::LevelFinished, true), (N::Recovered, false)]);
+}
+
+#[test]
+fn a_receiver_that_never_answers_leaves_dead_letters() {
+    let mut service = service();
+    service.notify = vec!["oncall".into()];
+    let mut rules = rules(vec![service]);
+    rules.receivers = vec![receiver("oncall", None)];
+    let mut world = World::new(rules, 1);
+    calm(&mut world);
+    world.receivers_up.insert("oncall".to_owned(), false);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(26 * 60 * MINUTE);
+    let receiver = world.snapshot().receivers.remove(0);
+    assert_eq!((receiver.queued, receiver.dead), (0, 3));
+}
+
+#[test]
+fn a_signal_acts_whatever_was_deployed_and_clears_when_it_ends() {
+    let mut world = world(|service| service.triggers.push(signal("cve", Gate::None)));
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(3 * MINUTE);
+    let raise = Command::RaiseSignal {
+        service: "api".to_owned(),
+        signal: "cve".to_owned(),
+        ttl: secs(60),
+        detail: "CVE-2026-1".to_owned(),
+    };
+    assert!(is_done(&world.command(raise)));
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.fleet.symlink, "r1");
+}
+
+#[test]
+fn a_result_that_comes_twice_or_for_nobody_changes_nothing() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    world.run(SECOND);
+    let order = world.steps_begun()[0].clone();
+    let (before, told) = (world.disk.len(), world.kinds().len());
+    for incident in [order.incident.clone(), backstop::decide::event::IncidentId("nobody-1".into())] {
+        let result = backstop::decide::event::StepResult {
+            outcome: Outcome::Failed,
+            detail: String::new(),
+            output: String::new(),
+            truncated: false,
+            captures: std::collections::BTreeMap::new(),
+            duration_ms: 0,
+        };
+        world.input(Input::StepFinished { incident, attempt: order.attempt, result });
+        world.settle();
+    }
+    assert_eq!((world.disk.len(), world.kinds().len(), world.state()), (before, told, "recovered"));
+}
+
+#[test]
+fn a_settled_machine_sleeps() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    let deadline = world.machine.as_ref().and_then(backstop::machine::Machine::next_deadline);
+    assert!(deadline.is_some_and(|at| at.as_millis() > world.now + SECOND), "{deadline:?} at {}", world.now);
+}
