@@ -227,6 +227,8 @@ fn one_missed_scrape_is_no_gap_and_two_are() {
         world.run(missed * INTERVAL + SECOND);
         assert!(world.service().triggers[0].held <= secs(30), "nothing is earned while nothing is seen");
         world.run(INTERVAL);
+        let known = |world: &World| world.service().triggers[0].finding == "breached";
+        world.run_until(MINUTE, "known again", known);
         assert_eq!(world.service().triggers[0].held, secs(after), "{missed} missed\n{}", world.story());
     }
 }

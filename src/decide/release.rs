@@ -52,7 +52,8 @@ struct Seen {
     at: Timestamp,
     /// When the value before was last read.
     old_last_seen: Option<Timestamp>,
-    /// The latest attempt to read it failed; outside the process that is the whole answer.
+    /// The latest attempt to read it failed. Outside the process that is the whole answer; inside, the value stands
+    /// until it is stale or a stand-in knows better.
     failed: bool,
 }
 
@@ -94,6 +95,8 @@ pub struct Releases {
     judged_last_seen: Option<Timestamp>,
     /// Since when it has run, as far as we watched, without a firing verdict.
     calm_since: Option<Timestamp>,
+    /// When this run of the daemon (or this list of detectors) was first asked what runs.
+    asked_since: Option<Timestamp>,
 }
 
 impl Releases {
@@ -111,6 +114,7 @@ impl Releases {
             change: None,
             judged_last_seen: None,
             calm_since: None,
+            asked_since: None,
         }
     }
 
@@ -119,6 +123,7 @@ impl Releases {
         if self.detectors != detectors {
             self.detectors = detectors.to_vec();
             self.readers = vec![Reader::default(); detectors.len()];
+            self.asked_since = None;
         }
     }
 
@@ -158,6 +163,15 @@ impl Releases {
                         false
                     }
                 }
+            }
+        }
+    }
+
+    /// A look at a target failed, so that what is inside its process could not be read.
+    pub fn unread(&mut self, target: TargetId) {
+        for reader in &mut self.readers {
+            if let Some(seen) = reader.seen.get_mut(&Some(target)) {
+                seen.failed = true;
             }
         }
     }
@@ -274,10 +288,30 @@ impl Releases {
             return self.running.clone();
         }
         let readings: Vec<Reading> = (0..self.readers.len()).map(|index| self.reading(index, now)).collect();
+        // Right after the start a stand-in may be read before the first detector: that one is given its time.
+        let asked_since = *self.asked_since.get_or_insert(now);
+        let (first, never_read) =
+            (&self.detectors[0], self.readers[0].seen.is_empty() && self.readers[0].error.is_none());
+        let pulls = !matches!(first.kind, DetectorKind::Announced);
+        if pulls && never_read && now.since(asked_since) <= first.interval * STALE_INTERVALS {
+            return Running::Unknown(unreadable(&readings[0]));
+        }
         if let Some(waiting) = self.adopt_name(&readings) {
             return waiting;
         }
         self.learn_aliases(&readings);
+        // While no process can be read, one outside that shows another release is to be believed: waiting until the
+        // first detector is stale would blame the old release for the crash of the new one.
+        let is_mute = self.is_inside(0) && self.readers[0].seen.values().all(|seen| seen.failed);
+        if is_mute {
+            for (index, reading) in readings.iter().enumerate().skip(1).filter(|(index, _)| !self.is_inside(*index)) {
+                if let Reading::One(value) = reading
+                    && let Some(release) = self.alias(index, value)
+                {
+                    return Running::One(release);
+                }
+            }
+        }
         for (index, reading) in readings.iter().enumerate() {
             match reading {
                 Reading::Unreadable(_) => {}
@@ -533,7 +567,8 @@ fn is_fresh(detector: &Detector, seen: &Seen, now: Timestamp) -> bool {
     match detector.kind {
         DetectorKind::Announced => true,
         DetectorKind::Metric { .. } | DetectorKind::Probe { .. } | DetectorKind::Outside => {
-            !seen.failed && now.since(seen.at) <= detector.interval * STALE_INTERVALS
+            let failed = seen.failed && matches!(detector.kind, DetectorKind::Outside);
+            !failed && now.since(seen.at) <= detector.interval * STALE_INTERVALS
         }
     }
 }

@@ -158,6 +158,9 @@ impl Machine {
                 target.last = Some(Look { at, ok: false, reached, error: Some(failure.detail) });
                 *self.counters.failures.entry((names.0, names.1, failure.reason.to_owned())).or_default() += 1;
                 self.store.fail(id, at);
+                for service in &mut self.services {
+                    service.releases.unread(id);
+                }
             }
         }
         for (labels, value) in &series {
@@ -195,8 +198,9 @@ impl Machine {
         for (labels, value) in &series {
             self.store.push_own(id, at, labels, *value);
         }
-        if let Some(release) = release {
-            self.read_probe_detectors(id, &source, release, at);
+        match release {
+            Some(release) => self.read_probe_detectors(id, &source, release, at),
+            None => self.services.iter_mut().for_each(|service| service.releases.unread(id)),
         }
         self.looked(id, at);
     }
