@@ -240,11 +240,8 @@ async fn signals_releases_and_test_notices_come_in_from_outside() {
 async fn a_person_is_reminded_until_one_acknowledges() {
     let site = Site::new();
     let (receiver, tables) = Receiver::start();
-    let mut file = File {
-        service: "notify = [\"team\"]\nremind_every = \"300ms\"".to_owned(),
-        more: tables,
-        ..File::default()
-    };
+    let mut file =
+        File { service: "notify = [\"team\"]\nremind_every = \"300ms\"".to_owned(), more: tables, ..File::default() };
     file.level = file.level.replace(", timeout", ", on_failure = \"stop\", timeout");
     site.script("exit 3");
     site.write(&file);

@@ -91,10 +91,9 @@ async fn killed_in_a_step(site: &Site, file: &File) -> Vec<Being> {
     let daemon = Daemon::start(site).await;
     daemon.knows_good("v1").await;
     site.deploy("v2");
-    let grandchild = until("the grandchild", async || {
-        fs::read_to_string(site.path("grandchild")).ok()?.trim().parse::<u32>().ok()
-    })
-    .await;
+    let grandchild =
+        until("the grandchild", async || fs::read_to_string(site.path("grandchild")).ok()?.trim().parse::<u32>().ok())
+            .await;
     until("the step's start in the journal", async || {
         daemon.events().iter().any(|event| matches!(event, IncidentEvent::StepStarted { .. })).then_some(())
     })
@@ -162,9 +161,10 @@ async fn goes_on_holding(site: &Site, hold: Duration, had_least: Duration, had: 
     daemon.incident("recovered").await;
     let records = daemon.records();
     let started = at(&records, |entry| matches!(entry, Entry::DaemonStarted { .. }));
-    let opened = at(&records, |entry| {
-        matches!(entry, Entry::Incident { event, .. } if matches!(**event, IncidentEvent::Opened { .. }))
-    });
+    let opened = at(
+        &records,
+        |entry| matches!(entry, Entry::Incident { event, .. } if matches!(**event, IncidentEvent::Opened { .. })),
+    );
     let took = opened.since(started);
     let slack = Duration::from_millis(300);
     assert!(took + slack >= hold - had, "it fired {took:?} after the start, with {had:?} of {hold:?} held before");

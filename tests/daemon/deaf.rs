@@ -44,12 +44,9 @@ async fn endpoints_that_hang_truncate_or_serve_html_are_counted_by_reason_and_no
     daemon.knows_good("v1").await;
     site.deploy("v2");
     for (name, _, reason) in &deaf {
-        let sample =
-            format!("backstop_scrape_failures_total{{service=\"api\",source=\"{name}\",reason=\"{reason}\"}}");
-        until(&format!("failures of {name}: {reason}"), async || {
-            (daemon.metric(&sample).await >= 12.0).then_some(())
-        })
-        .await;
+        let sample = format!("backstop_scrape_failures_total{{service=\"api\",source=\"{name}\",reason=\"{reason}\"}}");
+        until(&format!("failures of {name}: {reason}"), async || (daemon.metric(&sample).await >= 12.0).then_some(()))
+            .await;
         let blind = format!("backstop_verdict{{service=\"api\",trigger=\"{name}\",verdict=\"blind\"}}");
         until(&format!("{name} to be blind"), async || (daemon.metric(&blind).await > 0.0).then_some(())).await;
     }
@@ -77,9 +74,8 @@ async fn one_failed_request_at_low_traffic_is_no_error_rate() {
     site.write(&File { more: rate.to_owned(), ..File::default() });
     let daemon = Daemon::start(&site).await;
     daemon.knows_good("v1").await;
-    let finding = |finding: &str| {
-        format!("backstop_findings_total{{service=\"api\",trigger=\"errors\",finding=\"{finding}\"}}")
-    };
+    let finding =
+        |finding: &str| format!("backstop_findings_total{{service=\"api\",trigger=\"errors\",finding=\"{finding}\"}}");
     // Enough traffic once, so that it is known to have been right before the release.
     site.app.set(|mood| mood.more = requests(150, 0));
     until("a clear finding", async || (daemon.metric(&finding("clear")).await > 0.0).then_some(())).await;

@@ -221,10 +221,11 @@ async fn it_is_healthy_at_once_ready_after_the_first_look_and_tells_of_itself() 
     site.write(&File::default());
     // Long enough to be seen: an interval and a timeout of seconds.
     let text = fs::read_to_string(site.config()).unwrap();
-    fs::write(site.config(), text.replace("timeout = \"100ms\"", "timeout = \"5s\"").replace(
-        "/metrics\"\ninterval = \"100ms\"",
-        "/metrics\"\ninterval = \"5s\"",
-    ))
+    fs::write(
+        site.config(),
+        text.replace("timeout = \"100ms\"", "timeout = \"5s\"")
+            .replace("/metrics\"\ninterval = \"100ms\"", "/metrics\"\ninterval = \"5s\""),
+    )
     .unwrap();
     let daemon = Daemon::start(&site).await;
     assert_eq!(daemon.text("/healthz").await, Some((200, "ok\n".to_owned())));

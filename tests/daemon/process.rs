@@ -26,7 +26,8 @@ pub struct Daemon {
 pub fn command(site: &Site) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
     command.arg("run").arg(site.config()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    for name in ["BACKSTOP_LOG", "BACKSTOP_SOCKET", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+    for name in ["BACKSTOP_LOG", "BACKSTOP_SOCKET", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]
+    {
         command.env_remove(name);
     }
     command.env("TEAM_SECRET", SECRET);

@@ -22,7 +22,8 @@ async fn a_flag_is_turned_off_over_http_and_what_the_service_answered_reaches_th
     });
     fs::write(site.path("token"), "t0p-s3cret\n").unwrap();
     // The app is well again as soon as the change is applied, on the release that runs.
-    fs::write(site.path("apply.sh"), "echo \"$1 $2\" > \"$(dirname \"$0\")/applied\"\necho \"token t0p-s3cret\"\n").unwrap();
+    fs::write(site.path("apply.sh"), "echo \"$1 $2\" > \"$(dirname \"$0\")/applied\"\necho \"token t0p-s3cret\"\n")
+        .unwrap();
     let level = format!(
         r#"steps = [
   {{ http = {{ method = "PATCH", url = "http://{}/flags/new-checkout", json = {{ enabled = false, why = "{{{{ trigger }}}}" }}, bearer = {{ file = "ROOT/token" }}, capture = {{ change = "/change/id" }} }}, timeout = "5s", idempotent = true }},

@@ -28,9 +28,16 @@ impl Request {
 
 #[derive(Clone, Debug)]
 pub enum Reply {
-    Full { status: u16, kind: &'static str, body: String },
+    Full {
+        status: u16,
+        kind: &'static str,
+        body: String,
+    },
     /// Says that more comes than does.
-    CutShort { kind: &'static str, body: String },
+    CutShort {
+        kind: &'static str,
+        body: String,
+    },
     /// Nothing, until the client has had enough.
     Hang,
     /// The connection ends without an answer.

@@ -210,7 +210,10 @@ fn t13_an_order_without_a_way_back_is_refused() {
     stage.app().requests(1000, 0);
     stage.run(2 * HOUR);
     let answer = by_hand(&mut stage, ORDER);
-    assert!(matches!(&answer, Answer::Refused(Refusal::Conflict(why)) if why.contains("known to be good")), "{answer:?}");
+    assert!(
+        matches!(&answer, Answer::Refused(Refusal::Conflict(why)) if why.contains("known to be good")),
+        "{answer:?}"
+    );
     stage.run(MINUTE);
     stage.not_acted();
 }

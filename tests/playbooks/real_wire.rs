@@ -188,7 +188,8 @@ async fn t1_t7_bytes_on_a_real_wire_lead_to_a_step_back() {
     let observers = Observers::start(&config, clock.clone(), sender).unwrap();
     let mut play = Loop { machine, clock, seen, records: Vec::new(), steps: Vec::new() };
 
-    play.until("r1 is known to be good", |play| play.recorded(|entry| matches!(entry, Entry::ReleaseGood { .. }))).await;
+    play.until("r1 is known to be good", |play| play.recorded(|entry| matches!(entry, Entry::ReleaseGood { .. })))
+        .await;
     point(directory.path(), "r2");
     let r2 = Release("r2".into());
     let is_r2 = |entry: &Entry| matches!(entry, Entry::ReleaseSeen { release, .. } if *release == r2);

@@ -260,9 +260,7 @@ impl Stage {
                 at,
                 outcome: Ok(self.running.clone()),
             },
-            Eye::Reference { name } => {
-                Observation::Reference { name: Arc::clone(name), at, up: self.references_up }
-            }
+            Eye::Reference { name } => Observation::Reference { name: Arc::clone(name), at, up: self.references_up },
         }
     }
 
@@ -365,7 +363,10 @@ impl Stage {
     fn state(&self) -> String {
         let snapshot = self.machine.snapshot(&now_at(self.now));
         let triggers = snapshot.services.iter().flat_map(|service| &service.triggers).map(|trigger| {
-            format!("{}: {} {} held {:?}: {}", trigger.name, trigger.verdict, trigger.finding, trigger.held, trigger.sentence)
+            format!(
+                "{}: {} {} held {:?}: {}",
+                trigger.name, trigger.verdict, trigger.finding, trigger.held, trigger.sentence
+            )
         });
         let incidents = snapshot.incidents.iter().map(|i| format!("{} {}: {}", i.id, i.state, i.sentence));
         let lines: Vec<String> = triggers.chain(incidents).collect();
