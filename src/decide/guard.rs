@@ -344,3 +344,6 @@ fn autonomy(facts: &Facts<'_>) -> Answer {
         Autonomy::Observe => Answer::Allow("it only reports (autonomy = \"observe\")".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -580,3 +580,6 @@ fn unreadable(reading: &Reading) -> String {
         Reading::Mix(_) => "several releases run".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

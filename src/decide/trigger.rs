@@ -349,3 +349,6 @@ pub fn short(duration: Duration) -> String {
     };
     humantime::format_duration(whole).to_string()
 }
+
+#[cfg(test)]
+mod tests;

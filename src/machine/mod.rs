@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod commands;
 pub mod input;
 mod judging;
+mod notices;
 mod outbox;
 pub mod output;
 mod recover;

@@ -69,7 +69,16 @@ struct Sim {
     /// How many of `world.seen` the oracle has judged.
     judged: usize,
     names_by_symlink: bool,
+    takeover: Takeover,
     trace: bool,
+}
+
+/// When somebody else deploys in between.
+#[derive(Clone, Copy, Debug)]
+enum Takeover {
+    Never,
+    At(i64),
+    DuringAStep,
 }
 
 fn setup(rng: &mut Rng) -> World {
@@ -122,7 +131,16 @@ pub fn run(seed: u64, trace: bool) -> Result<Tally, String> {
     let mut rng = Rng(seed);
     let world = setup(&mut rng);
     let names_by_symlink = world.rules.services[0].detectors[0] == symlink();
-    let mut sim = Sim { world, rng, broken_before: false, deployed: 0, judged: 0, names_by_symlink, trace };
+    let mut sim = Sim {
+        world,
+        rng,
+        broken_before: false,
+        deployed: 0,
+        judged: 0,
+        names_by_symlink,
+        takeover: Takeover::Never,
+        trace,
+    };
     let ended = sim.play();
     if trace || ended.is_err() {
         println!("{}", sim.tell());
@@ -140,8 +158,11 @@ impl Sim {
         }
         self.deploy("r2");
         let chaos_ends = self.world.now + 6 * MINUTE;
-        let takeover = self.rng.one_in(4).then(|| self.rng.within(self.world.now, chaos_ends));
-        let mut taken_over = false;
+        self.takeover = match self.rng.below(5) {
+            0 => Takeover::At(self.rng.within(self.world.now, chaos_ends)),
+            1 | 2 => Takeover::DuringAStep,
+            _ => Takeover::Never,
+        };
         while self.world.now < chaos_ends {
             self.fault();
             if self.rng.one_in(2) {
@@ -149,11 +170,8 @@ impl Sim {
             }
             let until = self.world.now + self.rng.within(SECOND, 40 * SECOND);
             self.advance(until)?;
-            if !taken_over && takeover.is_some_and(|at| at <= self.world.now) {
-                taken_over = true;
-                self.deploy("r3");
-            }
         }
+        self.takeover = Takeover::Never;
         self.heal();
         self.advance(self.world.now + 12 * MINUTE)?;
         // A reminder may have been made at the last instant.
@@ -217,6 +235,15 @@ impl Sim {
         while self.world.now < until {
             let lives = self.world.next(until);
             self.judge()?;
+            let now = match self.takeover {
+                Takeover::Never => false,
+                Takeover::At(at) => at <= self.world.now,
+                Takeover::DuringAStep => !self.world.steps.is_empty(),
+            };
+            if now {
+                self.takeover = Takeover::Never;
+                self.deploy("r3");
+            }
             if !lives {
                 self.die();
                 self.judge()?;
