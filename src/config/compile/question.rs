@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::super::cursor::{Cx, Got, Table, Text};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Node, Value};
+use super::known_name;
 use super::release::{promql_error, selector};
 use super::threshold::{self, Sense, Threshold};
 use super::trigger::Sources;
-use super::{known_name, name};
 use crate::decide::rules::{Question, Unit, ValueKind};
 use crate::promql::{Comparison, Expr, Selector};
 
@@ -332,9 +332,20 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
 fn signal(cx: &Cx<'_>, node: &Node, threshold: Got<Threshold>, sources: &Sources<'_>) -> Option<Asked> {
     let text = cx.some_text(node, "the name of the signal, such as \"vulnerability\"");
     unneeded(cx, &threshold, "a signal", "a signal is raised or not; take the threshold out")?;
-    let text = text?;
-    let key = super::super::tree::Key { text: text.value, place: text.place };
-    let name = name(cx, &key, "a signal")?;
+    let name = signal_name(cx, &text?)?;
     // It has no source of its own; what comes in from the others is when it is looked at.
     Some(Asked { question: Question::Signal { name }, interval: sources.slowest(), needs: Duration::ZERO })
+}
+
+/// Signals have their names from scanners and alerts, where dots are common; they stand in no id.
+fn signal_name(cx: &Cx<'_>, text: &Text) -> Option<Arc<str>> {
+    let fits = text.value.len() <= 64
+        && text.value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if fits {
+        return Some(Arc::from(text.value.as_str()));
+    }
+    let problem = Problem::at(text.place, "this cannot be the name of a signal");
+    cx.error(problem.help("1 to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"));
+    None
 }
