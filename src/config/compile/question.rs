@@ -12,7 +12,7 @@ use super::release::{promql_error, selector};
 use super::threshold::{self, Sense, Threshold};
 use super::trigger::Sources;
 use crate::decide::rules::{Question, Unit, ValueKind};
-use crate::promql::{Comparison, Expr, Selector};
+use crate::promql::{Comparison, Expr, Selector, Shape};
 
 const KINDS: [&str; 6] = ["ratio", "increase", "quantile", "health", "expr", "signal"];
 const KIND_HELP: &str = "say what it asks: ratio, increase, quantile, health, expr or signal";
@@ -335,9 +335,7 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
         }
         (None, Got::Absent) => {
             let problem = Problem::at(text.place, "nothing says which values are wrong");
-            let help =
-                "end the expression with a comparison such as `> 0.95`, or add above, below, at_least or at_most";
-            cx.error(problem.help(format!("{help}; `a > b` compares two expressions: write `a - b` and above = 0")));
+            cx.error(problem.help(way_to_compare(&parsed, &text)));
             return None;
         }
     };
@@ -351,6 +349,35 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
     let selectors: Vec<(&Selector, &Text)> = selectors.into_iter().map(|selector| (selector, &text)).collect();
     let interval = sources.paced(cx, &selectors, None)?;
     Some(asked_value(ValueKind::Expr, expr, threshold, interval))
+}
+
+/// Both ways out, with the operator's own expression: a comparison at its end, or a threshold beside it.
+fn way_to_compare(expr: &Expr, text: &Text) -> String {
+    // In one line, without a comment; and what variables have put in is not shown.
+    let own = match text.value.trim() {
+        _ if text.substituted => "…".to_owned(),
+        lines if lines.contains(['\n', '#']) => expr.source(),
+        line => line.to_owned(),
+    };
+    let beside = "a line of its own beside expr";
+    match expr.shape() {
+        Shape::Absent => format!(
+            "add at_least = 1, {beside}, or write `{own} == 1`: it is 1 while there is no such series, else nothing"
+        ),
+        Shape::ComparesBool => format!("add at_least = 1, {beside}, or write `({own}) == 1`: it is 1 where that holds"),
+        Shape::Compares => format!(
+            "this compares two expressions: take the difference of its sides and add above = 0, {beside}, or count where \
+             it holds: `count({own}) > 0`"
+        ),
+        Shape::JoinsSets => compared(&format!("({own})"), beside),
+        Shape::Value => compared(&own, beside),
+    }
+}
+
+fn compared(own: &str, beside: &str) -> String {
+    format!(
+        "compare it with a number of yours: `{own} > 0.95`; or add above = 0.95 (or below, at_least, at_most), {beside}"
+    )
 }
 
 fn signal(cx: &Cx<'_>, node: &Node, threshold: Got<Threshold>, sources: &Sources<'_>) -> Option<Asked> {
