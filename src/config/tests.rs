@@ -527,3 +527,25 @@ proptest! {
         survives(&text.into_iter().collect::<String>());
     }
 }
+
+#[test]
+fn names_on_their_boundaries() {
+    let named = |name: &str| of(&[&format!("[services.\"{name}\".probes.a]\ntcp = \"a:1\"")]);
+    let longest = "n".repeat(64);
+    for fits in ["a", "A-1", "_x", "0", "a-", longest.as_str()] {
+        assert!(named(fits).is_ok(), "{fits}");
+    }
+    for wrong in ["", "-a", "a.b", "a b", "a/b", "ä", "a\\n", &"n".repeat(65)] {
+        let report = named(wrong).expect_err("not a name");
+        assert_eq!(report.errors.len(), 1, "{wrong}: {report}");
+    }
+    for kind in [
+        "probes.\"b.c\"]\ntcp = \"a:1\"",
+        "scrapes.\"b.c\"]\nurl = \"http://a/\"",
+        "triggers.\"b.c\"]\nsignal = \"x.y\"",
+    ] {
+        let report = of(&[&format!("[services.a.{kind}")]).expect_err("not a name");
+        let [error] = report.errors.as_slice() else { panic!("one mistake, one message: {report}") };
+        assert!(error.help.as_deref().is_some_and(|help| help.starts_with("write `b-c`, for example")), "{report}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod call;
 pub(super) mod parse;
+mod shape;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub(super) use call::{Aggregator, Function};
+pub use shape::Shape;
 
 use super::{Labels, Selector};
 
