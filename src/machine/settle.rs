@@ -256,7 +256,7 @@ impl Machine {
             let named = verify.probes.iter().any(|name| **name == *target.key.source);
             target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe && named
         });
-        let gaps = values.map(|(trigger, _)| trigger.gap_tolerance).chain(probes.map(|target| target.interval * 2));
+        let gaps = values.map(|(trigger, _)| trigger.patience()).chain(probes.map(|target| target.interval * 9 / 4));
         match gaps.max() {
             Some(gap) => (gap, gap),
             // Signals are known at every instant.
