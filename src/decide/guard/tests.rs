@@ -43,7 +43,7 @@ impl World {
         Facts {
             autonomy: Autonomy::Act,
             gate: Gate::Release,
-            release_window: Duration::from_secs(300),
+            release_window: Duration::from_mins(5),
             breach: Breach { began: at(600), inherited: None },
             running: &self.running,
             judged: Some(&self.judged),
