@@ -15,7 +15,7 @@ use crate::promql::{Labels, ServiceId};
 use crate::time::Timestamp;
 
 /// Between two reminders where the service of an incident is no longer configured.
-pub const REMIND_DEFAULT: Duration = Duration::from_secs(15 * 60);
+pub const REMIND_DEFAULT: Duration = Duration::from_mins(15);
 
 /// A trigger whose interval is not known (nothing feeds it) is not looked at more often.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(100);
