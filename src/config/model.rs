@@ -37,6 +37,8 @@ pub struct Daemon {
     pub listen: Option<SocketAddr>,
     /// The unix socket for commands. Default: `backstop.sock` in the state directory.
     pub socket: PathBuf,
+    /// Where people reach the pages, for the links in notices: http or https, no credentials, no slash at the end.
+    pub external_url: Option<String>,
     /// Bearer tokens by the name of who holds them: mutations over HTTP.
     pub tokens: BTreeMap<String, SecretRef>,
 }

@@ -422,6 +422,7 @@ fn a_reload_tells_what_changed() {
         ("[services.api.triggers.slow]", "[services.api.triggers.tardy]", "trigger tardy of service api is new"),
         ("above    = 5\n", "above    = 6\n", "trigger database-errors of service api changed"),
         ("listen    = \"127.0.0.1:9464\"", "", "listen changed; this takes effect when backstop is restarted"),
+        ("backstop.example.com", "backstop.example.org", "external_url changed"),
         ("give_up_after  = \"24h\"", "give_up_after  = \"23h\"", "receiver oncall changed"),
         (
             "autonomy = \"act\"\nnotify",
@@ -526,6 +527,35 @@ proptest! {
         }
         survives(&text.into_iter().collect::<String>());
     }
+}
+
+#[test]
+fn the_external_url_is_a_base_for_links() {
+    let with_url = |url: &str| of(&[&format!("{API}[daemon]\nexternal_url = \"{url}\"\n")]);
+    for (url, base) in [
+        ("https://b.example.com", "https://b.example.com"),
+        ("http://b.example.com:8080//", "http://b.example.com:8080"),
+        ("https://ops.example.com/backstop/", "https://ops.example.com/backstop"),
+        ("http://[::1]:9464", "http://[::1]:9464"),
+    ] {
+        let config = with_url(url).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(config.daemon.external_url.as_deref(), Some(base));
+    }
+    for wrong in [
+        "",
+        "b.example.com",
+        "ftp://b.example.com",
+        "https://",
+        "https://u:S3CRET@b/",
+        "https://S3CRET@b/",
+        "https://b/?a=1",
+        "https://b/#a",
+    ] {
+        let report = with_url(wrong).expect_err("no base for links");
+        assert_eq!(report.errors.len(), 1, "{wrong}: {report}");
+        assert!(!report.render(Style::Plain).contains("S3CRET"), "{report}");
+    }
+    assert_eq!(good(API).daemon.external_url, None);
 }
 
 #[test]

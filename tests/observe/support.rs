@@ -134,6 +134,7 @@ pub fn config(selectors: &[&str]) -> Config {
         daemon: Daemon {
             state_dir: PathBuf::from("/nonexistent"),
             listen: None,
+            external_url: None,
             socket: PathBuf::from("/nonexistent/socket"),
             tokens: BTreeMap::new(),
         },
