@@ -94,7 +94,7 @@ fn variables_are_put_in_once() {
 fn what_is_not_said_has_its_default() {
     let config = good(&with("[services.api.triggers.down]\nhealth = { probe = \"health\" }"));
     assert_eq!(config.daemon.state_dir, PathBuf::from("/var/lib/backstop"));
-    assert_eq!(config.daemon.socket, PathBuf::from("/var/lib/backstop/backstop.sock"));
+    assert_eq!(config.daemon.socket_with(&config.daemon.state_dir), PathBuf::from("/run/backstop/backstop.sock"));
     assert_eq!(config.daemon.listen, None);
     assert_eq!(&*config.rules.instance, "host-1");
     assert_eq!(config.rules.generation, 7);
@@ -556,6 +556,23 @@ fn the_external_url_is_a_base_for_links() {
         assert!(!report.render(Style::Plain).contains("S3CRET"), "{report}");
     }
     assert_eq!(good(API).daemon.external_url, None);
+}
+
+#[test]
+fn the_default_socket_goes_with_a_state_directory_of_its_own() {
+    let socket = |daemon: &str, state_dir: Option<&str>| {
+        let daemon = good(&format!("{API}[daemon]\n{daemon}")).daemon;
+        let state_dir = state_dir.map_or_else(|| daemon.state_dir.clone(), PathBuf::from);
+        daemon.socket_with(&state_dir).display().to_string()
+    };
+    let (elsewhere, named) = ("state_dir = \"/srv/b\"", "state_dir = \"/srv/b\"\nsocket = \"/srv/b/s\"");
+    assert_eq!(socket("", None), "/run/backstop/backstop.sock");
+    assert_eq!(socket("state_dir = \"/var/lib/backstop/\"", None), "/run/backstop/backstop.sock");
+    assert_eq!(socket("", Some("/tmp/x")), "/tmp/x/backstop.sock");
+    assert_eq!(socket(elsewhere, None), "/srv/b/backstop.sock");
+    assert_eq!(socket(elsewhere, Some("/tmp/x")), "/tmp/x/backstop.sock");
+    assert_eq!(socket(elsewhere, Some("/var/lib/backstop")), "/run/backstop/backstop.sock");
+    assert_eq!(socket(named, Some("/tmp/x")), "/srv/b/s");
 }
 
 #[test]

@@ -135,7 +135,7 @@ pub fn config(selectors: &[&str]) -> Config {
             state_dir: PathBuf::from("/nonexistent"),
             listen: None,
             external_url: None,
-            socket: PathBuf::from("/nonexistent/socket"),
+            socket: None,
             tokens: BTreeMap::new(),
         },
         scrapes: Vec::new(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::super::cursor::{Cx, Table};
-use super::super::model::Daemon;
+use super::super::model::{Daemon, STATE_DIR};
 use super::super::places::Problem;
 use super::super::tree::Node;
 use super::http::{absolute_path, check_url, secret};
@@ -44,11 +44,11 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
     });
     let heartbeat = table.get("heartbeat", |cx, node| heartbeat(cx, node, receivers));
     table.finish();
-    let state_dir = state_dir.or(PathBuf::from("/var/lib/backstop"))?;
+    let state_dir = state_dir.or(PathBuf::from(STATE_DIR))?;
     Some(Parts {
         daemon: Daemon {
-            socket: socket.or(state_dir.join("backstop.sock"))?,
             state_dir,
+            socket: socket.optional()?,
             listen: listen.optional()?,
             external_url: external_url.optional()?,
             tokens: tokens.or(BTreeMap::new())?,
