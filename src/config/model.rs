@@ -84,8 +84,6 @@ pub struct ScrapeSpec {
     pub client: ClientSpec,
     /// Overrides `job`; default: the scrape's name.
     pub job: Option<String>,
-    /// Take the timestamps that the target exposes.
-    pub honor_timestamps: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -166,7 +166,6 @@ pub fn scrape(urls: &[&str]) -> ScrapeSpec {
         samples_max: 50_000,
         client: ClientSpec::default(),
         job: None,
-        honor_timestamps: false,
     }
 }
 
