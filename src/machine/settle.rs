@@ -346,7 +346,8 @@ impl Machine {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
-            paused: paused || self.journal_failing.is_some(),
+            paused,
+            journal_failing: self.journal_failing.is_some(),
             respond_within: service.rules.respond_within,
             remind_every: service.rules.remind_every,
         };
@@ -437,7 +438,8 @@ fn gone(journal_failing: bool) -> Situation<'static> {
         decision: None,
         level: 0,
         reading: Reading::Unknown,
-        paused: journal_failing,
+        paused: false,
+        journal_failing,
         respond_within: Duration::ZERO,
         remind_every: REMIND_DEFAULT,
     }

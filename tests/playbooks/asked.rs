@@ -109,18 +109,9 @@ fn t10_a_person_is_asked_where_the_trigger_says_so() {
     stage.refused(DecisionKind::Propose, "autonomy");
     stage.run(5 * MINUTE);
     stage.not_acted();
-    let incident = incident(&stage);
-    let asked = stage.now();
+    let incident = stage.incident();
     done(&stage.command(Command::Approve { incident, reason: "roll it back".to_owned() }));
-    stage.acts_at(asked, "r1");
-}
-
-fn incident(stage: &Stage) -> String {
-    let open = stage.records.iter().rev().find_map(|record| match &record.entry {
-        backstop::decide::event::Entry::Incident { incident, .. } => Some(incident.to_string()),
-        _ => None,
-    });
-    open.expect("an incident")
+    stage.acts_now();
 }
 
 /// A proposal for a signal whose time is over, or that was taken back, is closed and nothing was done.
@@ -180,9 +171,8 @@ const ORDER: &str = r#"{"reason":"customers call"}"#;
 #[test]
 fn t13_an_order_by_hand_acts_at_once_though_nothing_is_wrong() {
     let mut stage = t10(&watched());
-    let ordered = stage.now();
     done(&by_hand(&mut stage, ORDER));
-    stage.acts_at(ordered, "r1");
+    stage.acts_now();
 }
 
 #[test]
@@ -199,9 +189,8 @@ fn t13_an_order_skips_autonomy_gate_and_pause() {
     let pause = Command::Pause { service: None, duration: HOUR, reason: "holiday".to_owned() };
     done(&stage.command(pause));
     stage.run(MINUTE);
-    let ordered = stage.now();
     done(&by_hand(&mut stage, ORDER));
-    stage.acts_at(ordered, "r1");
+    stage.acts_now();
 }
 
 #[test]
@@ -221,8 +210,8 @@ fn t13_an_order_without_a_way_back_is_refused() {
 #[test]
 fn t13_a_second_order_does_not_act_twice() {
     let mut stage = t10(&watched());
-    let ordered = stage.now();
     done(&by_hand(&mut stage, ORDER));
+    let ordered = stage.now();
     stage.run(MINUTE);
     let answer = by_hand(&mut stage, ORDER);
     assert!(matches!(&answer, Answer::Refused(Refusal::Conflict(_))), "{answer:?}");
@@ -246,7 +235,6 @@ fn t13_an_order_goes_before_an_incident_that_was_only_escalated() {
     stage.app().requests(1000, 500);
     stage.run(HOUR / 2);
     stage.refused(DecisionKind::Escalate, "not_after_release");
-    let ordered = stage.now();
     done(&by_hand(&mut stage, ORDER));
-    stage.acts_at(ordered, "r1");
+    stage.acts_now();
 }

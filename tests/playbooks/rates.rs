@@ -91,19 +91,19 @@ fn t1_19_failed_requests_in_10_minutes_conclude_nothing() {
     assert_eq!((verdict, finding, why.as_str()), ("quiet", "unknown", "19 events, 20 are needed"));
 }
 
+/// With one missed scrape the window is still covered, and two findings stand as far apart as the tolerance of two
+/// intervals allows: the hold goes on. After two in a row it starts anew, once the window is covered again.
 #[test]
-fn t1_a_missed_scrape_within_the_tolerance_keeps_the_hold_and_two_lose_it() {
-    for (missed, then) in [(1, 0), (2, 10 * PER_MINUTE)] {
-        for manner in [Manner::Refuses, Manner::Hangs, Manner::CutsShort] {
+fn t1_one_missed_scrape_keeps_the_hold_and_two_lose_it() {
+    for manner in [Manner::Refuses, Manner::Hangs, Manner::CutsShort] {
+        // 400 of 1000 is above 15 % from the second scrape on, so 18 of 40 intervals are held.
+        for (missed, left) in [(1, 21), (2, 1 + FILLED + 10 * PER_MINUTE)] {
             let mut stage = t1();
             stage.app().requests(1000, 400);
             stage.look("app", 20);
             stage.app().manner = manner;
             stage.look("app", missed);
             stage.app().manner = Manner::Answers;
-            // 400 of 1000 is above 15 % from the second scrape on.
-            let left = 2 + 10 * PER_MINUTE - 20 - missed;
-            let left = if then == 0 { left } else { 1 + then };
             stage.look("app", left - 1);
             stage.nothing();
             stage.look("app", 1);
@@ -176,13 +176,11 @@ fn t2_5_percent_is_not_above_5_percent() {
 fn t2_what_a_person_approves_is_done_at_once() {
     let mut stage = t2();
     stage.app().requests(1000, 60);
-    stage.run(30 * MINUTE);
+    stage.run(20 * MINUTE);
     stage.refused(DecisionKind::Propose, "autonomy");
-    let incident = stage.events().next().map(|(record, _)| record.entry.clone()).unwrap();
-    let backstop::decide::event::Entry::Incident { incident, .. } = incident else { unreachable!() };
-    let asked = stage.now();
-    stage.command(Command::Approve { incident: incident.to_string(), reason: "yes".to_owned() });
-    stage.acts_at(asked, "r1");
+    let incident = stage.incident();
+    stage.command(Command::Approve { incident, reason: "yes".to_owned() });
+    stage.acts_now();
 }
 
 const SIGNED_IN: &str = r#"auth_attempts_total{result="success"}"#;

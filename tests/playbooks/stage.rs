@@ -52,7 +52,7 @@ pub struct Stage {
     pub references_up: bool,
     /// Where the symlink points.
     running: String,
-    pub records: Vec<Record>,
+    records: Vec<Record>,
     pub steps: Vec<(Timestamp, StepOrder)>,
     answers: Vec<Answer>,
     commands: u64,
@@ -297,15 +297,15 @@ impl Stage {
         }
     }
 
-    /// A person or a program asks; what follows is settled.
+    /// A person or a program asks; what follows at that instant is settled.
     pub fn command(&mut self, command: Command) -> Answer {
+        // The machine settles at most once per 5 ms: what came before shall be settled, and no look is due just now.
+        self.run(Duration::from_millis(33));
         self.commands += 1;
         let actor = Actor { name: "ops".to_owned(), via: "api".to_owned() };
         self.answers.clear();
         self.input(Input::Command { id: CommandId(self.commands), actor, command });
-        // As soon as the machine looks up again: it settles at most once per 5 ms.
-        let soon = self.now + Duration::from_millis(5);
-        self.tick_until(soon);
+        self.tick_until(self.now);
         assert_eq!(self.answers.len(), 1, "a command is answered once");
         self.answers.remove(0)
     }
@@ -342,6 +342,15 @@ impl Stage {
             Entry::Incident { event, .. } => Some((record, &**event)),
             _ => None,
         })
+    }
+
+    /// The latest incident.
+    pub fn incident(&self) -> String {
+        let latest = self.records.iter().rev().find_map(|record| match &record.entry {
+            Entry::Incident { incident, .. } => Some(incident.to_string()),
+            _ => None,
+        });
+        latest.expect("an incident")
     }
 
     fn admissions(&self) -> Vec<Timestamp> {
