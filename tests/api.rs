@@ -1,6 +1,6 @@
 //! The API keeps its promises: reading is open, commanding is not, every answer has its documented form.
 
-mod daemon;
+mod fake_daemon;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use backstop::machine::input::{Command, ReleasePhase};
 use backstop::machine::snapshot::JournalHealth;
 use backstop::serve::metrics::{FAMILIES, Kind};
 use backstop::serve::{BindError, Tokens, bind_unix};
-use daemon::{Daemon, over_tcp, through, wall};
+use fake_daemon::{Daemon, over_tcp, through, wall};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -418,6 +418,10 @@ async fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     drop(bound);
     assert!(!stale.exists());
     let nowhere = daemon.dir.path().join("no/such/dir.sock");
-    let error = bind_unix(&nowhere).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot create the socket {}", nowhere.display()));
+    let error = bind_unix(&nowhere).await.unwrap_err().to_string();
+    let folder = daemon.dir.path().join("no/such").display().to_string();
+    assert!(error.contains(&format!("there is no folder {folder}; create it, or set daemon.socket")), "{error}");
+    let below_a_file = daemon.dir.path().join("token/backstop.sock");
+    let error = bind_unix(&below_a_file).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot create the socket {}", below_a_file.display()));
 }

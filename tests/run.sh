@@ -9,9 +9,9 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/lib/packages.sh
 . tests/lib/packages.sh
 
-# gcc, libc6-dev: SQLite and ring are built from C. ca-certificates: the HTTP client's roots. procps, util-linux: `ps`
-# and `setsid` in the tests of commands. sqlite3: reads the journal as an operator would.
-PACKAGES="gcc libc6-dev ca-certificates procps util-linux sqlite3"
+# gcc, libc6-dev: SQLite and ring are built from C. ca-certificates: the HTTP client's roots. procps, util-linux: `kill`
+# and `setsid` in the tests of commands. The five programs of tests/watch-five.sh are its own affair.
+PACKAGES="gcc libc6-dev ca-certificates procps util-linux"
 
 install_tools=${CI:-false}
 case "${1:-}" in
@@ -33,16 +33,21 @@ fi
 # Tests that run a program are left out where it is missing; never in CI, where install_packages has failed before.
 skips=()
 skip_without() { # program, part of the tests' names
-    if ! command -v "$1" >/dev/null; then
+    if ! type -P "$1" >/dev/null; then
         echo "Skipped, because $1 is missing: tests with \"$2\" in their name"
         skips+=(--skip "$2")
     fi
 }
-skip_without setsid setsid
-skip_without sqlite3 sqlite3
+skip_without setsid a_grandchild_in_its_own_session
+skip_without setsid a_crowd_of_orphans
+skip_without setsid nothing_outlives_a_daemon
+skip_without kill signals_that_are_meant_for_others
 
 say "cargo fmt --check"
 cargo fmt --check
+
+say "cargo doc"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --quiet
 
 say "cargo clippy"
 cargo clippy --all-targets --locked -- -D warnings
@@ -62,5 +67,15 @@ fi
 
 say "cargo test"
 cargo test --locked --no-fail-fast -- ${skips[@]+"${skips[@]}"}
+
+say "Five real programs, for 15 seconds"
+# The whole watch is five minutes long and not part of this: tests/watch-five.sh.
+watched=0
+BACKSTOP=target/debug/backstop DURATION=15 tests/watch-five.sh || watched=$?
+case "$watched" in
+    0) ;;
+    77) [ "${CI:-}" != true ] ;;
+    *) exit "$watched" ;;
+esac
 
 say "All passed"

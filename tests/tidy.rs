@@ -343,11 +343,11 @@ fn circles(sources: &[Source]) -> BTreeSet<Vec<String>> {
         }
         reached
     };
-    let reached: BTreeMap<&str, BTreeSet<String>> = rooms.iter().map(|room| (*room, reaches(room))).collect();
+    let behind: BTreeMap<&str, BTreeSet<String>> = rooms.iter().map(|room| (*room, reaches(room))).collect();
     let together = |room: &&str| {
         let circle: Vec<String> = rooms
             .iter()
-            .filter(|other| reached[*room].contains(**other) && reached[**other].contains(*room))
+            .filter(|other| behind[*room].contains(**other) && behind[**other].contains(*room))
             .map(|other| (*other).to_owned())
             .collect();
         (circle.len() > 1).then_some(circle)

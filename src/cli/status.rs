@@ -76,21 +76,24 @@ fn paused(pause: &PauseState) -> String {
     format!("until {} by {}: {}", instant(&pause.until), clean(&pause.actor), clean(&pause.reason))
 }
 
-fn one_service(service: &ServiceBody, detail: bool) -> String {
-    let running = match &service.running {
+fn runs(running: &RunningBody) -> String {
+    match running {
         RunningBody::One { release } => release.clone(),
         RunningBody::Mix { releases } => {
             let parts = releases.iter().map(|part| format!("{} ({:.0} %)", part.release, part.share * 100.0));
             format!("a mix of {}", parts.collect::<Vec<_>>().join(", "))
         }
         RunningBody::Unknown { why } => format!("unknown: {why}"),
-    };
+    }
+}
+
+fn one_service(service: &ServiceBody, detail: bool) -> String {
     let since = service.running_since.as_deref().map_or_else(String::new, |since| format!(" since {}", instant(since)));
     let mut out = format!(
         "{} ({}) runs {}{since}; way back: {}\n",
         clean(&service.name),
         clean(&service.autonomy),
-        clean(&running),
+        clean(&runs(&service.running)),
         clean(&or_dash(service.way_back.as_deref()))
     );
     if let Some(incident) = &service.incident {
@@ -100,8 +103,11 @@ fn one_service(service: &ServiceBody, detail: bool) -> String {
         append(&mut out, &format!("  paused {}", paused(pause)));
     }
     let triggers = service.triggers.iter().map(|trigger| {
-        let held =
-            if trigger.verdict == "pending" { format!("{} of {}", trigger.held, trigger.hold) } else { String::new() };
+        let held = if trigger.verdict == "pending" {
+            format!("{} of {}", rough(&trigger.held), rough(&trigger.hold))
+        } else {
+            String::new()
+        };
         let value = or_dash(trigger.value_text.as_deref());
         vec![
             format!("  {}", trigger.name),
@@ -145,6 +151,14 @@ fn one_service(service: &ServiceBody, detail: bool) -> String {
         append(&mut out, &table(&["  release", "first seen", "mark"], releases));
     }
     out.trim_end().to_owned()
+}
+
+/// A duration without the milliseconds that nobody reads beside seconds.
+fn rough(duration: &str) -> &str {
+    match duration.rsplit_once(' ') {
+        Some((rough, millis)) if millis.ends_with("ms") => rough,
+        Some(_) | None => duration,
+    }
 }
 
 fn append(out: &mut String, line: &str) {

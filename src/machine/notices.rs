@@ -19,7 +19,7 @@ impl Machine {
         kind: NoticeKind,
         status: NoticeStatus,
         action_required: bool,
-        text: String,
+        text: &str,
         now: &Now,
     ) {
         let Some(incident) = self.incidents.get_mut(id) else { return };
@@ -94,7 +94,7 @@ impl Machine {
         kind: NoticeKind,
         status: NoticeStatus,
         action_required: bool,
-        text: String,
+        text: &str,
         now: &Now,
     ) {
         let rules = &self.services[index].rules;
@@ -176,7 +176,7 @@ impl Machine {
             (NoticeKind::Unblind, NoticeStatus::Resolved, format!("trigger {name} sees again"))
         };
         self.services[index].triggers[place].blind_told = is_blind;
-        self.tell_service(index, kind, status, false, text, now);
+        self.tell_service(index, kind, status, false, &text, now);
     }
 
     pub(super) fn degraded(&mut self, now: &Now, text: String) {
@@ -203,7 +203,7 @@ impl Machine {
     pub(super) fn tell_pause(&mut self, service: Option<&str>, kind: NoticeKind, text: String, now: &Now) {
         let status = if kind == NoticeKind::Paused { NoticeStatus::Firing } else { NoticeStatus::Resolved };
         match service.and_then(|service| self.service_index(service)) {
-            Some(index) => self.tell_service(index, kind, status, false, text, now),
+            Some(index) => self.tell_service(index, kind, status, false, &text, now),
             None => self.tell_all(kind, status, false, text, now),
         }
     }

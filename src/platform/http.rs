@@ -20,6 +20,7 @@ pub struct RequestLimits {
     pub body_bytes_max: usize,
 }
 
+/// How a server wants to be talked to.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ClientSpec {
     pub headers: BTreeMap<String, TextOrSecret>,

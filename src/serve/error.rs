@@ -51,15 +51,19 @@ impl ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
         match refusal {
-            Refusal::NotFound(why) => ApiError::not_found(why, "GET /v1/status lists what there is"),
+            Refusal::NotFound(why) => {
+                ApiError::not_found(why, "`backstop status` (GET /v1/status) lists what there is")
+            }
             Refusal::Conflict(why) => {
-                let help = "GET /v1/status and GET /v1/incidents show how things stand now";
+                let help = "`backstop status` (GET /v1/status) shows how things stand now";
                 ApiError::new(StatusCode::CONFLICT, "conflict", why, help)
             }
             Refusal::Invalid(why) => {
                 ApiError::invalid(why, "change the request; it was understood, and nothing was done")
             }
-            Refusal::Unavailable(why) => ApiError::unavailable(why, "GET /readyz says what is wrong; then try again"),
+            Refusal::Unavailable(why) => {
+                ApiError::unavailable(why, "`backstop status` (GET /readyz) says what is wrong; then try again")
+            }
         }
     }
 }

@@ -430,19 +430,22 @@ impl Sim {
             "{behaviours:?}\n{scripts:?}\n{detectors:?}\nbroken before: {}, deployed {}\n",
             self.broken_before, self.deployed
         );
+        let mut lines = Vec::new();
         for seen in &self.world.seen {
             match seen {
                 Seen::StepBegan { at, order, symlink, .. } => {
-                    text += &format!("{at} began {} {:?} while {symlink}\n", order.step.name, order.attempt);
+                    lines.push(format!("{at} began {} {:?} while {symlink}", order.step.name, order.attempt));
                 }
                 Seen::StepEnded { at, order, outcome } => {
-                    text += &format!("{at} ended {} {outcome:?}\n", order.step.name);
+                    lines.push(format!("{at} ended {} {outcome:?}", order.step.name));
                 }
-                Seen::Crashed { at } => text += &format!("{at} crashed\n"),
+                Seen::Crashed { at } => lines.push(format!("{at} crashed")),
                 Seen::Delivered { .. } => {}
             }
         }
+        text += &lines.join("\n");
         if self.trace || self.world.machine.is_some() {
+            text.push('\n');
             text += &self.world.story();
         }
         text

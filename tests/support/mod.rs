@@ -216,7 +216,7 @@ impl Fleet {
     }
 
     pub fn deploy(&mut self, release: &str, now: i64) {
-        self.symlink = release.to_owned();
+        release.clone_into(&mut self.symlink);
         for index in 0..self.processes.len() {
             self.restart(index, release, now);
         }
@@ -601,7 +601,7 @@ impl World {
             }
             Script::HalfWorks => {
                 if let Some(target) = &running.order.target {
-                    self.fleet.symlink = target.0.trim_end_matches("-bin").to_owned();
+                    target.0.trim_end_matches("-bin").clone_into(&mut self.fleet.symlink);
                 }
             }
             Script::FlagOff => self.fleet.flag_off = true,

@@ -10,6 +10,7 @@ use axum::Json;
 use axum::Router;
 use axum::routing::post;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -113,14 +114,16 @@ pub fn start_daemon(program: &Path, stage: &super::stage::Stage, port: u16, webh
         .spawn()
 }
 
-/// Says whether the person at the terminal has had enough.
-pub fn watch_for_interrupt() -> Arc<AtomicBool> {
+/// Says whether somebody has had enough: the person at the terminal, or whoever started the demo.
+pub fn watch_for_interrupt() -> std::io::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&asked);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            set.store(true, Ordering::SeqCst);
-        }
-    });
-    asked
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let (set, mut signals) = (Arc::clone(&asked), signal(kind)?);
+        tokio::spawn(async move {
+            if signals.recv().await.is_some() {
+                set.store(true, Ordering::SeqCst);
+            }
+        });
+    }
+    Ok(asked)
 }

@@ -9,7 +9,7 @@ pub mod shop;
 mod stage;
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -142,6 +142,8 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 
 async fn play(variant: Variant, keep: bool) -> Result<(), Failure> {
     let io = |what: &'static str| move |error: std::io::Error| Failure::because(Exit::Unavailable, what, &error);
+    // Before anything is started that would have to be ended.
+    let interrupted = actors::watch_for_interrupt().map_err(io("the demo cannot listen for signals"))?;
     let (old, new) = variant.releases();
     let stage = Stage::build(keep, &old, &new).map_err(io("the demo's folder cannot be made"))?;
     let program = std::env::current_exe().map_err(io("the demo cannot find its own program"))?;
@@ -155,7 +157,7 @@ async fn play(variant: Variant, keep: bool) -> Result<(), Failure> {
     let customers = tokio::spawn(actors::keep_buying(port, stop.clone()));
     let mut daemon =
         actors::start_daemon(&program, &stage, port, &webhook).map_err(io("the daemon cannot be started"))?;
-    let played = act(variant, &stage, &mut daemon, &mut notices).await;
+    let played = act(variant, &stage, &mut daemon, &mut notices, &interrupted).await;
 
     let daemon_ended = end_daemon(&mut daemon).await;
     stop.cancel();
@@ -185,20 +187,21 @@ async fn act(
     stage: &Stage,
     daemon: &mut tokio::process::Child,
     notices: &mut mpsc::Receiver<(String, String)>,
+    interrupted: &AtomicBool,
 ) -> Result<Ending, Failure> {
     let reader = Reader::new(stage.socket())
         .map_err(|error| Failure::because(Exit::Unavailable, "no client for the daemon's socket", &error))?;
-    let interrupted = actors::watch_for_interrupt();
     let mut narrator = Narrator::new();
     narrator.stage("the shop runs v1; customers come; backstop watches");
     let mut deployed = false;
     let ending = loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if let Ok(Some(status)) = daemon.try_wait() {
-            return Err(Failure::new(Exit::Unavailable, format!("the daemon ended by itself: {status}")));
-        }
+        // First: a terminal interrupts the daemon too.
         if interrupted.load(Ordering::SeqCst) {
             return Err(Failure::new(Exit::Unavailable, "interrupted"));
+        }
+        if let Ok(Some(status)) = daemon.try_wait() {
+            return Err(Failure::new(Exit::Unavailable, format!("the daemon ended by itself: {status}")));
         }
         if narrator.elapsed() > OVER_WITHIN {
             return Err(Failure::new(Exit::Unavailable, format!("nothing came of it within {OVER_WITHIN:?}")));

@@ -27,6 +27,8 @@ use super::tree::{Entries, Key};
 use crate::decide::rules::{DetectorKind, Question, Rules};
 use crate::promql::Interest;
 
+const SERVICE_HELP: &str = "add [services.NAME] with probes or scrapes, and triggers";
+
 /// `None` when something was wrong, which was then reported; other things may have been reported all the same.
 pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<Config> {
     let place = Place { file: 0, start: 0, end: 0 };
@@ -38,10 +40,12 @@ pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<
     let services = root.take("services");
     let nothing = services.is_none() && !entries.is_empty() && !cx.is_incomplete();
     let services = services.and_then(|node| cx.named(node, "[services.NAME] is a table for each service"));
+    if nothing {
+        root.lacks(&["services"], "service", SERVICE_HELP);
+    }
     root.finish();
-    if nothing || services.is_some_and(Vec::is_empty) {
-        let problem = Problem::at(place, "no service is configured");
-        cx.error(problem.help("add [services.NAME] with probes or scrapes, and triggers"));
+    if services.is_some_and(Vec::is_empty) {
+        cx.error(Problem::at(place, "no service is configured").help(SERVICE_HELP));
     }
     let mut compiled = Vec::new();
     for (key, node) in services.into_iter().flatten() {
@@ -132,17 +136,34 @@ fn hash(cx: &Cx<'_>) -> Arc<str> {
     Arc::from(hex)
 }
 
-/// Names stand in addresses, file names, label values and on command lines.
+/// `[A-Za-z0-9_-]{1,64}`, not beginning with `-`: names stand in ids, addresses, file names, label values and on command
+/// lines. A dot separates the parts of an id.
 fn name(cx: &Cx<'_>, key: &Key, what: &str) -> Option<Arc<str>> {
-    let fits = key.text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && key.text.len() <= 64
-        && key.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if fits {
+    const HELP: &str = "a name is 1 to 64 of the characters A-Z a-z 0-9 _ -, not beginning with -";
+    if is_name(&key.text) {
         return Some(Arc::from(key.text.as_str()));
     }
     let problem = Problem::at(key.place, format!("this cannot be the name of {what}"));
-    cx.error(problem.help("up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"));
+    cx.error(problem.help(match near_name(&key.text) {
+        Some(near) => format!("write `{near}`, for example; {HELP}"),
+        None => HELP.to_owned(),
+    }));
     None
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && !text.starts_with('-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+/// What somebody who wrote this may have meant: with `-` for each run of what a name cannot have.
+fn near_name(text: &str) -> Option<String> {
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    let near = words.join("-");
+    // Letters of another script would be lost: that is no suggestion.
+    (text.is_ascii() && is_name(&near)).then_some(near)
 }
 
 /// A list of names, each of which must be known and stand once.

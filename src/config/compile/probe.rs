@@ -12,6 +12,7 @@ use super::http::{client, labels, limits, targets, text_or_secret, url};
 use super::scrape::{Pace, with_labels};
 use super::{name, setting};
 use crate::decide::event::TextOrSecret;
+use crate::platform::process::may_inherit;
 
 const KIND_HELP: &str =
     "write http = { url = \"http://host:port/health\" }, tcp = \"host:port\" or command = [\"/path/to/check\"]";
@@ -362,13 +363,11 @@ pub(super) fn inherited(cx: &Cx<'_>, node: &Node) -> Option<Vec<String>> {
     const HELP: &str = "names of variables that the command may see: [\"HTTP_PROXY\"]";
     cx.list(node, HELP, |element| {
         let text = cx.some_text(element, HELP)?;
-        let own =
-            ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID"];
         if !is_variable(&text.value) {
             cx.error(Problem::at(text.place, "this is not a variable's name").help(HELP));
             return None;
         }
-        if own.contains(&text.value.as_str()) {
+        if !may_inherit(&text.value) {
             let problem = Problem::at(text.place, "this variable belongs to the daemon alone");
             cx.error(problem.help("pass a secret as env = { NAME = { credential = \"name\" } }"));
             return None;

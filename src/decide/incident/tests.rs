@@ -35,14 +35,14 @@ fn step(name: &str) -> Step {
     Step {
         name: name.to_owned(),
         action: Action::Command { argv, env, inherit: Vec::new(), directory: None },
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         idempotent: false,
         on_failure: OnFailure::Climb,
     }
 }
 
 fn plan(levels: usize) -> Plan {
-    let verify = Verify { within: Duration::from_secs(120), soak: Duration::from_secs(60), probes: Vec::new() };
+    let verify = Verify { within: Duration::from_mins(2), soak: Duration::from_mins(1), probes: Vec::new() };
     let level = |n| Level {
         name: format!("level {n}"),
         steps: vec![step("first"), step("second")],
@@ -112,8 +112,8 @@ impl World {
             reading: self.reading,
             paused: self.paused,
             journal_failing: false,
-            respond_within: Duration::from_secs(600),
-            remind_every: Duration::from_secs(900),
+            respond_within: Duration::from_mins(10),
+            remind_every: Duration::from_mins(15),
         };
         incident.advance(&situation, at(second))
     }
@@ -131,20 +131,20 @@ impl World {
     }
 }
 
-fn ended(outcome: Outcome) -> Box<StepResult> {
-    Box::new(StepResult {
+fn ended(outcome: Outcome) -> StepResult {
+    StepResult {
         outcome,
         detail: String::new(),
         output: String::new(),
         truncated: false,
         captures: BTreeMap::new(),
         duration_ms: 1,
-    })
+    }
 }
 
 fn finish(incident: &mut Incident, outcome: Outcome, second: i64) -> Vec<Effect> {
     let attempt = incident.in_flight.expect("a step runs");
-    incident.apply(&IncidentEvent::StepFinished { attempt, result: ended(outcome) }, at(second))
+    incident.apply(&IncidentEvent::StepFinished { attempt, result: Box::new(ended(outcome)) }, at(second))
 }
 
 /// Both steps of the level succeed.
@@ -379,7 +379,7 @@ fn an_ended_incident_says_nothing_more() {
     assert_eq!(incident.in_flight, None);
     assert_eq!(world.settle(&mut incident, 4), []);
     // And twice is once.
-    let again = IncidentEvent::StepFinished { attempt, result: ended(Outcome::Failed) };
+    let again = IncidentEvent::StepFinished { attempt, result: Box::new(ended(Outcome::Failed)) };
     assert_eq!(incident.apply(&again, at(5)), []);
 }
 
@@ -423,7 +423,7 @@ fn replay_gives_the_same_state() {
             events.push((event, at(second)));
         }
         if let Some(attempt) = live.in_flight {
-            let event = IncidentEvent::StepFinished { attempt, result: ended(Outcome::Succeeded) };
+            let event = IncidentEvent::StepFinished { attempt, result: Box::new(ended(Outcome::Succeeded)) };
             live.apply(&event, at(second));
             events.push((event, at(second)));
         }

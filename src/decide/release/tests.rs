@@ -306,7 +306,7 @@ fn the_way_back_is_the_newest_good_release_before() {
 #[test]
 fn a_release_grows_good_by_calm_time_only() {
     let mut releases = history(&[("a", false)]);
-    let half_hour = Duration::from_secs(1800);
+    let half_hour = Duration::from_mins(30);
     let grow = |releases: &mut Releases, calm, second| releases.grow(calm, half_hour, at(second));
     assert_eq!(grow(&mut releases, true, 100), None);
     assert_eq!(grow(&mut releases, false, 1800), None, "a firing verdict starts it anew");

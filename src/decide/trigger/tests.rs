@@ -30,8 +30,8 @@ fn seen(selector: &str) -> SelectorEvidence {
         targets_seen: 5,
         series_now: 1,
         series_ever: 1,
-        observed: Duration::from_secs(60),
-        window: Duration::from_secs(60),
+        observed: Duration::from_mins(1),
+        window: Duration::from_mins(1),
         newest: None,
         may_be_absent: false,
     }
@@ -43,7 +43,7 @@ fn ratio_of(part: Option<f64>, whole: Option<f64>, part_ever: bool) -> Evaluatio
         evidence: vec![seen("part"), seen("whole")],
         ratio: Some(RatioParts { part, whole, part_ever }),
         events: Some((whole.unwrap_or(0.0), 20.0)),
-        window: Duration::from_secs(60),
+        window: Duration::from_mins(1),
     }
 }
 

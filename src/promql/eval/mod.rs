@@ -8,6 +8,8 @@ mod functions;
 mod histogram;
 mod labelled;
 mod ranges;
+#[cfg(test)]
+mod tests;
 mod typed;
 
 use std::collections::HashSet;
