@@ -24,8 +24,8 @@ pub const LAG: Duration = Duration::from_millis(20);
 
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-pub const MINUTE: Duration = Duration::from_secs(60);
-pub const HOUR: Duration = Duration::from_secs(3600);
+pub const MINUTE: Duration = Duration::from_mins(1);
+pub const HOUR: Duration = Duration::from_hours(1);
 
 /// What is looked at.
 enum Eye {
@@ -312,7 +312,7 @@ impl Stage {
 
     /// Another release takes over: its process begins anew, and the symlink points to it.
     pub fn release(&mut self, release: &str) {
-        self.running = release.to_owned();
+        release.clone_into(&mut self.running);
         let now = self.now.as_secs_f64();
         let own = self.endpoints.iter_mut().filter(|(address, _)| address.contains("//127.0.0.1:808"));
         for (_, endpoint) in own {
