@@ -1,6 +1,6 @@
 //! The API keeps its promises: reading is open, commanding is not, every answer has its documented form.
 
-mod daemon;
+mod fake_daemon;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use backstop::machine::input::{Command, ReleasePhase};
 use backstop::machine::snapshot::JournalHealth;
 use backstop::serve::metrics::{FAMILIES, Kind};
 use backstop::serve::{BindError, Tokens, bind_unix};
-use daemon::{Daemon, over_tcp, through, wall};
+use fake_daemon::{Daemon, over_tcp, through, wall};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,6 +1,6 @@
 //! The command line as people and scripts meet it: the real binary, against a served fake engine.
 
-mod daemon;
+mod fake_daemon;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use backstop::decide::event::Actor;
 use backstop::journal::Journal;
 use backstop::machine::input;
-use daemon::Daemon;
+use fake_daemon::Daemon;
 use serde_json::Value;
 
 fn backstop(args: &[&str]) -> Command {
@@ -135,7 +135,7 @@ async fn json_is_what_the_api_answered() {
     ] {
         let printed: Value = serde_json::from_str(&done(&at(&daemon, args).await)).unwrap();
         let answered: Value =
-            daemon::over_tcp().get(format!("{}{path}", daemon.url)).send().await.unwrap().json().await.unwrap();
+            fake_daemon::over_tcp().get(format!("{}{path}", daemon.url)).send().await.unwrap().json().await.unwrap();
         assert_eq!(printed, answered, "{args:?}");
     }
 }
@@ -198,7 +198,7 @@ async fn over_tcp_a_command_takes_the_token_from_a_file() {
 /// A state directory as a daemon left it.
 fn journal(dir: &Path) {
     let mut opened = Journal::open(dir).unwrap();
-    opened.journal.append(daemon::history()).unwrap();
+    opened.journal.append(fake_daemon::history()).unwrap();
     opened.journal.close().unwrap();
 }
 
@@ -212,7 +212,7 @@ fn reports_outlive_the_daemon() {
     let missing = dir.path().join("no.sock").display().to_string();
     let offline = |args: &[&str]| backstop(args).args(["--socket", &missing, "--state-dir", &state]).output().unwrap();
     let report = done(&offline(&["report", "api-17"]));
-    assert_eq!(report, backstop::decide::report::markdown(&daemon::history()));
+    assert_eq!(report, backstop::decide::report::markdown(&fake_daemon::history()));
     let list: Value = serde_json::from_str(&done(&offline(&["incidents", "--json"]))).unwrap();
     assert_eq!(list["incidents"][0]["id"], "api-17");
     assert_eq!(list["incidents"][0]["state"], "verifying");

@@ -231,7 +231,13 @@ fn compare(
     let mut wanted_order = Vec::new();
     for line in expected {
         let (labels, values) = series(line);
-        let mut values: Vec<Option<f64>> = sequence(values).into_iter().map(|point| point.unwrap_or(None)).collect();
+        let mut values: Vec<Option<f64>> = sequence(values)
+            .into_iter()
+            .map(|slot| match slot {
+                Slot::Value(value) => Some(value),
+                Slot::Gap | Slot::Stale => None,
+            })
+            .collect();
         values.resize(times.instants.len(), None);
         wanted_order.push(labels.clone());
         wanted.insert(labels, values);
@@ -261,7 +267,7 @@ fn near(have: Option<f64>, want: Option<f64>) -> bool {
         (Some(have), Some(want)) => {
             have.is_nan() && want.is_nan()
                 || have.to_bits() == want.to_bits()
-                || have == want
+                || have.abs() + want.abs() < f64::MIN_POSITIVE
                 || (have - want).abs() / (have.abs() + want.abs()) < 1e-6
         }
         (Some(_), None) | (None, Some(_)) => false,
@@ -282,8 +288,14 @@ impl Loaded {
             let points = self.series.entry(labels).or_default();
             let mut at = 0;
             for point in sequence(values) {
-                if let Some(value) = point {
-                    points.insert(at, value);
+                match point {
+                    Slot::Gap => {}
+                    Slot::Stale => {
+                        points.insert(at, None);
+                    }
+                    Slot::Value(value) => {
+                        points.insert(at, Some(value));
+                    }
                 }
                 at += step;
             }
@@ -369,26 +381,24 @@ fn duration(text: &str) -> i64 {
 fn series(line: &str) -> (Labels, &str) {
     let mut quoted = None;
     let mut escaped = false;
-    let mut depth = 0;
+    let mut in_braces = false;
     let mut end = line.len();
     for (at, c) in line.char_indices() {
         match (quoted, c) {
             (Some(_), _) if escaped => escaped = false,
             (Some(_), '\\') => escaped = true,
             (Some(open), _) if c == open => quoted = None,
-            (Some(_), _) => {}
             (None, '"' | '\'' | '`') => quoted = Some(c),
-            (None, '{') => depth += 1,
+            (None, '{') => in_braces = true,
             (None, '}') => {
-                depth -= 1;
                 end = at + 1;
                 break;
             }
-            (None, ' ' | '\t') if depth == 0 => {
+            (None, ' ' | '\t') if !in_braces => {
                 end = at;
                 break;
             }
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     let name = &line[..end];
@@ -407,8 +417,16 @@ fn series(line: &str) -> (Labels, &str) {
     (Labels::from_pairs(metric.chain(labels).collect::<Vec<_>>()), line[end..].trim())
 }
 
-/// A sequence of points: `None` is no sample, `Some(None)` a staleness marker.
-fn sequence(text: &str) -> Vec<Option<Option<f64>>> {
+/// A place in a sequence of points.
+#[derive(Clone, Copy)]
+enum Slot {
+    Gap,
+    Stale,
+    Value(f64),
+}
+
+/// `1+2x3`, `_x4`, `stale` and plain numbers.
+fn sequence(text: &str) -> Vec<Slot> {
     let mut points = Vec::new();
     for word in text.split_whitespace() {
         let (word, times) = match word.rsplit_once('x') {
@@ -418,8 +436,8 @@ fn sequence(text: &str) -> Vec<Option<Option<f64>>> {
             Some(_) | None => (word, None),
         };
         match word {
-            "_" => points.extend(std::iter::repeat_n(None, times.unwrap_or(1))),
-            "stale" => points.extend(std::iter::repeat_n(Some(None), times.map_or(1, |times| times + 1))),
+            "_" => points.extend(std::iter::repeat_n(Slot::Gap, times.unwrap_or(1))),
+            "stale" => points.extend(std::iter::repeat_n(Slot::Stale, times.map_or(1, |times| times + 1))),
             number => {
                 let cut =
                     number[1..].find(['+', '-']).map(|at| at + 1).filter(|at| !number[..*at].ends_with(['e', 'E']));
@@ -429,7 +447,7 @@ fn sequence(text: &str) -> Vec<Option<Option<f64>>> {
                 };
                 let mut value = start;
                 for _ in 0..=times.unwrap_or(0) {
-                    points.push(Some(Some(value)));
+                    points.push(Slot::Value(value));
                     value += step;
                 }
             }

@@ -51,8 +51,9 @@ struct Seen {
     /// When it was last read.
     at: Timestamp,
     /// When the value before was last read.
-    old_last_seen: Option<Timestamp>,
-    /// The latest attempt to read it failed; outside the process that is the whole answer.
+    before_read: Option<Timestamp>,
+    /// The latest attempt to read it failed. Outside the process that is the whole answer; inside, the value stands
+    /// until it is stale or a stand-in knows better.
     failed: bool,
 }
 
@@ -94,6 +95,8 @@ pub struct Releases {
     judged_last_seen: Option<Timestamp>,
     /// Since when it has run, as far as we watched, without a firing verdict.
     calm_since: Option<Timestamp>,
+    /// When this run of the daemon (or this list of detectors) was first asked what runs.
+    asked_since: Option<Timestamp>,
 }
 
 impl Releases {
@@ -103,14 +106,19 @@ impl Releases {
             readers: vec![Reader::default(); detectors.len()],
             detectors: detectors.to_vec(),
             known: Vec::new(),
-            running: Running::Unknown(match detectors.is_empty() {
-                true => "no release detector is configured".to_owned(),
-                false => "no release detector has been read yet".to_owned(),
-            }),
+            running: Running::Unknown(
+                if detectors.is_empty() {
+                    "no release detector is configured"
+                } else {
+                    "no release detector has been read yet"
+                }
+                .to_owned(),
+            ),
             judged: None,
             change: None,
             judged_last_seen: None,
             calm_since: None,
+            asked_since: None,
         }
     }
 
@@ -119,6 +127,7 @@ impl Releases {
         if self.detectors != detectors {
             self.detectors = detectors.to_vec();
             self.readers = vec![Reader::default(); detectors.len()];
+            self.asked_since = None;
         }
     }
 
@@ -149,15 +158,24 @@ impl Releases {
                         false
                     }
                     Some(seen) => {
-                        *seen = Seen { value, since: at, at, old_last_seen: Some(seen.at), failed: false };
+                        *seen = Seen { value, since: at, at, before_read: Some(seen.at), failed: false };
                         true
                     }
                     None => {
-                        let seen = Seen { value, since: at, at, old_last_seen: None, failed: false };
+                        let seen = Seen { value, since: at, at, before_read: None, failed: false };
                         reader.seen.insert(target, seen);
                         false
                     }
                 }
+            }
+        }
+    }
+
+    /// A look at a target failed, so that what is inside its process could not be read.
+    pub fn unread(&mut self, target: TargetId) {
+        for reader in &mut self.readers {
+            if let Some(seen) = reader.seen.get_mut(&Some(target)) {
+                seen.failed = true;
             }
         }
     }
@@ -235,7 +253,7 @@ impl Releases {
             .collect();
         let old_last_seen = self
             .judged_last_seen
-            .map(|seen| of_change.iter().filter_map(|seen| seen.old_last_seen).fold(seen, Timestamp::min).max(began));
+            .map(|seen| of_change.iter().filter_map(|seen| seen.before_read).fold(seen, Timestamp::min).max(began));
         let first_seen = of_change
             .iter()
             .filter(|seen| old_last_seen.is_some_and(|old| seen.since > old))
@@ -274,10 +292,30 @@ impl Releases {
             return self.running.clone();
         }
         let readings: Vec<Reading> = (0..self.readers.len()).map(|index| self.reading(index, now)).collect();
+        // Right after the start a stand-in may be read before the first detector: that one is given its time.
+        let asked_since = *self.asked_since.get_or_insert(now);
+        let (first, never_read) =
+            (&self.detectors[0], self.readers[0].seen.is_empty() && self.readers[0].error.is_none());
+        let pulls = !matches!(first.kind, DetectorKind::Announced);
+        if pulls && never_read && now.since(asked_since) <= first.interval * STALE_INTERVALS {
+            return Running::Unknown(unreadable(&readings[0]));
+        }
         if let Some(waiting) = self.adopt_name(&readings) {
             return waiting;
         }
         self.learn_aliases(&readings);
+        // While no process can be read, one outside that shows another release is to be believed: waiting until the
+        // first detector is stale would blame the old release for the crash of the new one.
+        let is_mute = self.is_inside(0) && self.readers[0].seen.values().all(|seen| seen.failed);
+        if is_mute {
+            for (index, reading) in readings.iter().enumerate().skip(1).filter(|(index, _)| !self.is_inside(*index)) {
+                if let Reading::One(value) = reading
+                    && let Some(release) = self.alias(index, value)
+                {
+                    return Running::One(release);
+                }
+            }
+        }
         for (index, reading) in readings.iter().enumerate() {
             match reading {
                 Reading::Unreadable(_) => {}
@@ -518,7 +556,7 @@ impl Releases {
             (self.readers.first_mut(), self.detectors.first().map(|detector| &detector.kind))
         {
             let since = self.change.as_ref().map_or(at, |change| change.first_seen);
-            let seen = Seen { value: judged.0.to_string(), since, at, old_last_seen: None, failed: false };
+            let seen = Seen { value: judged.0.to_string(), since, at, before_read: None, failed: false };
             reader.seen.entry(None).or_insert(seen);
         }
     }
@@ -533,7 +571,8 @@ fn is_fresh(detector: &Detector, seen: &Seen, now: Timestamp) -> bool {
     match detector.kind {
         DetectorKind::Announced => true,
         DetectorKind::Metric { .. } | DetectorKind::Probe { .. } | DetectorKind::Outside => {
-            !seen.failed && now.since(seen.at) <= detector.interval * STALE_INTERVALS
+            let failed = seen.failed && matches!(detector.kind, DetectorKind::Outside);
+            !failed && now.since(seen.at) <= detector.interval * STALE_INTERVALS
         }
     }
 }
@@ -545,3 +584,6 @@ fn unreadable(reading: &Reading) -> String {
         Reading::Mix(_) => "several releases run".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

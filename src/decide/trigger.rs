@@ -323,7 +323,7 @@ pub fn value_text(value: f64, unit: Unit) -> String {
 
 fn number(value: f64) -> String {
     let magnitude = value.abs();
-    if magnitude >= 1000.0 || magnitude == magnitude.trunc() {
+    if magnitude >= 1000.0 || magnitude.fract() <= 0.0 {
         return format!("{value:.0}");
     }
     let decimals = if magnitude >= 100.0 {
@@ -349,3 +349,6 @@ pub fn short(duration: Duration) -> String {
     };
     humantime::format_duration(whole).to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ impl Machine {
                 }
             }
             Effect::Notify { kind, status, action_required, text } => {
-                self.tell_incident(id, kind, status, action_required, text, now);
+                self.tell_incident(id, kind, status, action_required, &text, now);
             }
             Effect::RestartWindows(at) => {
                 if let Some(index) = self.service_index(&service) {

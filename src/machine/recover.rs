@@ -1,6 +1,7 @@
 //! Taking up what an earlier daemon left: the same functions that run live, applied to the recorded entries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::output::{LogLevel, Output};
@@ -30,12 +31,11 @@ impl Machine {
             service.retired = !rules.services.iter().any(|rules| rules.name == service.rules.name);
         }
         for rules in &rules.services {
-            match self.service_index(&rules.name) {
-                Some(index) => self.services[index].adopt(rules, now.monotonic),
-                None => {
-                    let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
-                    self.services.push(Service::new(id, rules, now.monotonic));
-                }
+            if let Some(index) = self.service_index(&rules.name) {
+                self.services[index].adopt(rules, now.monotonic);
+            } else {
+                let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
+                self.services.push(Service::new(id, rules, now.monotonic));
             }
         }
     }
@@ -93,12 +93,20 @@ impl Machine {
             let Some(change) = service.releases.change.as_ref().filter(|change| change.first_seen > checkpoint) else {
                 continue;
             };
-            for verdict in service.triggers.iter_mut().flat_map(|state| state.verdicts.values_mut()) {
-                verdict.release_changed(now.monotonic, change.old_last_seen);
+            // What happened between the checkpoint and the last sight of the old release is not remembered: a breach may
+            // have begun in it, so that only a Clear proves that the new one did not inherit it.
+            let unseen = change.old_last_seen.map_or(Duration::MAX, |seen| seen.since(checkpoint));
+            for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
+                for verdict in state.verdicts.values_mut() {
+                    verdict.release_changed(now.monotonic, change.old_last_seen);
+                    verdict.was_clear &= unseen <= trigger.patience();
+                }
             }
         }
     }
 
+    // Length: one arm per kind of entry.
+    #[expect(clippy::too_many_lines, reason = "one arm per kind of entry")]
     fn replay(&mut self, record: Record) {
         let at = record.at;
         match &record.entry {

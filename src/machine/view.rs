@@ -73,7 +73,7 @@ impl Machine {
                 .triggers
                 .iter()
                 .enumerate()
-                .map(|(place, trigger)| self.trigger_view(service, place, trigger, now))
+                .map(|(place, trigger)| Machine::trigger_view(service, place, trigger, now))
                 .collect(),
             targets: targets
                 .map(|target| TargetView {
@@ -101,7 +101,7 @@ impl Machine {
         }
     }
 
-    fn trigger_view(&self, service: &Service, place: usize, trigger: &Trigger, now: &Now) -> TriggerView {
+    fn trigger_view(service: &Service, place: usize, trigger: &Trigger, now: &Now) -> TriggerView {
         let state = &service.triggers[place];
         let unit = match &trigger.question {
             Question::Value { unit, .. } => *unit,

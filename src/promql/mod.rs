@@ -3,6 +3,8 @@
 mod eval;
 mod expr;
 mod labels;
+#[cfg(test)]
+mod props;
 mod selector;
 mod store;
 #[cfg(test)]

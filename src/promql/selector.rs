@@ -89,7 +89,7 @@ impl Selector {
         }
         for matcher in &vector.matchers.matchers {
             let value: Box<str> = matcher.value.as_str().into();
-            let test = match &matcher.op {
+            let judge = match &matcher.op {
                 MatchOp::Equal => Test::Equal(value),
                 MatchOp::NotEqual => Test::NotEqual(value),
                 MatchOp::Re(_) => {
@@ -101,7 +101,7 @@ impl Selector {
                     Test::MatchesNot(value, pattern)
                 }
             };
-            matchers.push(Matcher { label: matcher.name.as_str().into(), test });
+            matchers.push(Matcher { label: matcher.name.as_str().into(), test: judge });
         }
         matchers.sort_by_key(|matcher| *matcher.label != *"__name__");
         if matchers.iter().all(|matcher| matcher.test.accepts("")) {

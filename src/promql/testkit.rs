@@ -61,7 +61,21 @@ impl Kit {
         self.scrape_of(0, secs, None, series);
     }
 
+    /// The first scrape of a new task, which says so.
+    pub fn rebind(&mut self, secs: i64, series: &[(&str, f64)]) {
+        self.forget_announced();
+        self.next += 1000;
+        let mut batch = self.batch(0, None, series);
+        batch.rebind = true;
+        self.store.push(TargetId(0), at(secs), &batch);
+    }
+
     pub fn scrape_of(&mut self, target: u32, secs: i64, process_start: Option<f64>, series: &[(&str, f64)]) {
+        let batch = self.batch(target, process_start, series);
+        self.store.push(TargetId(target), at(secs), &batch);
+    }
+
+    fn batch(&mut self, target: u32, process_start: Option<f64>, series: &[(&str, f64)]) -> Batch {
         let known = self.shown.entry(TargetId(target)).or_default();
         let mut batch = Batch { process_start, ..Batch::default() };
         let now: BTreeMap<Labels, f64> = series.iter().map(|(text, value)| (labels(text), *value)).collect();
@@ -80,7 +94,7 @@ impl Kit {
             });
             batch.samples.push((*local, value));
         }
-        self.store.push(TargetId(target), at(secs), &batch);
+        batch
     }
 
     /// The task starts over, as after a reload or a restart of the daemon: all series are announced again.

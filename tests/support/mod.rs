@@ -216,7 +216,7 @@ impl Fleet {
     }
 
     pub fn deploy(&mut self, release: &str, now: i64) {
-        self.symlink = release.to_owned();
+        release.clone_into(&mut self.symlink);
         for index in 0..self.processes.len() {
             self.restart(index, release, now);
         }
@@ -596,12 +596,12 @@ impl World {
         match running.script {
             Script::Helps => {
                 if let Some(target) = &running.order.target {
-                    self.fleet.deploy(&target.0, self.now);
+                    self.fleet.deploy(target.0.trim_end_matches("-bin"), self.now);
                 }
             }
             Script::HalfWorks => {
                 if let Some(target) = &running.order.target {
-                    self.fleet.symlink = target.0.to_string();
+                    target.0.trim_end_matches("-bin").clone_into(&mut self.fleet.symlink);
                 }
             }
             Script::FlagOff => self.fleet.flag_off = true,
@@ -682,7 +682,10 @@ impl World {
     fn look(&mut self) {
         let at = Timestamp::from_millis(self.now);
         let outcome = if self.fleet.symlink_readable { Ok(self.fleet.symlink.clone()) } else { Err("gone".to_owned()) };
-        self.input(Input::Observation(Observation::Release { service: "api".into(), detector: 0, at, outcome }));
+        let detectors = &self.rules.services[0].detectors;
+        if let Some(detector) = detectors.iter().position(|detector| detector.kind == DetectorKind::Outside) {
+            self.input(Input::Observation(Observation::Release { service: "api".into(), detector, at, outcome }));
+        }
         for index in 0..self.fleet.processes.len() {
             if self.dead() {
                 return;

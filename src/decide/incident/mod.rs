@@ -23,10 +23,10 @@ use crate::time::Timestamp;
 const ATTEMPTS_MAX: u32 = 3;
 
 /// How long what runs may stay unreadable between two steps before a person is called: a restart takes a moment.
-const RELEASE_GRACE: Duration = Duration::from_secs(60);
+const RELEASE_GRACE: Duration = Duration::from_mins(1);
 
 /// Beside the limits of its levels, an incident gets this for disk, detectors and scheduling.
-const DEADLINE_SLACK: Duration = Duration::from_secs(60);
+const DEADLINE_SLACK: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
@@ -277,9 +277,13 @@ impl Incident {
     // Length: one arm per event; taken apart, nobody could see that it is total.
     /// The state that follows from an event. Total: an event that does not fit its state changes nothing but what it
     /// reports (a step that ends after the deadline is still recorded).
+    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     pub fn apply(&mut self, event: &IncidentEvent, at: Timestamp) -> Vec<Effect> {
         match event {
-            IncidentEvent::Opened { .. } => Vec::new(),
+            // `Approved` is answered by the admission that follows.
+            IncidentEvent::Opened { .. } | IncidentEvent::Approved { .. } | IncidentEvent::StepStarted { .. } => {
+                Vec::new()
+            }
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
             IncidentEvent::Joined { fact } => {
                 self.facts.insert(fact.trigger.clone(), (**fact).clone());
@@ -292,8 +296,6 @@ impl Incident {
                 let asked = format!("asks to roll back at level {}: {}", level + 1, sentences(decision));
                 vec![self.notify(NoticeKind::ApprovalRequested, NoticeStatus::Firing, true, asked)]
             }
-            // Answered by the admission that follows.
-            IncidentEvent::Approved { .. } => Vec::new(),
             IncidentEvent::Declined { actor, reason } => {
                 self.end(State::Declined, NoticeKind::Declined, format!("declined by {}: {reason}", actor.name), at)
             }
@@ -323,7 +325,6 @@ impl Incident {
                 self.in_flight = Some(*attempt);
                 vec![Effect::RunStep(*attempt)]
             }
-            IncidentEvent::StepStarted { .. } => Vec::new(),
             IncidentEvent::StepFinished { attempt, result } => self.stepped(*attempt, result, at),
             IncidentEvent::LevelFinished { level, at: finished } => self.level_finished(*level, *finished),
             IncidentEvent::CameClear { at: since } => {

@@ -18,6 +18,7 @@ use crate::platform::http::{self, BodyError, Connections, Trouble};
 /// A value from an answer that is shown in a sentence.
 const SHOWN_CHARS_MAX: usize = 60;
 
+/// An HTTP probe of one target.
 #[derive(Debug)]
 pub struct HttpCheck {
     url: Url,
@@ -29,10 +30,11 @@ pub struct HttpCheck {
 }
 
 /// What came back, as far as it was needed.
-struct Reply {
-    status: u16,
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
     /// `None` where nothing asks for it; else the body or why there is none.
-    body: Option<Result<Vec<u8>, String>>,
+    pub body: Option<Result<Vec<u8>, String>>,
 }
 
 impl HttpCheck {
@@ -93,7 +95,8 @@ impl HttpCheck {
         !self.spec.json.is_empty() || self.spec.body_contains.is_some()
     }
 
-    fn judge(&self, reply: &Reply, took: Duration) -> ProbeOutcome {
+    /// What a reply that took this long says. Pure.
+    pub fn judge(&self, reply: &Reply, took: Duration) -> ProbeOutcome {
         let json = match &reply.body {
             Some(Ok(body)) if self.release_pointer.is_some() || !self.spec.json.is_empty() => {
                 serde_json::from_slice::<Value>(body).map_err(|error| format!("the body is not JSON: {error}"))

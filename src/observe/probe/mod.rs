@@ -22,7 +22,7 @@ use crate::platform::http::{Trouble, TroubleKind, io_trouble};
 use crate::promql::{Labels, TargetId};
 use command::CommandCheck;
 pub use command::ending as command_ending;
-use http::HttpCheck;
+pub use http::{HttpCheck, Reply};
 
 /// One target of a probe, ready to run.
 #[derive(Debug)]

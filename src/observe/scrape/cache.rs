@@ -36,6 +36,7 @@ pub struct Scanned {
     pub samples_exposed: u64,
 }
 
+/// What is remembered of one target's series between two scrapes.
 #[derive(Debug)]
 pub struct Cache {
     target_labels: Vec<(String, String)>,

@@ -26,7 +26,8 @@ use crate::machine::input::{Observation, Scrape, ScrapeFailure};
 use crate::platform::clock::Clock;
 use crate::platform::http::{self, BodyError, Connections, TroubleKind};
 use crate::promql::{Interest, Labels, TargetId};
-use cache::{Cache, Refused};
+pub use cache::Cache;
+use cache::Refused;
 
 /// As much of a redirect's target is shown.
 const LOCATION_CHARS_MAX: usize = 200;
@@ -64,10 +65,15 @@ impl Scraper {
         Labels::from_pairs(self.target_labels.iter().cloned())
     }
 
+    /// The memory of this target's series, empty.
+    pub fn cache(&self, interest: Arc<Interest>) -> Cache {
+        Cache::new(self.target_labels.clone(), self.samples_max, interest)
+    }
+
     /// Scrapes until it is stopped.
     pub async fn run(mut self, mut ticks: Ticks, mut seat: Seat, stop: CancellationToken) {
         let first = Arc::clone(&seat.interest.borrow_and_update());
-        let mut cache = Cache::new(self.target_labels.clone(), self.samples_max, first);
+        let mut cache = self.cache(first);
         while ticks.next(&stop).await {
             let wanted = Arc::clone(&seat.interest.borrow_and_update());
             cache.retarget(wanted);
@@ -141,7 +147,8 @@ pub struct Seat {
     pub interest: watch::Receiver<Arc<Interest>>,
 }
 
-fn read(cache: &mut Cache, format: Format, body: &[u8]) -> Result<Scrape, ScrapeFailure> {
+/// From a body that arrived whole to what the machine is told of it. Pure.
+pub fn read(cache: &mut Cache, format: Format, body: &[u8]) -> Result<Scrape, ScrapeFailure> {
     let body_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
     match cache.read(format, body) {
         Ok(scanned) => Ok(Scrape {

@@ -237,6 +237,7 @@ impl Expr {
     ///
     /// `histogram` names the histogram or its `_bucket` series. Refused: a `q` outside 0 to 1, a selector without a
     /// fixed name, and one that picks single buckets by `le`.
+    #[expect(clippy::needless_pass_by_value, reason = "the typed questions take their selectors alike")]
     pub fn quantile(histogram: Selector, q: f64, window: Duration, min_events: f64) -> Result<Expr, ParseError> {
         let refuse = |message: String, help: &str| ParseError { message, span: None, help: Some(help.to_owned()) };
         if !(0.0..=1.0).contains(&q) {

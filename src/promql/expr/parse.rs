@@ -140,14 +140,17 @@ impl Compiler<'_> {
             promql::Expr::NumberLiteral(number) => Ok(Node::Number(number.val)),
             promql::Expr::StringLiteral(text) => Ok(Node::Text(text.val.as_str().into())),
             promql::Expr::Paren(paren) => self.node(&paren.expr),
-            promql::Expr::Unary(unary) => Ok(Node::Negate(Box::new(self.node(&unary.expr)?))),
+            promql::Expr::Unary(unary) => Ok(match self.node(&unary.expr)? {
+                Node::Number(number) => Node::Number(-number),
+                of => Node::Negate(Box::new(of)),
+            }),
             promql::Expr::VectorSelector(vector) => {
                 let (selector, offset_ms) = self.selector(vector)?;
                 Ok(Node::Instant { selector, offset_ms })
             }
             promql::Expr::MatrixSelector(matrix) => {
                 let (selector, offset_ms) = self.selector(&matrix.vs)?;
-                self.positive(matrix.range, "range")?;
+                positive(matrix.range, "range")?;
                 Ok(Node::Range(RangeSelector { selector, range: matrix.range, offset_ms }))
             }
             promql::Expr::Subquery(subquery) => self.subquery(subquery),
@@ -173,19 +176,11 @@ impl Compiler<'_> {
         })
     }
 
-    fn positive(&self, range: Duration, what: &str) -> Result<(), ParseError> {
-        if range < Duration::from_millis(1) {
-            let message = format!("the {what} must be at least a millisecond");
-            return Err(ParseError { message, span: None, help: None });
-        }
-        Ok(())
-    }
-
     fn subquery(&self, subquery: &promql::SubqueryExpr) -> Result<Node, ParseError> {
         self.live(subquery.at.as_ref())?;
         let step = subquery.step.unwrap_or(SUBQUERY_STEP);
-        self.positive(subquery.range, "range of a subquery")?;
-        self.positive(step, "step of a subquery")?;
+        positive(subquery.range, "range of a subquery")?;
+        positive(step, "step of a subquery")?;
         let of = self.node(&subquery.expr)?;
         let steps = (subquery.range.as_millis() / step.as_millis()).max(1);
         if steps.saturating_mul(steps_within(&of)) > SUBQUERY_STEPS_MAX {
@@ -259,10 +254,10 @@ impl Compiler<'_> {
             let why = if takes_parameter { "needs a parameter" } else { "takes no parameter" };
             return Err(self.refuse(&name, why));
         }
-        if let (Aggregator::CountValues, Some(Node::Text(label))) = (aggregator, &parameter) {
-            if !is_label(label) {
-                return Err(self.refuse(label, "is not a label's name"));
-            }
+        if let (Aggregator::CountValues, Some(Node::Text(label))) = (aggregator, &parameter)
+            && !is_label(label)
+        {
+            return Err(self.refuse(label, "is not a label's name"));
         }
         let of = self.node(&aggregate.expr)?;
         let grouping = aggregate.modifier.as_ref().map_or(Grouping::Only(Vec::new()), grouping);
@@ -297,10 +292,7 @@ impl Compiler<'_> {
     }
 
     fn check_label_functions(&self, function: Function, arguments: &[Node]) -> Result<(), ParseError> {
-        let text = |place: usize| match arguments.get(place) {
-            Some(Node::Text(text)) => text.as_ref(),
-            _ => "",
-        };
+        let text = |place: usize| if let Some(Node::Text(text)) = arguments.get(place) { text.as_ref() } else { "" };
         if matches!(function, Function::LabelReplace | Function::LabelJoin) && !is_label(text(1)) {
             return Err(self.refuse(text(1), "is not a label's name"));
         }
@@ -317,6 +309,14 @@ impl Compiler<'_> {
         }
         Ok(())
     }
+}
+
+fn positive(range: Duration, what: &str) -> Result<(), ParseError> {
+    if range < Duration::from_millis(1) {
+        let message = format!("the {what} must be at least a millisecond");
+        return Err(ParseError { message, span: None, help: None });
+    }
+    Ok(())
 }
 
 /// Prometheus 3 takes any UTF-8 name; an empty one is none.

@@ -215,6 +215,17 @@ fn series_that_a_new_task_does_not_announce_have_vanished() {
 }
 
 #[test]
+fn a_task_that_starts_over_continues_known_series_and_gives_no_births() {
+    let mut kit = kit();
+    kit.scrape(0, &[("c{a=\"1\"}", 1.0), ("c{a=\"2\"}", 1.0)]);
+    kit.rebind(15, &[("c{a=\"1\"}", 4.0), ("c{a=\"3\"}", 1000.0)]);
+    assert_eq!(kit.value(&counter(), 15), Some(3.0));
+    assert_eq!(kit.value(&expr("count(c)"), 15), Some(2.0), "the one that it does not announce is gone");
+    kit.scrape(30, &[("c{a=\"1\"}", 4.0), ("c{a=\"3\"}", 1002.0)]);
+    assert_eq!(kit.value(&counter(), 30), Some(5.0));
+}
+
+#[test]
 fn only_series_that_somebody_asks_for_are_kept() {
     let mut kit = Kit::new(&[expr("c{a=\"1\"}")]);
     kit.scrape(0, &[("c{a=\"1\"}", 1.0), ("c{a=\"2\"}", 1.0), ("d", 1.0)]);
@@ -292,7 +303,9 @@ fn dump_and_restore_go_on_where_they_were() {
 
     let mut back = Kit::new(&[counter(), expr("probe_success")]);
     back.store.restore(TargetId(0), &dumps[0]);
-    ever.iter().for_each(|one| back.store.restore_ever(one));
+    for one in &ever {
+        back.store.restore_ever(one);
+    }
     assert_eq!(back.ask(&counter(), 15), before);
     assert_eq!(back.value(&expr("probe_success"), 15), Some(0.0));
     assert_eq!(back.store.dump_ever(), ever);
