@@ -4,7 +4,7 @@ mod fake_daemon;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backstop::machine::input::{Command, ReleasePhase};
 use backstop::machine::snapshot::JournalHealth;
@@ -14,6 +14,7 @@ use fake_daemon::{Daemon, over_tcp, through, wall};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 async fn pretty(response: Response) -> String {
     serde_json::to_string_pretty(&response.json::<Value>().await.unwrap()).unwrap()

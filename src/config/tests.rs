@@ -379,6 +379,7 @@ fn secrets_are_never_shown() {
         "[services.a.scrapes.b]\nurl = \"u:S3CRET@a/metrics\"",
         "[services.a.scrapes.b]\nurl = u:S3CRET@a",
         "[services.a.scrapes.b]\nurl = \"http://u:S3/S3CRET@a/metrics\"",
+        "[services.a.scrapes.b]\nurl = \"http://S3CRET@a/metrics\"",
         "[services.a]\nurl = \"http://u:S3CRET@a/metrics\"",
         "[services.a.scrapes.b]\nurl = \"http://a/\"\nbasic = { username = \"u\", password = \"S3CRET\" }",
         "[services.a.scrapes.b]\nurl = \"http://a/\"\nbasic = \"u:S3CRET\"",

@@ -28,7 +28,7 @@ pub async fn keep_shop(program: PathBuf, dir: PathBuf, port: u16, stop: Cancella
     let pid_file = dir.join("shop.pid");
     while !stop.is_cancelled() {
         let log = std::fs::File::options().create(true).append(true).open(dir.join("shop.log"))?;
-        let mut shop = Command::new(&program)
+        let mut child = Command::new(&program)
             .args(["demo-shop", "--port", &port.to_string()])
             .arg(&dir)
             .stdin(Stdio::null())
@@ -36,17 +36,17 @@ pub async fn keep_shop(program: PathBuf, dir: PathBuf, port: u16, stop: Cancella
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        if let Some(pid) = shop.id() {
+        if let Some(pid) = child.id() {
             std::fs::write(&pid_file, pid.to_string())?;
         }
         tokio::select! {
-            ended = shop.wait() => {
+            ended = child.wait() => {
                 ended?;
                 // A number that is not the shop's any more must not be killed.
                 std::fs::write(&pid_file, "")?;
             }
             () = stop.cancelled() => {
-                shop.kill().await?;
+                child.kill().await?;
                 return Ok(());
             }
         }

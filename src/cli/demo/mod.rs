@@ -25,7 +25,7 @@ use stage::Stage;
 /// The demo looks at the daemon this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A play that is not over by then has gone wrong: the longest variant takes about 45 s on an idle machine.
-const OVER_WITHIN: Duration = Duration::from_secs(180);
+const OVER_WITHIN: Duration = Duration::from_mins(3);
 /// Time for the daemon to end its queues.
 const DAEMON_ENDS_WITHIN: Duration = Duration::from_secs(15);
 
@@ -153,7 +153,7 @@ async fn play(variant: Variant, keep: bool) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let listening = actors::listen_for_notices(stop.clone()).await;
     let (webhook, mut notices, team) = listening.map_err(io("the demo cannot listen for notices"))?;
-    let shop = tokio::spawn(actors::keep_shop(program.clone(), stage.dir.clone(), port, stop.clone()));
+    let keeper = tokio::spawn(actors::keep_shop(program.clone(), stage.dir.clone(), port, stop.clone()));
     let customers = tokio::spawn(actors::keep_buying(port, stop.clone()));
     let mut daemon =
         actors::start_daemon(&program, &stage, port, &webhook).map_err(io("the daemon cannot be started"))?;
@@ -162,14 +162,15 @@ async fn play(variant: Variant, keep: bool) -> Result<(), Failure> {
     let daemon_ended = end_daemon(&mut daemon).await;
     stop.cancel();
     drop(notices);
-    let shop = shop.await;
+    let kept_well = keeper.await;
     drop((customers.await, team.await));
     let ending = played.map_err(|failure| match std::fs::read_to_string(stage.log()) {
         Ok(log) if !log.is_empty() => failure.also(&format!("the daemon's log:\n{log}")),
         Ok(_) | Err(_) => failure,
     })?;
     daemon_ended.map_err(io("the daemon did not end"))?;
-    shop.map_err(|error| Failure::because(Exit::Unavailable, "the shop's supervisor", &error))?
+    kept_well
+        .map_err(|error| Failure::because(Exit::Unavailable, "the shop's supervisor", &error))?
         .map_err(io("the shop cannot be started"))?;
     if keep {
         println!("\nkept: {}", stage.dir.display());

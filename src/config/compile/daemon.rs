@@ -12,7 +12,7 @@ use super::super::cursor::{Cx, Table};
 use super::super::model::{Daemon, STATE_DIR};
 use super::super::places::Problem;
 use super::super::tree::Node;
-use super::http::{absolute_path, check_url, secret};
+use super::http::{absolute_path, check_url, hide_lone_user, secret};
 use super::{name, references_to};
 use crate::decide::rules::{Budget, Heartbeat};
 
@@ -77,6 +77,7 @@ fn external_url(cx: &Cx<'_>, node: &Node) -> Option<String> {
     let text = cx.some_text(node, HELP)?;
     if let Ok(url) = Url::parse(&text.value) {
         let problem = if !url.username().is_empty() || url.password().is_some() {
+            hide_lone_user(cx, &text, &url);
             Some(("credentials must not stand in a URL", "take them out: every notice would carry them"))
         } else if url.query().is_some() || url.fragment().is_some() {
             Some(("links are made by putting a path behind this", "end it before the `?` or `#`"))
