@@ -1,4 +1,6 @@
 //! Scenarios: the real machine, driven by inputs and a virtual clock.
+//!
+//! Length: a list of short scenarios that share their beginning.
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! A small world around the real machine: a service with its processes, a disk, steps that do something, receivers, and
 //! a clock that only the test moves.
+//!
+//! Length: one world; its parts know each other.
 #![allow(dead_code, reason = "two test crates share it and neither uses all of it")]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -738,6 +740,13 @@ impl World {
         self.settle();
         let answer = self.answers.iter().find(|(of, _)| *of == id).map(|(_, answer)| answer.clone());
         answer.unwrap_or_else(|| panic!("no answer\n{}", self.story()))
+    }
+
+    /// A command whose answer nobody waits for.
+    pub fn order(&mut self, command: Command) {
+        self.commands += 1;
+        let actor = Actor { name: "ada".to_owned(), via: "cli".to_owned() };
+        self.input(Input::Command { id: CommandId(self.commands), actor, command });
     }
 
     pub fn snapshot(&self) -> Snapshot {
