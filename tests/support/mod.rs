@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Action, Actor, Autonomy, Entry, Gate, IncidentEvent, Level, Notice, NoticeKind, OnFailure, Outcome, Record,
+    Action, Actor, Autonomy, Entry, Gate, IncidentEvent, Level, Notice, NoticeKind, OnFailure, Outcome, Record, Seq,
     Severity, Step, StepResult, Verify,
 };
 use backstop::decide::rules::{
@@ -392,6 +392,8 @@ pub struct World {
     pub answers: Vec<(CommandId, Answer)>,
     /// Newest last.
     pub checkpoints: Vec<Checkpoint>,
+    /// Entries that this version cannot read.
+    pub unreadable: Vec<(Seq, String)>,
     /// After so many more outputs the daemon dies.
     pub crash_in: Option<u32>,
     inbox: VecDeque<Input>,
@@ -444,6 +446,7 @@ impl World {
             seen: Vec::new(),
             answers: Vec::new(),
             checkpoints: Vec::new(),
+            unreadable: Vec::new(),
             crash_in: None,
             inbox: VecDeque::new(),
             commands: 0,
@@ -466,7 +469,7 @@ impl World {
     pub fn start(&mut self) {
         let recovered = Recovered {
             records: self.disk.clone(),
-            unreadable: Vec::new(),
+            unreadable: self.unreadable.clone(),
             checkpoint: self.checkpoints.last().cloned(),
         };
         let mut out = Vec::new();
