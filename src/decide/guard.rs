@@ -46,6 +46,8 @@ pub struct Breach {
     pub began: Timestamp,
     /// It goes back to before the release, or before backstop first looked: since when.
     pub inherited: Option<Timestamp>,
+    /// It was Clear at some time before.
+    pub was_clear: bool,
 }
 
 /// Whether we can see the world.
@@ -274,6 +276,10 @@ fn attribution(facts: &Facts<'_>, now: &Now) -> Answer {
     }
     if change.returned {
         return Answer::Escalate("returned_release", format!("{release} is a return to a release seen before"));
+    }
+    if !facts.breach.was_clear {
+        let sentence = format!("it was never seen to be right before {release} came, so {release} may not be to blame");
+        return Answer::Escalate("never_clear", sentence);
     }
     if let Some(since) = facts.breach.inherited {
         let when = now.wall_of(since);

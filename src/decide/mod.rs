@@ -8,6 +8,7 @@ pub mod event;
 pub mod guard;
 pub mod incident;
 pub mod release;
+pub mod report;
 pub mod rules;
 pub mod trigger;
 pub mod verdict;

@@ -117,14 +117,15 @@ pub struct Scrape {
     pub batch: Batch,
     /// All sample lines of the body, selected or not.
     pub samples_exposed: u64,
-    /// The value of `process_start_time_seconds` and the like is in the batch.
+    /// After decompression.
     pub body_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct ScrapeFailure {
-    /// Stable, for metrics: `refused`, `timeout`, `tls`, `status`, `body`, `limit`, `exposition`, `several_processes`.
+    /// Stable, for metrics: `refused`, `timeout`, `dns`, `tls`, `status`, `redirect`, `content_type`, `body` (cut short,
+    /// too large, not HTTP), `limit`, `exposition`, `secret`, `several_processes`, `unsent`.
     pub reason: &'static str,
     /// One sentence.
     pub detail: String,

@@ -32,7 +32,7 @@ impl Machine {
                     let at = service.newest_look.min(now.monotonic);
                     self.evaluate_value(index, place, at, now, out);
                     if now.monotonic.since(self.services[index].triggers[place].taken)
-                        > self.services[index].rules.triggers[place].gap_tolerance
+                        > self.services[index].rules.triggers[place].patience()
                     {
                         self.evaluate_value(index, place, now.monotonic, now, out);
                     }
@@ -170,7 +170,7 @@ impl Machine {
         if let Some(decided) = self.decide(index, incident, mandate, level, now) {
             return decided;
         }
-        let breach = Breach { began: now.monotonic, inherited: None };
+        let breach = Breach { began: now.monotonic, inherited: None, was_clear: true };
         let level = level.or_else(|| self.level_for(index, incident, 0));
         let facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
         (guard::judge(&facts, mandate, now), level.unwrap_or(0))
@@ -193,6 +193,7 @@ impl Machine {
             let breach = Breach {
                 began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
                 inherited: verdict.and_then(|verdict| verdict.inherited),
+                was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
             };
             let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
             let facts = self.facts(index, incident, trigger, breach, level, now);

@@ -99,7 +99,7 @@ impl Machine {
             for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
                 for verdict in state.verdicts.values_mut() {
                     verdict.release_changed(now.monotonic, change.old_last_seen);
-                    verdict.was_clear &= unseen <= trigger.gap_tolerance;
+                    verdict.was_clear &= unseen <= trigger.patience();
                 }
             }
         }

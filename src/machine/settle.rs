@@ -256,7 +256,7 @@ impl Machine {
             let named = verify.probes.iter().any(|name| **name == *target.key.source);
             target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe && named
         });
-        let gaps = values.map(|(trigger, _)| trigger.gap_tolerance).chain(probes.map(|target| target.interval * 2));
+        let gaps = values.map(|(trigger, _)| trigger.patience()).chain(probes.map(|target| target.interval * 9 / 4));
         match gaps.max() {
             Some(gap) => (gap, gap),
             // Signals are known at every instant.
@@ -346,7 +346,8 @@ impl Machine {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
-            paused: paused || self.journal_failing.is_some(),
+            paused,
+            journal_failing: self.journal_failing.is_some(),
             respond_within: service.rules.respond_within,
             remind_every: service.rules.remind_every,
         };
@@ -437,7 +438,8 @@ fn gone(journal_failing: bool) -> Situation<'static> {
         decision: None,
         level: 0,
         reading: Reading::Unknown,
-        paused: journal_failing,
+        paused: false,
+        journal_failing,
         respond_within: Duration::ZERO,
         remind_every: REMIND_DEFAULT,
     }

@@ -42,6 +42,13 @@ impl Clock {
         }
     }
 
+    /// Time since the machine booted, to the nanosecond: for measuring how long something took. Not on the timeline
+    /// of [`Now`].
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        since_boot()
+    }
+
     /// Only the monotonic instant.
     #[must_use]
     pub fn monotonic(&self) -> Timestamp {
@@ -58,6 +65,7 @@ fn millis_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 fn wall() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(after) => Timestamp::from_millis(millis_of(after)),

@@ -3,13 +3,17 @@
 mod eval;
 mod expr;
 mod labels;
+#[cfg(test)]
+mod props;
 mod selector;
 mod store;
+#[cfg(test)]
+mod testkit;
 
 pub use eval::{
     EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound,
 };
-pub use expr::{Comparison, Expr, ParseError};
+pub use expr::{Comparison, Expr, ParseError, Shape};
 pub use labels::Labels;
 pub use selector::Selector;
 pub use store::{

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
 
-use super::expr::parse::{self, place_of};
+use super::expr::parse;
+use super::expr::text::{place_of, word_in};
 use super::{Labels, ParseError};
 
 /// How one matcher judges a label's value.
@@ -78,7 +79,7 @@ impl Selector {
         if !vector.matchers.or_matchers.is_empty() {
             return Err(ParseError {
                 message: "`or` between the matchers of one selector is not PromQL".to_owned(),
-                span: place_of(text, " or ").map(|span| span.start + 1..span.end - 1),
+                span: word_in(text, "or"),
                 help: Some("Write two selectors with `or` between them, or one pattern with `=~`.".to_owned()),
             });
         }
@@ -88,7 +89,7 @@ impl Selector {
         }
         for matcher in &vector.matchers.matchers {
             let value: Box<str> = matcher.value.as_str().into();
-            let test = match &matcher.op {
+            let judge = match &matcher.op {
                 MatchOp::Equal => Test::Equal(value),
                 MatchOp::NotEqual => Test::NotEqual(value),
                 MatchOp::Re(_) => {
@@ -100,7 +101,7 @@ impl Selector {
                     Test::MatchesNot(value, pattern)
                 }
             };
-            matchers.push(Matcher { label: matcher.name.as_str().into(), test });
+            matchers.push(Matcher { label: matcher.name.as_str().into(), test: judge });
         }
         matchers.sort_by_key(|matcher| *matcher.label != *"__name__");
         if matchers.iter().all(|matcher| matcher.test.accepts("")) {

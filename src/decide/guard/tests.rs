@@ -44,7 +44,7 @@ impl World {
             autonomy: Autonomy::Act,
             gate: Gate::Release,
             release_window: Duration::from_mins(5),
-            breach: Breach { began: at(600), inherited: None },
+            breach: Breach { began: at(600), inherited: None, was_clear: true },
             running: &self.running,
             judged: Some(&self.judged),
             change: Some(&self.change),
@@ -87,7 +87,7 @@ fn each_check_alone_stops_the_action() {
     let other = Running::One(release("r3"));
     let mixed = Running::Mix(vec![(release("r2"), 0.5), (release("r0"), 0.5)]);
     let strangers = Running::Mix(vec![(release("r3"), 0.5), (release("r0"), 0.5)]);
-    let cases: [(&str, Spoil, [DecisionKind; 3]); 18] = [
+    let cases: [(&str, Spoil, [DecisionKind; 3]); 19] = [
         ("journal_failing", |f| f.journal_failing = Some("full"), [Hold, Hold, Hold]),
         ("step_in_flight", |f| f.step_in_flight = true, [Hold, Hold, Hold]),
         ("rolled_back_before", |f| f.rolled_back_before = true, [Escalate, Escalate, RollBack]),
@@ -97,6 +97,7 @@ fn each_check_alone_stops_the_action() {
         ("paused", |f| f.paused = Some((at(1001), "maintenance")), [Hold, Hold, RollBack]),
         ("release_not_read", |f| f.release_read = false, [Hold, Hold, RollBack]),
         ("no_release", |f| f.change = None, [Escalate, Escalate, RollBack]),
+        ("never_clear", |f| f.breach.was_clear = false, [Escalate, Escalate, RollBack]),
         ("before_release", |f| f.breach.inherited = Some(at(10)), [Escalate, Escalate, RollBack]),
         ("before_release", |f| f.breach.began = at(489), [Escalate, Escalate, RollBack]),
         ("not_after_release", |f| f.breach.began = at(801), [Escalate, Escalate, RollBack]),

@@ -162,7 +162,10 @@ pub struct Situation<'a> {
     pub level: usize,
     /// Verification's view of the trigger windows and probes, since the level finished.
     pub reading: Reading,
+    /// No new level starts, unless a person ordered it.
     pub paused: bool,
+    /// No new level starts, whoever asks: it could not be remembered.
+    pub journal_failing: bool,
     pub respond_within: Duration,
     pub remind_every: Duration,
 }
@@ -196,6 +199,10 @@ pub struct Incident {
     pub admitted: Option<Timestamp>,
     /// A step may still run although the incident has moved on (deadline, abort).
     pub in_flight: Option<Attempt>,
+    /// A person has said yes; the level that begins next is theirs.
+    approved: bool,
+    /// The level that was begun last was a person's order, which a pause does not hold up.
+    ordered: bool,
     /// Since when what runs cannot be read, between steps. Not recorded.
     pub unread_since: Option<Timestamp>,
     /// Not recorded: after a restart the soak starts anew.
@@ -228,6 +235,8 @@ impl Incident {
             ended: None,
             admitted: None,
             in_flight: None,
+            approved: false,
+            ordered: false,
             unread_since: None,
             soak: Soak::default(),
         })
@@ -280,10 +289,7 @@ impl Incident {
     #[expect(clippy::too_many_lines, reason = "one arm per event")]
     pub fn apply(&mut self, event: &IncidentEvent, at: Timestamp) -> Vec<Effect> {
         match event {
-            // `Approved` is answered by the admission that follows.
-            IncidentEvent::Opened { .. } | IncidentEvent::Approved { .. } | IncidentEvent::StepStarted { .. } => {
-                Vec::new()
-            }
+            IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } => Vec::new(),
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
             IncidentEvent::Joined { fact } => {
                 self.facts.insert(fact.trigger.clone(), (**fact).clone());
@@ -295,6 +301,11 @@ impl Incident {
                 self.decision = Some(decision.clone());
                 let asked = format!("asks to roll back at level {}: {}", level + 1, sentences(decision));
                 vec![self.notify(NoticeKind::ApprovalRequested, NoticeStatus::Firing, true, asked)]
+            }
+            // Answered by the admission, or the level, that follows.
+            IncidentEvent::Approved { .. } => {
+                self.approved = true;
+                Vec::new()
             }
             IncidentEvent::Declined { actor, reason } => {
                 self.end(State::Declined, NoticeKind::Declined, format!("declined by {}: {reason}", actor.name), at)
@@ -445,6 +456,7 @@ impl Incident {
 
     fn begin_level(&mut self, level: usize, at: Timestamp) {
         *self.tried.entry(level).or_default() += 1;
+        self.ordered = std::mem::take(&mut self.approved);
         self.state = State::Ready { attempt: self.first_try(level, 0), since: at };
         self.unread_since = None;
     }

@@ -111,6 +111,7 @@ impl World {
             level: 0,
             reading: self.reading,
             paused: self.paused,
+            journal_failing: false,
             respond_within: Duration::from_mins(10),
             remind_every: Duration::from_mins(15),
         };

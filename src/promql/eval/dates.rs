@@ -19,7 +19,7 @@ pub(super) struct Date {
 
 /// The moment so many seconds after 1970; fractions are cut off as Go does. `None` beyond all calendars and for NaN.
 pub(super) fn date(secs: f64) -> Option<Date> {
-    if !(secs.abs() < 1e13) {
+    if secs.is_nan() || secs.abs() >= 1e13 {
         return None;
     }
     #[expect(clippy::cast_possible_truncation, reason = "below 1e13 by the check above")]

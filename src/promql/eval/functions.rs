@@ -1,6 +1,6 @@
 //! Functions of instants; those of ranges are dispatched to their own file.
 
-use super::aggregate::nan_last;
+use super::aggregate::{greatest, least, mean, nan_last, quantile, sum, variance};
 use super::dates::{Date, date};
 use super::{Context, EvalError, Sample, Val, histogram, labelled, ranges, unique};
 use crate::promql::Labels;
@@ -34,6 +34,16 @@ impl<'a> Call<'a> {
     /// Another quantity for each series, so the name goes.
     fn map(&self, of: impl Fn(f64) -> f64) -> Result<Val, EvalError> {
         each(self.vector(0)?, of)
+    }
+
+    /// Another quantity for each series of a range.
+    fn over(&self, of: ranges::OfRange) -> Result<Val, EvalError> {
+        ranges::each(self.context, self.node(0)?, self.at, false, of).map(Val::Vector)
+    }
+
+    /// Another quantity for each series of the range at this place, of its values alone.
+    fn over_values(&self, place: usize, of: impl Fn(&mut [f64]) -> f64) -> Result<Val, EvalError> {
+        ranges::each_values(self.context, self.node(place)?, self.at, of).map(Val::Vector)
     }
 
     /// The same of a calendar: of the argument's values, or of now.
@@ -145,25 +155,26 @@ pub(super) fn call<'a>(
         }
         Function::QuantileOverTime => {
             let q = call.scalar(0)?;
-            ranges::quantile(context, call.node(1)?, at, q).map(Val::Vector)
+            call.over_values(1, |values| quantile(q, values))
         }
-        Function::AvgOverTime
-        | Function::Changes
-        | Function::CountOverTime
-        | Function::Delta
-        | Function::Deriv
-        | Function::Idelta
-        | Function::Increase
-        | Function::Irate
-        | Function::LastOverTime
-        | Function::MaxOverTime
-        | Function::MinOverTime
-        | Function::PresentOverTime
-        | Function::Rate
-        | Function::Resets
-        | Function::StddevOverTime
-        | Function::StdvarOverTime
-        | Function::SumOverTime => ranges::call(context, function, call.node(0)?, at).map(Val::Vector),
+        Function::AvgOverTime => call.over_values(0, |values| mean(values)),
+        Function::Changes => call.over_values(0, ranges::changes),
+        Function::CountOverTime => call.over(ranges::how_many),
+        Function::Delta => call.over(ranges::delta),
+        Function::Deriv => call.over(ranges::deriv),
+        Function::Idelta => call.over(ranges::idelta),
+        Function::Increase => call.over(ranges::increase),
+        Function::Irate => call.over(ranges::irate),
+        Function::MaxOverTime => call.over_values(0, |values| greatest(values)),
+        Function::MinOverTime => call.over_values(0, |values| least(values)),
+        Function::PresentOverTime => call.over_values(0, |_| 1.0),
+        Function::Rate => call.over(ranges::rate),
+        Function::Resets => call.over_values(0, ranges::resets),
+        Function::StddevOverTime => call.over_values(0, |values| variance(values).sqrt()),
+        Function::StdvarOverTime => call.over_values(0, |values| variance(values)),
+        Function::SumOverTime => call.over_values(0, |values| sum(values)),
+        Function::FirstOverTime => ranges::each(context, call.node(0)?, at, true, ranges::first).map(Val::Vector),
+        Function::LastOverTime => ranges::each(context, call.node(0)?, at, true, ranges::last).map(Val::Vector),
     }
 }
 

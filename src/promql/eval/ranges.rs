@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::aggregate::{add, count, greatest, least, mean, quantile as quantile_of, sum, variance};
+use super::aggregate::{add, count};
 use super::{Context, EvalError, Sample, unique};
 use crate::promql::Labels;
-use crate::promql::expr::{Function, Node, millis};
+use crate::promql::expr::{Node, millis};
 use crate::promql::store::{Point, Span, Window, span_of};
 use crate::time::Timestamp;
 
@@ -86,64 +86,89 @@ pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Res
     }
 }
 
-pub(super) fn call<'a>(
+/// What a function makes of the samples of one series; nothing if there are too few.
+pub(super) type OfRange = fn(&Ranges<'_>, &Points<'_>) -> Option<f64>;
+
+pub(super) fn each<'a>(
     context: Context<'a>,
-    function: Function,
     argument: &'a Node,
     at: Timestamp,
+    keeps_name: bool,
+    value: OfRange,
 ) -> Result<Vec<Sample>, EvalError> {
     let ranges = of(context, argument, at)?;
-    let keeps_name = function == Function::LastOverTime;
     let mut out = Vec::with_capacity(ranges.series.len());
     for (labels, points) in &ranges.series {
-        let Some(value) = value(function, &ranges, points) else { continue };
+        let Some(value) = value(&ranges, points) else { continue };
         out.push(Sample { labels: if keeps_name { labels.clone() } else { labels.nameless() }, value });
     }
     unique(out)
 }
 
-fn value(function: Function, ranges: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
-    let values = || points.to_vec().into_iter().map(|point| point.value).collect::<Vec<f64>>();
-    match function {
-        Function::Rate => extrapolated(ranges, points.span()?, true).map(|value| value / ranges.range.as_secs_f64()),
-        Function::Increase => extrapolated(ranges, points.span()?, true),
-        Function::Delta => extrapolated(ranges, points.span()?, false),
-        Function::Irate => instant_change(&points.to_vec(), true),
-        Function::Idelta => instant_change(&points.to_vec(), false),
-        Function::Deriv => {
-            let points = points.to_vec();
-            if points.len() < 2 { None } else { Some(regression(&points, points[0].at).slope) }
-        }
-        Function::Changes => Some(pairs(points, |before, now| {
-            #[expect(clippy::float_cmp, reason = "PromQL counts every change")]
-            let differs = before != now;
-            differs && !(before.is_nan() && now.is_nan())
-        })),
-        Function::Resets => Some(pairs(points, |before, now| now < before)),
-        Function::AvgOverTime => Some(mean(&values())),
-        Function::CountOverTime => Some(count(points.to_vec().len())),
-        Function::LastOverTime => points.span().map(|span| span.last.value),
-        Function::MaxOverTime => Some(greatest(&values())),
-        Function::MinOverTime => Some(least(&values())),
-        Function::PresentOverTime => Some(1.0),
-        Function::StddevOverTime => Some(variance(&values()).sqrt()),
-        Function::StdvarOverTime => Some(variance(&values())),
-        Function::SumOverTime => Some(sum(&values())),
-        // The rest does not come here: `functions::call` names those that do.
-        _ => None,
-    }
+pub(super) fn rate(ranges: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    Some(extrapolated(ranges, points.span()?, true)? / ranges.range.as_secs_f64())
 }
 
-pub(super) fn quantile<'a>(
+pub(super) fn increase(ranges: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    extrapolated(ranges, points.span()?, true)
+}
+
+pub(super) fn delta(ranges: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    extrapolated(ranges, points.span()?, false)
+}
+
+pub(super) fn irate(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    instant_change(&points.to_vec(), true)
+}
+
+pub(super) fn idelta(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    instant_change(&points.to_vec(), false)
+}
+
+pub(super) fn deriv(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    let points = points.to_vec();
+    if points.len() < 2 { None } else { Some(regression(&points, points[0].at).slope) }
+}
+
+pub(super) fn changes(values: &mut [f64]) -> f64 {
+    pairs(values, |before, now| {
+        #[expect(clippy::float_cmp, reason = "PromQL counts every change")]
+        let differs = before != now;
+        differs && !(before.is_nan() && now.is_nan())
+    })
+}
+
+pub(super) fn resets(values: &mut [f64]) -> f64 {
+    pairs(values, |before, now| now < before)
+}
+
+fn pairs(values: &[f64], counts: impl Fn(f64, f64) -> bool) -> f64 {
+    count(values.windows(2).filter(|pair| counts(pair[0], pair[1])).count())
+}
+
+pub(super) fn first(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    points.span().map(|span| span.first.value)
+}
+
+pub(super) fn last(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    points.span().map(|span| span.last.value)
+}
+
+pub(super) fn how_many(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    points.span().map(|span| count(span.count))
+}
+
+/// Functions that look only at the values.
+pub(super) fn each_values<'a>(
     context: Context<'a>,
     argument: &'a Node,
     at: Timestamp,
-    q: f64,
+    value: impl Fn(&mut [f64]) -> f64,
 ) -> Result<Vec<Sample>, EvalError> {
     let ranges = of(context, argument, at)?;
     let series = ranges.series.iter().map(|(labels, points)| {
         let mut values: Vec<f64> = points.to_vec().into_iter().map(|point| point.value).collect();
-        Sample { labels: labels.nameless(), value: quantile_of(q, &mut values) }
+        Sample { labels: labels.nameless(), value: value(&mut values) }
     });
     unique(series.collect())
 }
@@ -164,11 +189,6 @@ pub(super) fn predict_linear<'a>(
         Some(Sample { labels: labels.nameless(), value: line.slope * ahead_secs + line.intercept })
     });
     unique(series.collect())
-}
-
-fn pairs(points: &Points<'_>, counts: impl Fn(f64, f64) -> bool) -> f64 {
-    let points = points.to_vec();
-    count(points.windows(2).filter(|pair| counts(pair[0].value, pair[1].value)).count())
 }
 
 fn secs(later: Timestamp, earlier: Timestamp) -> f64 {

@@ -2,12 +2,17 @@
 
 mod call;
 pub(super) mod parse;
+mod shape;
 mod show;
+#[cfg(test)]
+mod tests;
+pub(super) mod text;
 
 use std::ops::Range;
 use std::time::Duration;
 
 pub(super) use call::{Aggregator, Function};
+pub use shape::Shape;
 
 use super::{Labels, Selector};
 
@@ -232,6 +237,7 @@ impl Expr {
     ///
     /// `histogram` names the histogram or its `_bucket` series. Refused: a `q` outside 0 to 1, a selector without a
     /// fixed name, and one that picks single buckets by `le`.
+    #[expect(clippy::needless_pass_by_value, reason = "the typed questions take their selectors alike")]
     pub fn quantile(histogram: Selector, q: f64, window: Duration, min_events: f64) -> Result<Expr, ParseError> {
         let refuse = |message: String, help: &str| ParseError { message, span: None, help: Some(help.to_owned()) };
         if !(0.0..=1.0).contains(&q) {
@@ -254,8 +260,8 @@ impl Expr {
         Ok(Expr { root: Node::Quantile(Quantile { buckets, q, window, min_events }) })
     }
 
-    /// Per series: how many of its last `of` samples were zero; no value before it has that many (for `failures ==
-    /// of`, from the first `failures` on).
+    /// Per series: how many of its last `of` samples were zero; NaN while it has too few of them to tell whether these
+    /// are `failures` or not.
     #[must_use]
     pub fn streak(probe: Selector, failures: u32, of: u32) -> Expr {
         Expr { root: Node::Streak { probe, failures, of } }

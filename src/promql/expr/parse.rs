@@ -1,11 +1,11 @@
 //! From PromQL's syntax tree to ours; what we do not evaluate is refused by name.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use promql_parser::parser as promql;
 use promql_parser::parser::value::ValueType;
 
+use super::text::{bare, byte_escape, place_of, without_raw_strings, word_in};
 use super::{
     Aggregate, Aggregator, Binary, Cardinality, Comparison, Function, Grouping, Node, Operator, ParseError,
     RangeSelector, Subquery, millis,
@@ -59,15 +59,9 @@ pub(in crate::promql) fn selector(text: &str) -> Result<Selector, ParseError> {
     Selector::compile(vector, text)
 }
 
-/// Where the first `needle` outside of quotes stands. The parser keeps no positions; a word that occurs once is found.
-pub(in crate::promql) fn place_of(text: &str, needle: &str) -> Option<Range<usize>> {
-    let start = text.find(needle)?;
-    Some(start..start + needle.len())
-}
-
 fn syntax(text: &str) -> Result<promql::Expr, ParseError> {
     guard_against_extremes(text)?;
-    promql::parse(text).map_err(|message| explain(text, message))
+    promql::parse(&without_raw_strings(text)).map_err(|message| explain(text, message))
 }
 
 /// The parser recurses without bound and panics on a range that does not fit a `Duration`.
@@ -79,9 +73,12 @@ fn guard_against_extremes(text: &str) -> Result<(), ParseError> {
     if text.len() > TEXT_BYTES_MAX {
         return refuse(format!("the expression is longer than {TEXT_BYTES_MAX} bytes"), None);
     }
+    if let Some(span) = byte_escape(text) {
+        return refuse("an escape such as `\\xff` beyond ASCII is not text".to_owned(), Some(span));
+    }
     let mut depth = 0_usize;
     let mut operators = 0_usize;
-    for (at, c) in outside_of_strings(text) {
+    for (at, c) in bare(text) {
         match c {
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
@@ -106,36 +103,13 @@ fn guard_against_extremes(text: &str) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// The characters of a text that are not in a string literal, with their places.
-fn outside_of_strings(text: &str) -> impl Iterator<Item = (usize, char)> {
-    let mut quote = None;
-    let mut escaped = false;
-    text.char_indices().filter(move |(_, c)| match quote {
-        None if matches!(c, '"' | '\'' | '`') => {
-            quote = Some(*c);
-            false
-        }
-        None => true,
-        Some(open) => {
-            if escaped {
-                escaped = false;
-            } else if *c == '\\' && open != '`' {
-                escaped = true;
-            } else if *c == open {
-                quote = None;
-            }
-            false
-        }
-    })
-}
-
 /// The parser's message is often only "invalid promql query": name what Prometheus knows and we do not.
 fn explain(text: &str, message: String) -> ParseError {
     for word in ["anchored", "smoothed"] {
-        if let Some(span) = place_of(text, &format!("] {word}")) {
+        if let Some(span) = word_in(text, word) {
             return ParseError {
                 message: format!("`{word}` is an experimental modifier of Prometheus that backstop does not evaluate"),
-                span: Some(span.start + 2..span.end),
+                span: Some(span),
                 help: Some(
                     "The typed triggers `ratio`, `increase` and `quantile` observe without extrapolation.".to_owned(),
                 ),
@@ -166,14 +140,17 @@ impl Compiler<'_> {
             promql::Expr::NumberLiteral(number) => Ok(Node::Number(number.val)),
             promql::Expr::StringLiteral(text) => Ok(Node::Text(text.val.as_str().into())),
             promql::Expr::Paren(paren) => self.node(&paren.expr),
-            promql::Expr::Unary(unary) => Ok(Node::Negate(Box::new(self.node(&unary.expr)?))),
+            promql::Expr::Unary(unary) => Ok(match self.node(&unary.expr)? {
+                Node::Number(number) => Node::Number(-number),
+                of => Node::Negate(Box::new(of)),
+            }),
             promql::Expr::VectorSelector(vector) => {
                 let (selector, offset_ms) = self.selector(vector)?;
                 Ok(Node::Instant { selector, offset_ms })
             }
             promql::Expr::MatrixSelector(matrix) => {
                 let (selector, offset_ms) = self.selector(&matrix.vs)?;
-                self.positive(matrix.range, "range")?;
+                positive(matrix.range, "range")?;
                 Ok(Node::Range(RangeSelector { selector, range: matrix.range, offset_ms }))
             }
             promql::Expr::Subquery(subquery) => self.subquery(subquery),
@@ -194,32 +171,25 @@ impl Compiler<'_> {
         let Some(_) = at else { return Ok(()) };
         Err(ParseError {
             message: "`@` pins the expression to a fixed time; a trigger asks about now".to_owned(),
-            span: outside_of_strings(self.text).find(|(_, c)| *c == '@').map(|(at, _)| at..at + 1),
+            span: bare(self.text).find(|(_, c)| *c == '@').map(|(at, _)| at..at + 1),
             help: Some("Use `offset` to look back by a duration.".to_owned()),
         })
-    }
-
-    fn positive(&self, range: Duration, what: &str) -> Result<(), ParseError> {
-        if range < Duration::from_millis(1) {
-            let message = format!("the {what} must be at least a millisecond");
-            return Err(ParseError { message, span: None, help: None });
-        }
-        Ok(())
     }
 
     fn subquery(&self, subquery: &promql::SubqueryExpr) -> Result<Node, ParseError> {
         self.live(subquery.at.as_ref())?;
         let step = subquery.step.unwrap_or(SUBQUERY_STEP);
-        self.positive(subquery.range, "range of a subquery")?;
-        self.positive(step, "step of a subquery")?;
-        if subquery.range.as_millis() / step.as_millis() > SUBQUERY_STEPS_MAX {
+        positive(subquery.range, "range of a subquery")?;
+        positive(step, "step of a subquery")?;
+        let of = self.node(&subquery.expr)?;
+        let steps = (subquery.range.as_millis() / step.as_millis()).max(1);
+        if steps.saturating_mul(steps_within(&of)) > SUBQUERY_STEPS_MAX {
             return Err(ParseError {
                 message: format!("the subquery takes more than {SUBQUERY_STEPS_MAX} steps"),
                 span: None,
                 help: Some("Give a longer step after the colon.".to_owned()),
             });
         }
-        let of = self.node(&subquery.expr)?;
         let offset_ms = offset_millis(subquery.offset.as_ref());
         Ok(Node::Subquery(Box::new(Subquery { of, range: subquery.range, step, offset_ms })))
     }
@@ -284,10 +254,10 @@ impl Compiler<'_> {
             let why = if takes_parameter { "needs a parameter" } else { "takes no parameter" };
             return Err(self.refuse(&name, why));
         }
-        if let (Aggregator::CountValues, Some(Node::Text(label))) = (aggregator, &parameter) {
-            if !is_label(label) {
-                return Err(self.refuse(label, "is not a label's name"));
-            }
+        if let (Aggregator::CountValues, Some(Node::Text(label))) = (aggregator, &parameter)
+            && !is_label(label)
+        {
+            return Err(self.refuse(label, "is not a label's name"));
         }
         let of = self.node(&aggregate.expr)?;
         let grouping = aggregate.modifier.as_ref().map_or(Grouping::Only(Vec::new()), grouping);
@@ -322,10 +292,7 @@ impl Compiler<'_> {
     }
 
     fn check_label_functions(&self, function: Function, arguments: &[Node]) -> Result<(), ParseError> {
-        let text = |place: usize| match arguments.get(place) {
-            Some(Node::Text(text)) => text.as_ref(),
-            _ => "",
-        };
+        let text = |place: usize| if let Some(Node::Text(text)) = arguments.get(place) { text.as_ref() } else { "" };
         if matches!(function, Function::LabelReplace | Function::LabelJoin) && !is_label(text(1)) {
             return Err(self.refuse(text(1), "is not a label's name"));
         }
@@ -344,9 +311,41 @@ impl Compiler<'_> {
     }
 }
 
+fn positive(range: Duration, what: &str) -> Result<(), ParseError> {
+    if range < Duration::from_millis(1) {
+        let message = format!("the {what} must be at least a millisecond");
+        return Err(ParseError { message, span: None, help: None });
+    }
+    Ok(())
+}
+
 /// Prometheus 3 takes any UTF-8 name; an empty one is none.
 fn is_label(name: &str) -> bool {
     !name.is_empty() && !name.contains('\u{fffd}')
+}
+
+/// How often the selectors under a node are evaluated for one evaluation of the node, at most.
+fn steps_within(node: &Node) -> u128 {
+    match node {
+        Node::Subquery(subquery) => {
+            let steps = (subquery.range.as_millis() / subquery.step.as_millis().max(1)).max(1);
+            steps.saturating_mul(steps_within(&subquery.of))
+        }
+        Node::Negate(of) => steps_within(of),
+        Node::Binary(binary) => steps_within(&binary.left).max(steps_within(&binary.right)),
+        Node::Aggregate(aggregate) => {
+            aggregate.parameter.iter().map(steps_within).fold(steps_within(&aggregate.of), u128::max)
+        }
+        Node::Call { arguments, .. } => arguments.iter().map(steps_within).fold(1, u128::max),
+        Node::Number(_)
+        | Node::Text(_)
+        | Node::Instant { .. }
+        | Node::Range(_)
+        | Node::Ratio(_)
+        | Node::Increase { .. }
+        | Node::Quantile(_)
+        | Node::Streak { .. } => 1,
+    }
 }
 
 fn offset_millis(offset: Option<&promql::Offset>) -> i64 {

@@ -55,7 +55,7 @@ impl Node {
             Node::Aggregate(aggregate) => {
                 let mut children: Vec<&Node> = aggregate.parameter.iter().collect();
                 children.push(&aggregate.of);
-                (format!("{}{}", aggregate.aggregator.name(), By(&aggregate.grouping)), children)
+                (format!("{}{}", aggregate.aggregator.name(), By(&aggregate.grouping)).trim_end().to_owned(), children)
             }
             Node::Call { function, arguments } => (format!("{}()", function.name()), arguments.iter().collect()),
             Node::Ratio(ratio) => {

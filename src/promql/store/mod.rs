@@ -5,8 +5,8 @@
 //! - Another `process_start` is another process: its counters began at zero, so that the new value is the increase,
 //!   whether or not it is higher than the old one.
 //! - A series that first appears on a target whose previous scrape succeeded counts from zero.
-//! - On the first scrape of a target, and on the first after a failed or missed scrape, a `restart`, a `retarget` or a
-//!   `restore`, a series that first appears is only a baseline: nobody knows what it was before.
+//! - On the first scrape of a target, and on the first after a failed or missed scrape, a `restart`, a `retarget`, a
+//!   `restore` or a start of the scraping task, a series that first appears is only a baseline: nobody knows what it was before.
 //! - A series that vanishes and appears again goes on from its last value, or counts from zero if it is lower.
 //! - What happened while a target was not watched (two scrapes missed in a row) belongs to no window that begins after
 //!   the last scrape before the hole.
@@ -16,6 +16,8 @@
 mod interest;
 mod ring;
 mod target;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -25,8 +27,6 @@ use std::time::Duration;
 pub use interest::Interest;
 use interest::Retention;
 pub(super) use ring::{Point, Span, Window, span_of};
-#[cfg(test)]
-pub(super) use ring::{Ring, stale_marker};
 pub(super) use target::{Series, Target};
 
 use super::{Expr, Labels, Selector};
@@ -277,14 +277,12 @@ impl Store {
     /// making?
     pub(super) fn source_has(&self, meta: &TargetMeta, selector: &Selector) -> Option<bool> {
         let names = self.sources.get(&(meta.scope, Arc::clone(&meta.source)))?;
-        match selector.exact_name() {
-            Some(name) => names.get(name).copied(),
-            None => {
-                let mut of_interest = names.iter().filter(|(name, _)| selector.matches_name(name)).map(|(_, own)| *own);
-                let first = of_interest.next()?;
-                Some(first && of_interest.all(|own| own))
-            }
+        if let Some(name) = selector.exact_name() {
+            return names.get(name).copied();
         }
+        let mut meant = names.iter().filter(|(name, _)| selector.matches_name(name)).map(|(_, own)| *own);
+        let first = meant.next()?;
+        Some(first && meant.all(|own| own))
     }
 
     /// The targets whose series the expressions of a service see, also those that went away within a window.

@@ -179,14 +179,13 @@ impl Ring {
         let anchor = self.points.range(..low).rfind(real);
         let base = match anchor {
             Some(anchor) if watched(first.at) => anchor,
-            Some(_) => first,
             None if self.from_zero => {
                 if self.has_unusable(first.at, last.at) {
                     return Some(f64::NAN);
                 }
                 return Some(last.value + self.sums_at(last.at).1);
             }
-            None => first,
+            Some(_) | None => first,
         };
         if self.has_unusable(base.at, last.at) {
             return Some(f64::NAN);

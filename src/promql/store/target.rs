@@ -33,6 +33,7 @@ impl Series {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that vary independently")]
 pub(in crate::promql) struct Target {
     pub meta: TargetMeta,
     pub attached: bool,
@@ -108,12 +109,11 @@ impl Target {
 
     pub fn select<'a>(&'a self, selector: &'a Selector) -> Vec<&'a Series> {
         let of_name = |places: &'a Vec<usize>| places.iter().filter_map(|place| self.series.get(*place)?.as_ref());
-        let mut found: Vec<&Series> = match selector.exact_name() {
-            Some(name) => self.by_name.get(name).into_iter().flat_map(of_name).collect(),
-            None => {
-                let names = self.by_name.iter().filter(|(name, _)| selector.matches_name(name));
-                names.flat_map(|(_, places)| of_name(places)).collect()
-            }
+        let mut found: Vec<&Series> = if let Some(name) = selector.exact_name() {
+            self.by_name.get(name).into_iter().flat_map(of_name).collect()
+        } else {
+            let names = self.by_name.iter().filter(|(name, _)| selector.matches_name(name));
+            names.flat_map(|(_, places)| of_name(places)).collect()
         };
         found.retain(|series| selector.matches(&series.labels));
         found
@@ -149,7 +149,8 @@ impl Target {
             }
             self.process_start = Some(start);
         }
-        let counts_from_zero = !self.baseline && self.scrapes.until(at, self.tolerance());
+        // A task that has just started may ask for other series than the one before: what it shows first is no birth.
+        let counts_from_zero = !self.baseline && !batch.rebind && self.scrapes.until(at, self.tolerance());
         if batch.rebind {
             self.by_local.clear();
             for series in self.series.iter_mut().flatten() {

@@ -1,0 +1,207 @@
+//! Start and end of the daemon, in the order that keeps the promises.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::act::Executor;
+use crate::config::model::Config;
+use crate::engine::handle::Handle;
+use crate::engine::{self, Engine, Lanes};
+use crate::journal::{CheckpointFile, Journal, JournalEvent, Opened};
+use crate::machine::input::Input;
+use crate::machine::{Machine, Recovered};
+use crate::notify::{Notifier, Origin};
+use crate::observe::{Observers, lane};
+use crate::platform::clock::Clock;
+use crate::platform::limits;
+use crate::serve::{self, Listeners, Parts, Tokens};
+use crate::supervise::{Supervisor, TaskResult};
+use crate::time::Now;
+
+use super::reload::Loaded;
+use super::world::{Adapters, summary};
+use super::{AppError, AppReady, Options, chain};
+
+/// Everything that runs, and what a reload changes of it.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub supervisor: Supervisor,
+    pub observers: Observers,
+    pub ready: AppReady,
+    pub(super) adapters: Arc<Adapters>,
+    pub(super) control: mpsc::Sender<Input>,
+    pub(super) tokens: watch::Sender<Arc<Tokens>>,
+    pub(super) loaded: Loaded,
+    shutdown: CancellationToken,
+}
+
+impl Daemon {
+    /// Doors before observers: a port that is taken is an error before anything was seen.
+    pub async fn start(options: &Options) -> Result<Daemon, AppError> {
+        let loaded = super::reload::load(options, 1).await?;
+        raise_open_files();
+        let config = &loaded.config;
+        let opened = open_journal(loaded.state_dir.clone()).await?;
+        let listener = bind(config.daemon.listen).await?;
+        let listen = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let socket = serve::bind_unix(&loaded.socket).await?;
+
+        let (opened, checkpoints, checkpoint) = opened;
+        let Opened { journal, events, records, unreadable, last: _ } = opened;
+        let clock = Clock::start(newest(records.last(), checkpoint.as_ref().map(|saved| &saved.now)).as_ref());
+        let executor = Executor::new(clock.clone()).map_err(AppError::Executor)?;
+        let notifier = Notifier::new(&config.receivers, origin(config))?;
+        let adapters =
+            Arc::new(Adapters::new(clock.clone(), options.systemd.clone(), executor, journal, checkpoints, notifier));
+
+        let mut outputs = Vec::new();
+        let unreadable = unreadable.into_iter().map(|entry| (entry.seq, entry.why)).collect();
+        let recovered = Recovered { records, unreadable, checkpoint };
+        let machine = Machine::new(Arc::clone(&config.rules), &clock.now(), recovered, &mut outputs);
+
+        let (control, control_lane) = mpsc::channel(engine::CONTROL_QUEUED_MAX);
+        let (commands, command_lane) = mpsc::channel(engine::COMMANDS_QUEUED_MAX);
+        let (observed, observations) = lane::lane();
+        let lanes = Lanes { control: control_lane, commands: command_lane, observations };
+        let (engine, snapshot) =
+            Engine::new(machine, outputs, Arc::clone(&adapters), clock.clone(), options.settings.clone(), lanes);
+        let handle = Handle::new(commands, snapshot);
+        let observers = Observers::start(config, clock, observed)?;
+
+        let shutdown = CancellationToken::new();
+        let mut supervisor = Supervisor::new(shutdown.clone());
+        // What others need while the engine drains ends after it.
+        let rest = CancellationToken::new();
+        supervisor.spawn("journal events", tell_durability(events, control.clone(), rest.clone()));
+        let (tokens, tokens_read) = watch::channel(Arc::new(config.daemon.tokens.clone()));
+        let parts = Parts { handle: handle.clone(), tokens: tokens_read, metrics: Arc::new(adapters.metrics.clone()) };
+        let listeners = Listeners { tcp: listener, unix: Some(socket) };
+        let api_stop = rest.clone();
+        supervisor.spawn("api", async move {
+            serve::start(listeners, parts, api_stop).await;
+            Ok(())
+        });
+        let engine_stop = shutdown.clone();
+        supervisor.spawn("engine", async move {
+            let ended = engine.run(engine_stop).await;
+            rest.cancel();
+            note_end(&ended?);
+            Ok(())
+        });
+
+        let ready = AppReady { listen, socket: loaded.socket.clone(), handle };
+        Ok(Daemon { supervisor, observers, ready, adapters, control, tokens, loaded, shutdown })
+    }
+
+    pub fn tell_ready(&self) {
+        let summary = summary(&self.ready.handle.snapshot());
+        let listen = self.ready.listen.map_or_else(|| "nowhere".to_owned(), |address| format!("http://{address}"));
+        tracing::info!(socket = %self.ready.socket.display(), listen, "ready: {summary}");
+        if let Err(error) = self.adapters.systemd.ready(&summary) {
+            tracing::warn!("systemd could not be told that backstop is ready: {error}");
+        }
+    }
+
+    /// No more observations; running steps are waited for; then the last checkpoint, the journal's end, the doors.
+    pub async fn drain(self, limit: Duration) -> Result<(), AppError> {
+        let Daemon { supervisor, observers, adapters, shutdown, control, .. } = self;
+        tracing::info!("stopping: running steps are waited for");
+        if let Err(error) = adapters.systemd.stopping("waiting for running steps") {
+            tracing::warn!("systemd could not be told that backstop is stopping: {error}");
+        }
+        shutdown.cancel();
+        observers.stop().await;
+        let drained = supervisor.drain(limit).await;
+        drop(control);
+        for death in &drained.deaths {
+            tracing::error!("{}", chain(death));
+        }
+        let closed = tokio::task::spawn_blocking(move || adapters.close_journal()).await;
+        closed.map_err(AppError::Load)??;
+        if let Some(death) = drained.deaths.into_iter().next() {
+            return Err(AppError::Died(death));
+        }
+        if !drained.left_over.is_empty() {
+            return Err(AppError::Drain(drained.left_over));
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn note_end(stopped: &engine::Stopped) {
+    if stopped.steps_left > 0 {
+        tracing::warn!("{} still running; ambiguous at the next start", steps(stopped.steps_left));
+    }
+    if stopped.entries_left > 0 {
+        tracing::error!("{} turns of the machine are not known to be on the disk", stopped.entries_left);
+    }
+}
+
+fn steps(n: usize) -> String {
+    if n == 1 { "1 step is".to_owned() } else { format!("{n} steps are") }
+}
+
+/// The timeline goes on behind the newest instant that anything remembers.
+fn newest(record: Option<&crate::decide::event::Record>, checkpoint: Option<&Now>) -> Option<Now> {
+    let record = record.map(|record| Now { monotonic: record.at, wall: record.wall, boot: record.boot.clone() });
+    [record, checkpoint.cloned()].into_iter().flatten().max_by_key(|now| now.monotonic)
+}
+
+pub(super) fn origin(config: &Config) -> Origin {
+    Origin { instance: Arc::clone(&config.rules.instance), public_url: config.daemon.external_url.clone() }
+}
+
+type Journaled = (Opened, CheckpointFile, Option<crate::machine::checkpoint::Checkpoint>);
+
+async fn open_journal(state_dir: PathBuf) -> Result<Journaled, AppError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let opened = Journal::open(&state_dir)?;
+        let checkpoints = CheckpointFile::open(&state_dir);
+        let checkpoint = checkpoints.load();
+        Ok((opened, checkpoints, checkpoint))
+    });
+    opened.await.map_err(AppError::Load)?
+}
+
+async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, AppError> {
+    let Some(address) = address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).map_err(|source| AppError::Listen { address, source })
+}
+
+fn raise_open_files() {
+    match limits::raise_open_files() {
+        Ok(limit) => tracing::debug!(?limit, "open files"),
+        Err(error) => tracing::warn!("the limit of open files could not be raised: {error}"),
+    }
+}
+
+/// From the journal's thread to the control lane, until `stop`.
+async fn tell_durability(
+    mut events: mpsc::Receiver<JournalEvent>,
+    control: mpsc::Sender<Input>,
+    stop: CancellationToken,
+) -> TaskResult {
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            event = events.recv() => event.ok_or("the journal's thread ended")?,
+        };
+        let input = match event {
+            JournalEvent::Durable(seq) => Input::Durable(seq),
+            JournalEvent::Failed(why) => Input::JournalFailed(why),
+            JournalEvent::Back => Input::JournalBack,
+        };
+        if control.send(input).await.is_err() {
+            // The engine has ended; it tells itself whether that was right.
+            stop.cancelled().await;
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The demo's shop: a small HTTP service with a health page and Prometheus metrics, started from a release directory.
+//! How well it works is the release's business: it reads `current/shop.toml` and behaves so.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+
+use crate::cli::failure::{Exit, Failure};
+use crate::platform::clock::Clock;
+
+/// A file that a release leaves behind in the shared data when it damages them.
+const DAMAGE: &str = "data/damaged";
+
+#[derive(Debug, clap::Args)]
+pub struct ShopArgs {
+    /// The folder with `current`, `data` and `cache`
+    dir: PathBuf,
+    #[arg(long)]
+    port: u16,
+}
+
+/// What a release does, as its `shop.toml` says.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Behaviour {
+    pub version: String,
+    /// Share of requests (0–1) that fail.
+    pub failing: f64,
+    /// It ends at once when it is started.
+    pub dies_at_start: bool,
+    /// It damages the shared data, so that whatever runs after it fails too.
+    pub damages_data: bool,
+}
+
+impl Behaviour {
+    pub fn good(version: &str) -> Behaviour {
+        Behaviour { version: version.to_owned(), failing: 0.0, dies_at_start: false, damages_data: false }
+    }
+
+    pub fn failing(version: &str, share: f64) -> Behaviour {
+        Behaviour { failing: share, ..Behaviour::good(version) }
+    }
+
+    pub fn to_toml(&self) -> String {
+        format!(
+            "version = {:?}\nfailing = {:?}\ndies_at_start = {}\ndamages_data = {}\n",
+            self.version, self.failing, self.dies_at_start, self.damages_data
+        )
+    }
+}
+
+/// What it counts.
+#[derive(Debug)]
+struct Shop {
+    behaviour: Behaviour,
+    /// The behaviour's, or worse where the data are damaged.
+    failing: f64,
+    requests: AtomicU64,
+    ok: AtomicU64,
+    failed: AtomicU64,
+    started_seconds: f64,
+}
+
+pub fn run(args: &ShopArgs) -> ExitCode {
+    match serve(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn serve(args: &ShopArgs) -> Result<(), Failure> {
+    let behaviour = read_behaviour(&args.dir)?;
+    if behaviour.dies_at_start {
+        return Err(Failure::new(Exit::Unavailable, "shop: cannot open the price list: no such column 'currency'"));
+    }
+    let damage = args.dir.join(DAMAGE);
+    if behaviour.damages_data {
+        let made = std::fs::create_dir_all(args.dir.join("data")).and_then(|()| std::fs::write(&damage, "prices\n"));
+        made.map_err(|error| Failure::because(Exit::Unavailable, "shop: cannot write its data", &error))?;
+    }
+    let failing = if damage.exists() { behaviour.failing.max(0.5) } else { behaviour.failing };
+    let shop = Arc::new(Shop {
+        behaviour,
+        failing,
+        requests: AtomicU64::new(0),
+        ok: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+        started_seconds: Clock::start(None).now().wall.as_secs_f64(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::because(Exit::Unavailable, "no runtime", &error))?;
+    let routes = Router::new()
+        .route("/", get(buy))
+        .route("/health", get(|| async { ([("content-type", "application/json")], "{\"status\":\"healthy\"}\n") }))
+        .route("/metrics", get(metrics))
+        .with_state(shop);
+    let address = SocketAddr::from(([127, 0, 0, 1], args.port));
+    let served = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(address).await?;
+        axum::serve(listener, routes).await
+    });
+    served.map_err(|error| Failure::because(Exit::Unavailable, &format!("shop: cannot serve {address}"), &error))
+}
+
+fn read_behaviour(dir: &Path) -> Result<Behaviour, Failure> {
+    let path = dir.join("current/shop.toml");
+    let text = std::fs::read_to_string(&path);
+    let text = text.map_err(|error| Failure::because(Exit::Unavailable, &format!("{}", path.display()), &error))?;
+    toml::from_str(&text).map_err(|error| Failure::because(Exit::Unavailable, &format!("{}", path.display()), &error))
+}
+
+/// One sale. Failures are spread evenly, so that a share of 0.3 is 3 of any 10.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a demo sells fewer than 2^52 things")]
+async fn buy(State(shop): State<Arc<Shop>>) -> (StatusCode, &'static str) {
+    let n = shop.requests.fetch_add(1, Ordering::Relaxed) as f64;
+    let fails = ((n + 1.0) * shop.failing) as u64 > (n * shop.failing) as u64;
+    if fails {
+        shop.failed.fetch_add(1, Ordering::Relaxed);
+        (StatusCode::INTERNAL_SERVER_ERROR, "the till is stuck\n")
+    } else {
+        shop.ok.fetch_add(1, Ordering::Relaxed);
+        (StatusCode::OK, "sold\n")
+    }
+}
+
+async fn metrics(State(shop): State<Arc<Shop>>) -> ([(&'static str, &'static str); 1], String) {
+    let mut body = String::new();
+    let version = &shop.behaviour.version;
+    let (ok, failed) = (shop.ok.load(Ordering::Relaxed), shop.failed.load(Ordering::Relaxed));
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        body.push_str(&text.to_string());
+        body.push('\n');
+    };
+    line(format_args!("# HELP app_build_info What runs."));
+    line(format_args!("# TYPE app_build_info gauge"));
+    line(format_args!("app_build_info{{version=\"{version}\"}} 1"));
+    line(format_args!("# HELP http_requests_total Requests by status."));
+    line(format_args!("# TYPE http_requests_total counter"));
+    line(format_args!("http_requests_total{{status=\"200\"}} {ok}"));
+    // Like most clients: the series of a status appears with its first request.
+    if failed > 0 {
+        line(format_args!("http_requests_total{{status=\"500\"}} {failed}"));
+    }
+    line(format_args!("# TYPE process_start_time_seconds gauge"));
+    line(format_args!("process_start_time_seconds {}", shop.started_seconds));
+    ([("content-type", "text/plain; version=0.0.4")], body)
+}

@@ -1,0 +1,175 @@
+//! `backstop status`
+
+use std::fmt::Write as _;
+
+use super::client::{Connect, path};
+use super::failure::{Failure, clean};
+use super::table::{instant, or_dash, table};
+use crate::serve::wire::{JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody};
+
+const AFTER_HELP: &str = "\
+Examples:
+  backstop status
+  backstop status api
+  backstop status --json | jq '.services[] | {name, running}'
+  backstop status --url http://10.0.0.7:9464      reading over TCP needs no token";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// Only this service, in detail (all of it with --json)
+    service: Option<String>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    args.connect.show(&path(&["status"]), |status: &StatusBody| show(status, args.service.as_deref()))
+}
+
+fn show(status: &StatusBody, only: Option<&str>) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    let (version, config) = (clean(&status.version), clean(&status.config_hash));
+    line(format!(
+        "backstop {version} on {}, configuration {config}, since {}",
+        clean(&status.instance),
+        instant(&status.started)
+    ));
+    match &status.journal {
+        JournalBody::Writing => {}
+        JournalBody::Failing { since, why } => {
+            line(format!(
+                "NO ROLLBACK CAN START: the journal cannot be written since {}: {}",
+                instant(since),
+                clean(why)
+            ));
+        }
+    }
+    if let Some(pause) = &status.pause {
+        line(format!("PAUSED {}", paused(pause)));
+    }
+    for reason in &status.not_ready {
+        line(format!("not ready: {}", clean(reason)));
+    }
+    let shown: Vec<&ServiceBody> =
+        status.services.iter().filter(|service| only.is_none_or(|only| only == service.name)).collect();
+    if let (Some(only), true) = (only, shown.is_empty()) {
+        let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+        line(format!("there is no service {}; there is: {}", clean(only), clean(&names.join(", "))));
+    }
+    for service in shown {
+        line(String::new());
+        line(one_service(service, only.is_some()));
+    }
+    if only.is_none() && !status.receivers.is_empty() {
+        line(String::new());
+        line(receivers(&status.receivers));
+    }
+    out
+}
+
+fn paused(pause: &PauseState) -> String {
+    format!("until {} by {}: {}", instant(&pause.until), clean(&pause.actor), clean(&pause.reason))
+}
+
+fn runs(running: &RunningBody) -> String {
+    match running {
+        RunningBody::One { release } => release.clone(),
+        RunningBody::Mix { releases } => {
+            let parts = releases.iter().map(|part| format!("{} ({:.0} %)", part.release, part.share * 100.0));
+            format!("a mix of {}", parts.collect::<Vec<_>>().join(", "))
+        }
+        RunningBody::Unknown { why } => format!("unknown: {why}"),
+    }
+}
+
+fn one_service(service: &ServiceBody, detail: bool) -> String {
+    let since = service.running_since.as_deref().map_or_else(String::new, |since| format!(" since {}", instant(since)));
+    let mut out = format!(
+        "{} ({}) runs {}{since}; way back: {}\n",
+        clean(&service.name),
+        clean(&service.autonomy),
+        clean(&runs(&service.running)),
+        clean(&or_dash(service.way_back.as_deref()))
+    );
+    if let Some(incident) = &service.incident {
+        append(&mut out, &format!("  open incident: {}", clean(incident)));
+    }
+    if let Some(pause) = &service.pause {
+        append(&mut out, &format!("  paused {}", paused(pause)));
+    }
+    let triggers = service.triggers.iter().map(|trigger| {
+        let held = if trigger.verdict == "pending" {
+            format!("{} of {}", rough(&trigger.held), rough(&trigger.hold))
+        } else {
+            String::new()
+        };
+        let value = or_dash(trigger.value_text.as_deref());
+        vec![
+            format!("  {}", trigger.name),
+            trigger.verdict.clone(),
+            value,
+            trigger.threshold.clone(),
+            held,
+            trigger.sentence.clone(),
+        ]
+    });
+    append(&mut out, &table(&["  trigger", "verdict", "value", "threshold", "held", ""], triggers));
+    let failing = service.targets.iter().filter(|target| detail || target.up != Some(true));
+    let targets: Vec<Vec<String>> = failing
+        .map(|target| {
+            let up = match target.up {
+                Some(true) => "up",
+                Some(false) => "down",
+                None => "not looked at yet",
+            };
+            let last = target.last.as_deref().map_or_else(|| "–".to_owned(), instant);
+            let source = format!("  {} {}", target.kind, target.source);
+            vec![source, target.address.clone(), up.to_owned(), last, or_dash(target.error.as_deref())]
+        })
+        .collect();
+    if !targets.is_empty() {
+        append(&mut out, &table(&["  target", "address", "state", "last look", "error"], targets));
+    }
+    for signal in &service.signals {
+        let until = instant(&signal.until);
+        append(&mut out, &format!("  signal {} until {until}: {}", clean(&signal.name), clean(&signal.detail)));
+    }
+    if detail && !service.releases.is_empty() {
+        let releases = service.releases.iter().map(|release| {
+            let mark = match (release.good, release.bad) {
+                (_, true) => "bad",
+                (true, false) => "good",
+                (false, false) => "not proven",
+            };
+            vec![format!("  {}", release.name), instant(&release.first_seen), mark.to_owned()]
+        });
+        append(&mut out, &table(&["  release", "first seen", "mark"], releases));
+    }
+    out.trim_end().to_owned()
+}
+
+/// A duration without the milliseconds that nobody reads beside seconds.
+fn rough(duration: &str) -> &str {
+    match duration.rsplit_once(' ') {
+        Some((rough, millis)) if millis.ends_with("ms") => rough,
+        Some(_) | None => duration,
+    }
+}
+
+fn append(out: &mut String, line: &str) {
+    writeln!(out, "{line}").expect("writing to a String does not fail");
+}
+
+fn receivers(receivers: &[ReceiverBody]) -> String {
+    let rows = receivers.iter().map(|receiver| {
+        let oldest = receiver.oldest.as_deref().map_or_else(|| "–".to_owned(), instant);
+        let (queued, dead) = (receiver.queued.to_string(), receiver.dead.to_string());
+        vec![receiver.name.clone(), queued, oldest, dead, or_dash(receiver.last_error.as_deref())]
+    });
+    table(&["receiver", "waiting", "oldest", "dead", "last error"], rows)
+}

@@ -1,0 +1,258 @@
+//! `[services.X]` and `[defaults]`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::cursor::{Cx, Got, Table};
+use super::super::model::{DetectorSpec, ProbeSpec, ReferenceSpec, ScrapeSpec};
+use super::super::places::{Place, Problem};
+use super::super::tree::{Key, Node, Value};
+use super::http::labels;
+use super::receiver::Receivers;
+use super::scrape::{self, Pace};
+use super::trigger::{self, Sources};
+use super::{checks, daemon, http, ladder, name, probe, references_to, release, setting};
+use crate::decide::event::Autonomy;
+use crate::decide::rules::{Budget, GuardRules, ServiceRules};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const NOTIFY_HELP: &str = "names of receivers: [\"oncall\"]";
+
+/// What a service and `[defaults]` have in common.
+#[derive(Clone)]
+struct Shared {
+    autonomy: Got<Autonomy>,
+    notify: Got<Vec<Arc<str>>>,
+    labels: Got<Vec<(String, String)>>,
+    startup: Got<Duration>,
+    remind_every: Got<Duration>,
+    respond_within: Got<Duration>,
+    rto: Got<Duration>,
+    guard: Guard,
+}
+
+#[derive(Clone)]
+struct Guard {
+    release_window: Got<Duration>,
+    good_after: Got<Duration>,
+    cooldown: Got<Duration>,
+    budget: Got<Budget>,
+    references: Got<Vec<ReferenceSpec>>,
+}
+
+pub(super) struct Defaults {
+    shared: Shared,
+    probe: Pace,
+    pub scrape: Pace,
+}
+
+pub(super) struct Compiled {
+    pub rules: ServiceRules,
+    pub scrapes: Vec<ScrapeSpec>,
+    pub probes: Vec<ProbeSpec>,
+    pub detectors: Vec<DetectorSpec>,
+    pub references: Vec<ReferenceSpec>,
+}
+
+pub(super) fn defaults(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -> Defaults {
+    let table = node.and_then(|node| cx.table(node, "[defaults]"));
+    let mut table = table.unwrap_or_else(|| Table::absent(cx));
+    let shared = shared(&mut table, receivers);
+    let probe = pace(cx, table.take("probe"), "[defaults.probe]", Pace::read);
+    let scrape = pace(cx, table.take("scrape"), "[defaults.scrape]", Pace::read_with_samples);
+    table.finish();
+    Defaults { shared, probe, scrape }
+}
+
+fn pace(cx: &Cx<'_>, node: Option<&Node>, what: &str, read: fn(&mut Table<'_, '_>) -> Pace) -> Pace {
+    let Some(mut table) = node.and_then(|node| cx.table(node, what)) else { return Pace::unset() };
+    let pace = read(&mut table);
+    table.finish();
+    pace
+}
+
+fn shared(table: &mut Table<'_, '_>, receivers: &[Arc<str>]) -> Shared {
+    let some = |cx: &Cx<'_>, node: &Node| cx.some_duration(node, "such as \"15m\"");
+    Shared {
+        autonomy: table.get("autonomy", |cx, node| cx.choice(node, &AUTONOMY)),
+        notify: table.get("notify", |cx, node| references_to(cx, node, "receiver", receivers, NOTIFY_HELP)),
+        labels: table.get("labels", labels),
+        startup: table.get("startup", Cx::duration),
+        remind_every: table.get("remind_every", some),
+        respond_within: table.get("respond_within", some),
+        rto: table.get("rto", some),
+        guard: guard(table),
+    }
+}
+
+fn guard(outer: &mut Table<'_, '_>) -> Guard {
+    let cx = outer.cx;
+    let table = outer.take("guard").and_then(|node| cx.table(node, "guard"));
+    let mut table = table.unwrap_or_else(|| Table::absent(cx));
+    table.not_yet(
+        "dependencies",
+        "until then, a breach of something else is told, not weighed: use autonomy = \"propose\"",
+    );
+    table.not_yet(
+        "blockers",
+        "until then, a check that must stop a rollback is the first step of the level, with on_failure = \"stop\"",
+    );
+    table.not_yet("freeze", "until then, use `backstop pause`");
+    let guard = Guard {
+        release_window: table.get("release_window", |cx, node| {
+            cx.some_duration(node, "how long after a release a breach may begin to be blamed on it")
+        }),
+        good_after: table.get("good_after", |cx, node| {
+            cx.some_duration(node, "how long a release must run well to be one to go back to")
+        }),
+        cooldown: table.get("cooldown", Cx::duration),
+        budget: table.get("budget", |cx, node| daemon::budget(cx, node, "the budget")),
+        references: table.get("references", references),
+    };
+    table.finish();
+    guard
+}
+
+const AUTONOMY: [(&str, Autonomy); 3] =
+    [("observe", Autonomy::Observe), ("propose", Autonomy::Propose), ("act", Autonomy::Act)];
+
+/// Of a trigger or a level. The most careful one counts, so a bolder one than the service's is told.
+pub(super) fn autonomy(cx: &Cx<'_>, node: &Node, service: Option<Autonomy>) -> Option<Autonomy> {
+    let own = cx.choice(node, &AUTONOMY)?;
+    if let Some(service) = service.filter(|service| own > *service) {
+        let word = AUTONOMY.iter().find(|(_, value)| *value == service).map_or("", |(word, _)| word);
+        let problem = Problem::at(node.place, format!("this changes nothing: the service's autonomy is \"{word}\""));
+        cx.warn(problem.help("the most careful one counts; set autonomy on the service to allow more"));
+    }
+    Some(own)
+}
+
+fn references(cx: &Cx<'_>, node: &Node) -> Option<Vec<ReferenceSpec>> {
+    const HELP: &str = "URLs that have nothing to do with the service: [\"https://example.com/\"]";
+    let mut seen: Vec<(String, Place)> = Vec::new();
+    cx.list(node, HELP, |element| {
+        let url = http::url(cx, element)?;
+        if let Some((_, first)) = seen.iter().find(|(have, _)| *have == url) {
+            let problem = Problem::at(element.place, "this reference stands here twice");
+            cx.error(problem.also(*first, "first here").help("once is enough"));
+            return None;
+        }
+        seen.push((url.clone(), element.place));
+        Some(ReferenceSpec {
+            name: Arc::from(url.as_str()),
+            url,
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+        })
+    })
+}
+
+// Length: one service is read in one place, so that the order of what depends on what can be seen.
+pub(super) fn service(
+    cx: &Cx<'_>,
+    key: &Key,
+    node: &Node,
+    defaults: &Defaults,
+    shared_scrapes: &[scrape::Compiled],
+    receivers: &Receivers,
+) -> Option<Compiled> {
+    let fits = name(cx, key, "a service").is_some();
+    let name: Arc<str> = Arc::from(key.text.as_str());
+    let mut table = cx.table(node, format!("the service `{name}`"))?;
+    let own = shared(&mut table, &receivers.names);
+    let autonomy_place = own.autonomy.place();
+    let autonomy = setting(own.autonomy, &defaults.shared.autonomy, Autonomy::Observe);
+    let probes = probe::probes(cx, table.take("probes"), &name, &defaults.probe);
+    let scrapes = scrape::scrapes(cx, table.take("scrapes"), Some(&name), &defaults.scrape);
+    table.not_yet("queries", "until then, scrape the service itself");
+    let paced_probes: Vec<_> = probes.iter().map(|probe| (probe.name.clone(), probe.interval)).collect();
+    let intervals: Vec<_> = scrapes.iter().chain(shared_scrapes).map(|scrape| scrape.interval).collect();
+    let detectors = table.get("release", |cx, node| {
+        let scraped_every = intervals.iter().flatten().max().copied();
+        // One that was wrong counts as something that is scraped.
+        let scraped_every = scraped_every.or((!intervals.is_empty()).then_some(HOUR));
+        release::detectors(cx, node, &release::Around { service: &name, probes: &probes, scraped_every })
+    });
+    let rollback = table.take("rollback");
+    let levels = match rollback.map(|node| &node.value) {
+        Some(Value::List(levels)) => levels.len(),
+        Some(_) | None => 0,
+    };
+    let sources = Sources { probes: &paced_probes, scrapes: &intervals };
+    let triggers = trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy });
+    let probe_names: Vec<Arc<str>> = probes.iter().map(|probe| probe.name.clone()).collect();
+    let ladder = ladder::ladder(cx, rollback, &ladder::Around { probes: &probe_names, autonomy });
+    let place = table.place;
+    table.finish();
+
+    let references = setting(own.guard.references.clone(), &defaults.shared.guard.references, Vec::new());
+    let notify = setting(own.notify.clone(), &defaults.shared.notify, Vec::new());
+    let detectors = detectors.or(Vec::new());
+    checks::service(
+        cx,
+        &checks::Facts {
+            name: &name,
+            header: place,
+            place: autonomy_place.unwrap_or(place),
+            autonomy,
+            detectors: detectors.as_deref(),
+            triggers: triggers.as_deref(),
+            ladder: ladder.as_deref(),
+            notify: notify.as_deref(),
+            references: references.as_deref(),
+        },
+    );
+    let detectors = detectors?;
+    let guard = guard_rules(&own.guard, &defaults.shared.guard, references.as_deref())?;
+    let rules = ServiceRules {
+        name: fits.then_some(name)?,
+        autonomy: autonomy?,
+        notify: notify?,
+        labels: service_labels(own.labels, &defaults.shared.labels)?,
+        startup: setting(own.startup, &defaults.shared.startup, MINUTE)?,
+        detectors: detectors.iter().map(|compiled| compiled.detector.clone()).collect(),
+        triggers: triggers?.into_iter().map(|compiled| compiled.trigger).collect(),
+        guard,
+        ladder: ladder?.into_iter().map(|compiled| compiled.level).collect(),
+        remind_every: setting(own.remind_every, &defaults.shared.remind_every, MINUTE * 15)?,
+        respond_within: setting(own.respond_within, &defaults.shared.respond_within, MINUTE * 15)?,
+        rto: own.rto.or_else(defaults.shared.rto).optional()?,
+    };
+    let mut probes: Vec<ProbeSpec> = probes.into_iter().map(|probe| probe.spec).collect::<Option<_>>()?;
+    for (probe, pointer, _) in detectors.iter().filter_map(|compiled| compiled.pointer.as_ref()) {
+        for spec in probes.iter_mut().filter(|spec| spec.name == *probe) {
+            spec.release_pointer = Some(pointer.clone());
+        }
+    }
+    Some(Compiled {
+        rules,
+        scrapes: scrapes.into_iter().map(|scrape| scrape.spec).collect::<Option<_>>()?,
+        probes,
+        detectors: detectors.into_iter().filter_map(|compiled| compiled.spec).collect(),
+        references: references?,
+    })
+}
+
+fn guard_rules(own: &Guard, shared: &Guard, references: Option<&[ReferenceSpec]>) -> Option<GuardRules> {
+    Some(GuardRules {
+        release_window: setting(own.release_window, &shared.release_window, HOUR)?,
+        good_after: setting(own.good_after, &shared.good_after, MINUTE * 30)?,
+        cooldown: setting(own.cooldown, &shared.cooldown, HOUR)?,
+        budget: own.budget.or_else(shared.budget).optional()?,
+        references: references?.iter().map(|reference| reference.name.clone()).collect(),
+    })
+}
+
+/// Those of the service win, name by name.
+fn service_labels(
+    own: Got<Vec<(String, String)>>,
+    shared: &Got<Vec<(String, String)>>,
+) -> Option<Vec<(Arc<str>, Arc<str>)>> {
+    let mut labels = shared.clone().or(Vec::new())?;
+    let own = own.or(Vec::new())?;
+    labels.retain(|(name, _)| own.iter().all(|(have, _)| have != name));
+    labels.extend(own);
+    labels.sort();
+    Some(labels.into_iter().map(|(name, value)| (Arc::from(name), Arc::from(value))).collect())
+}

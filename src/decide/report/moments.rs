@@ -1,0 +1,164 @@
+//! One sentence of the timeline for each kind of event.
+
+use super::text::{actor, after_colon, attempt, running, span};
+use crate::decide::event::{
+    Attempt, Decision, DecisionKind, IncidentEvent, Outcome, Plan, Record, TriggerFact, Verified,
+};
+use crate::time::Timestamp;
+
+/// When it happened (monotonic), a stable kind, and the sentence.
+pub(super) struct Line {
+    pub at: Timestamp,
+    pub kind: &'static str,
+    pub text: String,
+}
+
+/// The lines of one entry. `plan` is the frozen one, once admitted.
+// Length: one arm for each kind of event, each a sentence or a call.
+pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>) -> Vec<Line> {
+    let line = |kind, text| vec![Line { at: record.at, kind, text }];
+    let step = |at: Attempt| step_name(plan, at);
+    match event {
+        IncidentEvent::Opened { release, fact, .. } => {
+            let release = release.as_ref().map_or_else(|| "an unknown release".to_owned(), |r| format!("release {r}"));
+            breach(record, fact, "opened", &format!("The incident opens for {release}"))
+        }
+        IncidentEvent::Reopened { fact } => {
+            breach(record, fact, "reopened", "The same release breached again: the incident goes on")
+        }
+        IncidentEvent::Joined { fact } => {
+            breach(record, fact, "joined", &format!("{} joins the incident", fact.trigger))
+        }
+        IncidentEvent::Judged { decision } => line("judged", judged(decision)),
+        IncidentEvent::Proposed { level, respond_by, .. } => {
+            let answer = span(respond_by.since(record.at));
+            line(
+                "proposed",
+                format!(
+                    "A person is asked to approve {}; no answer within {answer} declines",
+                    level_name(plan, *level)
+                ),
+            )
+        }
+        IncidentEvent::Approved { actor: who, reason } => {
+            line("approved", format!("{} approved{}", actor(who), after_colon(reason)))
+        }
+        IncidentEvent::Declined { actor: who, reason } => {
+            line("declined", format!("{} declined{}", actor(who), after_colon(reason)))
+        }
+        IncidentEvent::Expired => line("expired", "Nobody answered in time; that counts as declined".to_owned()),
+        IncidentEvent::Admitted { plan, actor: who, running: now, .. } => {
+            let by = who.as_ref().map_or_else(String::new, |who| format!(" by {}", actor(who)));
+            let to = plan.target.as_ref().map_or_else(String::new, |target| format!(" to {target}"));
+            let now = running(now);
+            line("admitted", format!("Rollback of {}{to} admitted{by}; running: {now}", plan.bad))
+        }
+        IncidentEvent::StepIntended { attempt, .. } => {
+            line("step_intended", format!("Intent written: {}", step(*attempt)))
+        }
+        IncidentEvent::StepStarted { attempt, pid, .. } => {
+            let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+            line("step_started", format!("Started: {}{pid}", step(*attempt)))
+        }
+        IncidentEvent::StepFinished { attempt, result } => {
+            let detail = after_colon(&result.detail);
+            line("step_finished", format!("{}: {}{detail}", outcome(result.outcome), step(*attempt)))
+        }
+        IncidentEvent::LevelFinished { level, at } => {
+            let text = format!("All steps of {} are done; verification begins", level_name(plan, *level));
+            vec![Line { at: *at, kind: "level_finished", text }]
+        }
+        IncidentEvent::CameClear { at } => {
+            vec![Line { at: *at, kind: "came_clear", text: "Clear; it has to stay so".to_owned() }]
+        }
+        IncidentEvent::Relapsed => line("relapsed", "Breached again before it had stayed clear long enough".to_owned()),
+        IncidentEvent::LevelFailed { level, verified: how, why } => line(
+            "level_failed",
+            format!("{} {}{}", capital(&level_name(plan, *level)), verified(*how), after_colon(why)),
+        ),
+        IncidentEvent::Climbed { to } => line("climbed", format!("On to {}", level_name(plan, *to))),
+        IncidentEvent::Recovered { clear_since } => {
+            let since =
+                clear_since.map_or_else(String::new, |clear| format!(", clear for {}", span(record.at.since(clear))));
+            line("recovered", format!("Recovered{since}"))
+        }
+        IncidentEvent::Superseded { by } => {
+            line("superseded", format!("Someone else changed what runs; now: {}", running(by)))
+        }
+        IncidentEvent::Aborted { actor: who, reason } => {
+            line("aborted", format!("{} aborted{}", actor(who), after_colon(reason)))
+        }
+        IncidentEvent::NeedsHuman { text, .. } => {
+            line("needs_human", format!("A person is needed{}", after_colon(text)))
+        }
+        IncidentEvent::Reminded => line("reminded", "Reminded: a person is still needed".to_owned()),
+        IncidentEvent::Acknowledged { actor: who } => line("acknowledged", format!("{} acknowledged", actor(who))),
+        IncidentEvent::Cleared => line("cleared", "The breach ended".to_owned()),
+    }
+}
+
+/// The breach itself lies before the entry: when it began, when the hold was complete, and the entry. What fires at
+/// once, such as an order by hand, did not begin before.
+fn breach(record: &Record, fact: &TriggerFact, kind: &'static str, text: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if fact.fired != Some(fact.since) {
+        let text = format!("{} begins to breach", fact.trigger);
+        lines.push(Line { at: fact.since, kind: "breach_began", text });
+    }
+    if let Some(fired) = fact.fired {
+        lines.push(Line { at: fired, kind: "fired", text: format!("Fired: {}", fact.sentence) });
+    }
+    lines.push(Line { at: record.at, kind, text: text.to_owned() });
+    lines
+}
+
+pub(super) fn judged(decision: &Decision) -> String {
+    let kind = match decision.kind {
+        DecisionKind::RollBack => "The guard allows a rollback",
+        DecisionKind::WouldRollBack => "It would have rolled back, and only observes",
+        DecisionKind::Propose => "The guard asks for a person's approval",
+        DecisionKind::Hold => "The guard holds",
+        DecisionKind::Escalate => "The guard leaves it to people",
+    };
+    let reasons: Vec<&str> = decision.reasons.iter().map(|reason| reason.sentence.as_str()).collect();
+    format!("{kind}{}", after_colon(&reasons.join("; ")))
+}
+
+pub(super) const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "Succeeded",
+        Outcome::Failed => "Failed",
+        Outcome::TimedOut => "Timed out",
+        Outcome::Ambiguous => "Not known whether it took effect",
+    }
+}
+
+pub(super) const fn verified(how: Verified) -> &'static str {
+    match how {
+        Verified::NotRecovered => "did not help",
+        Verified::Inconclusive => "cannot be verified",
+        Verified::NotReached => "could not be carried out",
+    }
+}
+
+/// `level 2 (previous release)`.
+pub(super) fn level_name(plan: Option<&Plan>, level: usize) -> String {
+    match plan.and_then(|plan| plan.levels.get(level)) {
+        Some(known) => format!("level {} ({})", level + 1, known.name),
+        None => format!("level {}", level + 1),
+    }
+}
+
+/// The step's name in the plan, with its place.
+pub(super) fn step_name(plan: Option<&Plan>, at: Attempt) -> String {
+    let step = plan.and_then(|plan| plan.levels.get(at.level)).and_then(|level| level.steps.get(at.step));
+    match step {
+        Some(step) => format!("{} ({})", step.name, attempt(at)),
+        None => attempt(at),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

@@ -1,0 +1,434 @@
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::handle::Handle;
+use super::port::Started;
+use super::*;
+use crate::decide::event::{
+    Action, Actor, Attempt, Entry, IncidentId, OnFailure, Outcome, Record, Seq, Step, StepResult,
+};
+use crate::machine::checkpoint::Checkpoint;
+use crate::machine::input::{Answer, Command, DeliveryOutcome};
+use crate::machine::output::{DeliveryOrder, Output, StepOrder};
+use crate::machine::snapshot::{Counters, JournalHealth};
+use crate::time::Now;
+
+const SOON: Duration = Duration::from_secs(10);
+
+type Script = Box<dyn FnMut(Input, &mut Vec<Output>) + Send>;
+
+/// A machine that does as the test says.
+struct Scripted {
+    script: Script,
+    deadline: Option<Timestamp>,
+    handled: u64,
+}
+
+impl Core for Scripted {
+    fn handle(&mut self, _: &Now, input: Input, out: &mut Vec<Output>) {
+        self.handled += 1;
+        if input == Input::Tick {
+            self.deadline = None;
+        }
+        (self.script)(input, out);
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    /// `generation` counts the inputs so far.
+    fn snapshot(&self, now: &Now) -> Snapshot {
+        Snapshot {
+            at: now.monotonic,
+            wall: now.wall,
+            started_wall: now.wall,
+            version: "0",
+            instance: Arc::from("test"),
+            config_hash: Arc::from("0"),
+            generation: self.handled,
+            journal: JournalHealth::Writing,
+            pause: None,
+            services: Vec::new(),
+            incidents: Vec::new(),
+            receivers: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn checkpoint(&self, now: &Now) -> Checkpoint {
+        Checkpoint { now: now.clone(), windows: Vec::new(), verdicts: Vec::new() }
+    }
+}
+
+/// A world that notes what reaches it, and whose steps end when the test says.
+#[derive(Default)]
+struct Noted {
+    refuse: bool,
+    step: Mutex<Option<oneshot::Receiver<Outcome>>>,
+    saved: Mutex<u32>,
+    lags: Mutex<Vec<Lag>>,
+    alive: Mutex<u32>,
+}
+
+fn read<T: Clone>(of: &Mutex<T>) -> T {
+    of.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn result(outcome: Outcome) -> StepResult {
+    StepResult {
+        outcome,
+        detail: String::new(),
+        output: String::new(),
+        truncated: false,
+        captures: BTreeMap::new(),
+        duration_ms: 1,
+    }
+}
+
+impl World for Noted {
+    fn append(&self, _: Vec<Record>) -> Result<(), BoxError> {
+        if self.refuse { Err("full".into()) } else { Ok(()) }
+    }
+
+    fn run_step(&self, _: StepOrder, started: Started) -> impl Future<Output = StepResult> + Send + 'static {
+        let end = self.step.lock().unwrap().take();
+        async move {
+            started.tell(Some(7), Some("start".to_owned()));
+            match end {
+                Some(end) => result(end.await.expect("the test ends the step")),
+                None => panic!("the executor has a fault"),
+            }
+        }
+    }
+
+    fn deliver(&self, _: DeliveryOrder) -> impl Future<Output = DeliveryOutcome> + Send + 'static {
+        std::future::ready(DeliveryOutcome::Delivered)
+    }
+
+    fn save(&self, _: &Checkpoint) -> Result<(), String> {
+        *self.saved.lock().unwrap() += 1;
+        Ok(())
+    }
+
+    fn measured(&self, lag: Lag) {
+        self.lags.lock().unwrap().push(lag);
+    }
+
+    fn alive(&self, _: &Snapshot) {
+        *self.alive.lock().unwrap() += 1;
+    }
+}
+
+impl Observations for mpsc::Receiver<Observation> {
+    fn next(&mut self) -> impl Future<Output = Option<Observation>> + Send {
+        self.recv()
+    }
+}
+
+struct Rig {
+    engine: JoinHandle<Result<Stopped, EngineError>>,
+    control: mpsc::Sender<Input>,
+    observations: mpsc::Sender<Observation>,
+    handle: Handle,
+    stop: CancellationToken,
+    world: Arc<Noted>,
+    clock: Clock,
+}
+
+struct Setup {
+    settings: Settings,
+    world: Noted,
+    deadline: Option<Duration>,
+    /// Already waiting when the engine starts.
+    control: Vec<Input>,
+    observations: Vec<Observation>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            settings: Settings { drain_max: Duration::from_millis(400), ..Settings::DAEMON },
+            world: Noted::default(),
+            deadline: None,
+            control: Vec::new(),
+            observations: Vec::new(),
+        }
+    }
+}
+
+fn start(setup: Setup, script: impl FnMut(Input, &mut Vec<Output>) + Send + 'static) -> Rig {
+    let clock = Clock::start(None);
+    let (control, control_lane) = mpsc::channel(CONTROL_QUEUED_MAX);
+    let (commands, command_lane) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (observations, observation_lane) = mpsc::channel(4096);
+    setup.control.into_iter().for_each(|input| control.try_send(input).unwrap());
+    setup.observations.into_iter().for_each(|observation| observations.try_send(observation).unwrap());
+    let core = Scripted {
+        script: Box::new(script),
+        deadline: setup.deadline.map(|after| clock.monotonic() + after),
+        handled: 0,
+    };
+    let world = Arc::new(setup.world);
+    let lanes = Lanes { control: control_lane, commands: command_lane, observations: observation_lane };
+    let (engine, snapshot) = Engine::new(core, Vec::new(), Arc::clone(&world), clock.clone(), setup.settings, lanes);
+    let stop = CancellationToken::new();
+    let engine = tokio::spawn(engine.run(stop.clone()));
+    Rig { engine, control, observations, handle: Handle::new(commands, snapshot), stop, world, clock }
+}
+
+impl Rig {
+    async fn stopped(self) -> Stopped {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, self.engine).await.expect("the drain has a bound").unwrap().unwrap()
+    }
+}
+
+/// The inputs that a script saw, as they come.
+fn seen() -> (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>) {
+    mpsc::unbounded_channel()
+}
+
+async fn next(seen: &mut mpsc::UnboundedReceiver<Input>) -> Input {
+    tokio::time::timeout(SOON, seen.recv()).await.expect("an input in time").unwrap()
+}
+
+fn overrun(millis: i64) -> Observation {
+    Observation::Overrun { target: crate::promql::TargetId(1), at: Timestamp::from_millis(millis) }
+}
+
+fn record(seq: u64) -> Record {
+    Record {
+        seq: Seq(seq),
+        at: Timestamp::from_millis(0),
+        wall: Timestamp::from_millis(0),
+        boot: crate::time::BootId(Arc::from("boot")),
+        entry: Entry::Resumed { service: None, actor: actor() },
+    }
+}
+
+fn actor() -> Actor {
+    Actor { name: "ann".to_owned(), via: "cli".to_owned() }
+}
+
+fn order() -> Output {
+    let step = Step {
+        name: "undo".to_owned(),
+        action: Action::Command {
+            argv: vec!["true".to_owned()],
+            env: BTreeMap::new(),
+            inherit: Vec::new(),
+            directory: None,
+        },
+        timeout: Duration::from_secs(1),
+        on_failure: OnFailure::Climb,
+        idempotent: false,
+    };
+    Output::RunStep(Box::new(StepOrder {
+        incident: IncidentId(Arc::from("api-1")),
+        service: Arc::from("api"),
+        attempt: Attempt { level: 0, step: 0, attempt: 0 },
+        step,
+        idempotency_key: "key".to_owned(),
+        expect_release: None,
+        bad: None,
+        target: None,
+        running: None,
+        variables: BTreeMap::new(),
+        captures: BTreeMap::new(),
+    }))
+}
+
+#[tokio::test]
+async fn control_goes_before_observations_and_deadlines_come_last() {
+    let (tell, mut seen) = seen();
+    let setup = Setup {
+        deadline: Some(Duration::ZERO),
+        control: vec![Input::Durable(Seq(1)), Input::Durable(Seq(2))],
+        observations: vec![overrun(1), overrun(2)],
+        ..Setup::default()
+    };
+    let rig = start(setup, move |input, _| tell.send(input).unwrap());
+    assert_eq!(next(&mut seen).await, Input::Durable(Seq(1)));
+    assert_eq!(next(&mut seen).await, Input::Durable(Seq(2)));
+    assert_eq!(next(&mut seen).await, Input::Observation(overrun(1)));
+    assert_eq!(next(&mut seen).await, Input::Observation(overrun(2)));
+    assert_eq!(next(&mut seen).await, Input::Tick);
+    assert_eq!(rig.stopped().await, Stopped { steps_left: 0, entries_left: 0 });
+}
+
+#[tokio::test]
+async fn a_flood_of_observations_does_not_stop_time() {
+    let (tell, mut seen) = seen();
+    let flood = (0..3000).map(overrun).collect();
+    let setup = Setup { deadline: Some(Duration::ZERO), observations: flood, ..Setup::default() };
+    let rig = start(setup, move |input, _| tell.send(input).unwrap());
+    let mut before = 0;
+    while next(&mut seen).await != Input::Tick {
+        before += 1;
+    }
+    assert_eq!(before, 1024);
+    rig.stopped().await;
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_future_comes_when_it_is_due() {
+    let (tell, mut seen) = seen();
+    let wait = Duration::from_millis(120);
+    let due = Clock::start(None).monotonic() + wait;
+    let rig = start(Setup { deadline: Some(wait), ..Setup::default() }, move |input, _| tell.send(input).unwrap());
+    assert_eq!(next(&mut seen).await, Input::Tick);
+    assert!(rig.clock.monotonic() >= due);
+    rig.stopped().await;
+}
+
+#[tokio::test]
+async fn a_command_is_answered_after_its_entries_are_durable_and_the_snapshot_shows_it() {
+    let mut asked = None;
+    let rig = start(Setup::default(), move |input, out| match input {
+        Input::Command { id, .. } => {
+            asked = Some(id);
+            out.push(Output::Append(vec![record(1)]));
+        }
+        Input::Durable(Seq(1)) => out.push(Output::Reply {
+            id: asked.take().unwrap(),
+            answer: Answer::Done { message: "done".to_owned(), incident: None, details: BTreeMap::new() },
+        }),
+        _ => {}
+    });
+    let mut watch = rig.handle.watch();
+    let handle = rig.handle.clone();
+    let answer = tokio::spawn(async move { handle.command(actor(), Command::Resume { service: None }).await });
+    tokio::time::timeout(SOON, watch.wait_for(|snapshot| snapshot.generation == 1)).await.unwrap().unwrap();
+    assert!(!answer.is_finished());
+    rig.control.send(Input::Durable(Seq(1))).await.unwrap();
+    let answer = tokio::time::timeout(SOON, answer).await.unwrap().unwrap();
+    assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+    assert_eq!(rig.handle.snapshot().generation, 2);
+    assert!(matches!(read(&rig.world.lags)[..], [Lag::Sync(_)]));
+    rig.stopped().await;
+}
+
+#[tokio::test]
+async fn a_steps_start_is_told_before_its_end() {
+    let (tell, mut seen) = seen();
+    let (end, ended) = oneshot::channel();
+    let world = Noted { step: Mutex::new(Some(ended)), ..Noted::default() };
+    end.send(Outcome::Succeeded).unwrap();
+    let rig = start(Setup { world, ..Setup::default() }, move |input, out| {
+        if input == Input::JournalBack {
+            out.push(order());
+        }
+        tell.send(input).unwrap();
+    });
+    rig.control.send(Input::JournalBack).await.unwrap();
+    assert_eq!(next(&mut seen).await, Input::JournalBack);
+    assert!(matches!(next(&mut seen).await, Input::StepStarted { pid: Some(7), .. }));
+    let finished = next(&mut seen).await;
+    assert!(matches!(&finished, Input::StepFinished { result, .. } if result.outcome == Outcome::Succeeded));
+    rig.stopped().await;
+}
+
+#[tokio::test]
+async fn an_executor_that_panics_leaves_an_ambiguous_step_not_a_lost_one() {
+    let (tell, mut seen) = seen();
+    let rig = start(Setup::default(), move |input, out| {
+        if input == Input::JournalBack {
+            out.push(order());
+        }
+        tell.send(input).unwrap();
+    });
+    rig.control.send(Input::JournalBack).await.unwrap();
+    assert_eq!(next(&mut seen).await, Input::JournalBack);
+    assert!(matches!(next(&mut seen).await, Input::StepStarted { .. }));
+    let Input::StepFinished { result, .. } = next(&mut seen).await else { panic!("expected the end of the step") };
+    assert_eq!(result.outcome, Outcome::Ambiguous);
+    assert_eq!(result.detail, "the executor failed: the executor has a fault");
+    rig.stopped().await;
+}
+
+#[tokio::test]
+async fn stopping_waits_for_a_running_step_and_for_its_entries() {
+    let (tell, mut seen) = seen();
+    let (end, ended) = oneshot::channel();
+    let world = Noted { step: Mutex::new(Some(ended)), ..Noted::default() };
+    let settings = Settings { drain_max: SOON, ..Settings::DAEMON };
+    let rig = start(Setup { settings, world, ..Setup::default() }, move |input, out| {
+        match &input {
+            Input::JournalBack => out.push(order()),
+            Input::StepFinished { .. } => out.push(Output::Append(vec![record(9)])),
+            _ => {}
+        }
+        tell.send(input).unwrap();
+    });
+    rig.control.send(Input::JournalBack).await.unwrap();
+    assert_eq!(next(&mut seen).await, Input::JournalBack);
+    assert!(matches!(next(&mut seen).await, Input::StepStarted { .. }));
+    rig.stop.cancel();
+    // Commands are no longer taken; the one who asks is told so at the end.
+    let handle = rig.handle.clone();
+    let late = tokio::spawn(async move { handle.command(actor(), Command::Resume { service: None }).await });
+    end.send(Outcome::Failed).unwrap();
+    assert!(matches!(next(&mut seen).await, Input::StepFinished { .. }));
+    assert!(!rig.engine.is_finished(), "its entry is not durable yet");
+    rig.control.send(Input::Durable(Seq(9))).await.unwrap();
+    let world = Arc::clone(&rig.world);
+    assert_eq!(rig.stopped().await, Stopped { steps_left: 0, entries_left: 0 });
+    assert!(matches!(late.await.unwrap(), Answer::Refused(_)));
+    assert_eq!(read(&world.saved), 1, "windows and held time are saved at the end");
+}
+
+#[tokio::test]
+async fn a_step_that_does_not_end_is_left_at_the_bound() {
+    let (tell, mut seen) = seen();
+    let (_end, ended) = oneshot::channel();
+    let world = Noted { step: Mutex::new(Some(ended)), ..Noted::default() };
+    let rig = start(Setup { world, ..Setup::default() }, move |input, out| {
+        if input == Input::JournalBack {
+            out.push(order());
+        }
+        tell.send(input).unwrap();
+    });
+    rig.control.send(Input::JournalBack).await.unwrap();
+    while !matches!(next(&mut seen).await, Input::StepStarted { .. }) {}
+    assert_eq!(rig.stopped().await, Stopped { steps_left: 1, entries_left: 0 });
+}
+
+#[tokio::test]
+async fn a_journal_that_takes_no_more_ends_the_daemon() {
+    let world = Noted { refuse: true, ..Noted::default() };
+    let rig = start(Setup { world, ..Setup::default() }, |input, out| {
+        if matches!(input, Input::Observation(_)) {
+            out.push(Output::Append(vec![record(1)]));
+            out.push(order());
+        }
+    });
+    rig.observations.send(overrun(0)).await.unwrap();
+    let ended = tokio::time::timeout(SOON, rig.engine).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(EngineError::Journal { .. })), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_panic_of_the_machine_ends_the_engine() {
+    let rig = start(Setup::default(), |_, _| panic!("half a state"));
+    rig.control.send(Input::JournalBack).await.unwrap();
+    let ended = tokio::time::timeout(SOON, rig.engine).await.unwrap();
+    assert!(ended.unwrap_err().is_panic());
+    assert_eq!(read(&rig.world.saved), 0, "half a state must not be saved");
+}
+
+#[tokio::test]
+async fn chores_are_done_while_nothing_happens() {
+    let every = Duration::from_millis(20);
+    let settings = Settings { save_every: every, alive_every: every, ..Settings::DAEMON };
+    let rig = start(Setup { settings, ..Setup::default() }, |_, _| {});
+    let deadline = rig.clock.uptime() + SOON;
+    while read(&rig.world.saved) < 3 || read(&rig.world.alive) < 3 {
+        assert!(rig.clock.uptime() < deadline, "the chores are not done");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rig.stopped().await;
+}

@@ -1,0 +1,355 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::reserve::{RESERVE_BYTES, Reserve};
+use super::store::Store;
+use super::writer::Writer;
+use super::*;
+use crate::decide::event::{Entry, Record};
+use crate::decide::verdict::{Phase, Verdict};
+use crate::machine::checkpoint::{Checkpoint, VerdictDump};
+use crate::machine::input::{TargetKey, TargetKind};
+use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
+use crate::time::{BootId, Now, Timestamp};
+
+fn record(seq: u64, text: &str) -> Record {
+    Record {
+        seq: Seq(seq),
+        at: Timestamp::from_millis(1_000 + seq.cast_signed()),
+        wall: Timestamp::from_millis(2_000 + seq.cast_signed()),
+        boot: BootId("boot".into()),
+        entry: Entry::DaemonStarted { version: text.to_owned(), config_hash: "c0ffee".to_owned() },
+    }
+}
+
+struct Bench {
+    writer: Writer,
+    turns: std::sync::mpsc::Sender<Vec<Record>>,
+    events: mpsc::Receiver<JournalEvent>,
+}
+
+/// A writer that is driven by hand instead of by its thread.
+fn bench(state_dir: &Path) -> Bench {
+    let lock = owner::take(state_dir).unwrap();
+    let (store, _) = Store::open(state_dir).unwrap();
+    let reserve = Reserve::open(state_dir).unwrap();
+    let (turns, turns_in) = std::sync::mpsc::channel();
+    let (events_out, events) = mpsc::channel(16);
+    let waiting = Arc::new(AtomicUsize::new(1_000));
+    Bench { writer: Writer::new(store, reserve, turns_in, events_out, waiting, lock), turns, events }
+}
+
+#[test]
+fn a_full_disk_takes_the_reserve_first_and_fails_only_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserve = folder.path().join("reserve");
+    let Bench { mut writer, turns, mut events } = bench(folder.path());
+    assert_eq!(std::fs::metadata(&reserve).unwrap().len(), RESERVE_BYTES);
+    turns.send(vec![record(1, "fits")]).unwrap();
+    writer.wait();
+    writer.write();
+    assert_eq!(events.try_recv().unwrap(), JournalEvent::Durable(Seq(1)));
+
+    // No page more: SQLite says "full", as it does on a full disk, and goes on saying so.
+    writer.store().limit_pages(Some(0));
+    turns.send(vec![record(2, &"x".repeat(20_000))]).unwrap();
+    writer.wait();
+    writer.write();
+    assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 0, "the reserve was given away before giving up");
+    assert!(matches!(events.try_recv().unwrap(), JournalEvent::Failed(_)));
+
+    turns.send(vec![record(3, "later")]).unwrap();
+    writer.wait();
+    writer.write();
+    assert!(events.try_recv().is_err(), "one outage is told once");
+
+    writer.store().limit_pages(None);
+    writer.wait();
+    writer.write();
+    assert_eq!(events.try_recv().unwrap(), JournalEvent::Durable(Seq(3)));
+    assert_eq!(events.try_recv().unwrap(), JournalEvent::Back);
+    drop(turns);
+    assert_eq!(writer.run(), 0);
+    let history = read_only(folder.path()).unwrap();
+    assert_eq!(history.records.iter().map(|record| record.seq.0).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_commit_that_reported_an_error_and_is_on_the_disk_is_not_written_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut ours, _) = Store::open(folder.path()).unwrap();
+    ours.append(&[record(1, "a")]).unwrap();
+    // Another handle stands for what the disk has and we do not know of.
+    let (mut disk, _) = Store::open(folder.path()).unwrap();
+    let turns = [vec![record(2, "b"), record(3, "c")], vec![record(4, "d")]];
+    disk.append(&turns[0]).unwrap();
+    assert_eq!(ours.reconcile(&turns).unwrap(), 1);
+    ours.append(&turns[1]).unwrap();
+    assert_eq!(ours.reconcile(&turns).unwrap(), 0);
+    // Another's entry is not taken for ours.
+    (disk, _) = Store::open(folder.path()).unwrap();
+    disk.append(&[record(5, "not ours")]).unwrap();
+    let error = ours.reconcile(&[vec![record(5, "ours")]]).unwrap_err();
+    assert!(error.to_string().contains("entry 4"), "{error}");
+}
+
+#[test]
+fn errors_of_the_directory_say_what_to_do() {
+    use std::io::{Error, ErrorKind};
+    let text = |kind| OpenError::io("open the lock", Path::new("/var/lib/backstop"), Error::from(kind)).to_string();
+    assert!(text(ErrorKind::PermissionDenied).contains("must belong to the user that backstop runs as"));
+    assert!(text(ErrorKind::ReadOnlyFilesystem).contains("read-only file system"));
+    assert!(text(ErrorKind::NotADirectory).contains("not a directory"));
+    assert_eq!(text(ErrorKind::Other), "cannot open the lock /var/lib/backstop");
+}
+
+fn now(at: i64) -> Now {
+    Now { monotonic: Timestamp::from_millis(at), wall: Timestamp::from_millis(at + 7), boot: BootId("5b1c".into()) }
+}
+
+fn key(source: &str) -> TargetKey {
+    TargetKey {
+        service: Some("api".into()),
+        kind: TargetKind::Scrape,
+        source: source.into(),
+        address: "http://127.0.0.1:8080/metrics".into(),
+    }
+}
+
+fn verdict(at: i64) -> VerdictDump {
+    let at = Timestamp::from_millis(at);
+    VerdictDump {
+        service: "api".into(),
+        trigger: "error-rate".into(),
+        question: "a / b > 0.15".to_owned(),
+        labels: Labels::from_pairs([("pod", "a")]),
+        verdict: Verdict {
+            phase: Phase::Pending,
+            since: at,
+            began: Some(at),
+            held: Duration::from_millis(1_234),
+            known: Some((at, true)),
+            unknown_since: None,
+            inherited: Some(at),
+            was_clear: true,
+            unproven: true,
+        },
+    }
+}
+
+/// Series as bit patterns, since NaN (staleness) is not equal to itself; sorted, since a file keeps no order.
+type Plain = Vec<(TargetKey, u32, Vec<i64>, Vec<PlainSeries>)>;
+type PlainSeries = (String, (bool, bool), Vec<(i64, u64)>, Vec<(i64, u64, u64)>);
+
+fn plain(checkpoint: &Checkpoint) -> Plain {
+    let mut targets: Plain = checkpoint
+        .windows
+        .iter()
+        .map(|(key, dump)| {
+            let mut series: Vec<_> = dump
+                .series
+                .iter()
+                .map(|series| {
+                    let samples = series.samples.iter().map(|(at, value)| (at.as_millis(), value.to_bits()));
+                    let resets = series.resets.iter().map(|(at, a, b)| (at.as_millis(), a.to_bits(), b.to_bits()));
+                    let marks = (series.own, series.from_zero);
+                    (series.labels.to_string(), marks, samples.collect(), resets.collect())
+                })
+                .collect();
+            series.sort();
+            (key.clone(), dump.target.0, dump.scrapes.iter().map(|at| at.as_millis()).collect(), series)
+        })
+        .collect();
+    targets.sort();
+    targets
+}
+
+/// Windows that a store could have: samples come at the end, go at the front, series and targets come and go.
+#[derive(Clone, Debug)]
+enum Change {
+    Scrape { target: usize, values: Vec<Option<u64>> },
+    Trim { target: usize, keep: usize },
+    Forget { target: usize, series: usize },
+    Gone { target: usize },
+    Rewritten { target: usize },
+    Reset { target: usize, from_zero: bool },
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let values = prop::collection::vec(
+        prop::option::weighted(0.8, prop_oneof![(0u32..50).prop_map(|n| f64::from(n).to_bits()), any::<u64>()]),
+        3,
+    );
+    prop_oneof![
+        8 => (0usize..3, values).prop_map(|(target, values)| Change::Scrape { target, values }),
+        2 => (0usize..3, 0usize..6).prop_map(|(target, keep)| Change::Trim { target, keep }),
+        1 => (0usize..3, 0usize..3).prop_map(|(target, series)| Change::Forget { target, series }),
+        1 => (0usize..3).prop_map(|target| Change::Gone { target }),
+        1 => (0usize..3).prop_map(|target| Change::Rewritten { target }),
+        1 => (0usize..3, any::<bool>()).prop_map(|(target, from_zero)| Change::Reset { target, from_zero }),
+    ]
+}
+
+fn keep_last<T>(list: &mut Vec<T>, keep: usize) {
+    list.drain(..list.len().saturating_sub(keep));
+}
+
+fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
+    let (Change::Scrape { target, .. }
+    | Change::Trim { target, .. }
+    | Change::Forget { target, .. }
+    | Change::Gone { target }
+    | Change::Rewritten { target }
+    | Change::Reset { target, .. }) = change;
+    let key = key(&format!("s{target}"));
+    if matches!(change, Change::Gone { .. }) {
+        checkpoint.windows.retain(|(have, _)| *have != key);
+        return;
+    }
+    if !checkpoint.windows.iter().any(|(have, _)| *have == key) {
+        let dump = TargetDump {
+            target: TargetId(u32::try_from(at % 1_000).unwrap()),
+            process_start: Some(12.5),
+            scrapes: Vec::new(),
+            series: Vec::new(),
+        };
+        checkpoint.windows.push((key.clone(), dump));
+    }
+    let (_, dump) = checkpoint.windows.iter_mut().find(|(have, _)| *have == key).unwrap();
+    match change {
+        Change::Scrape { values, .. } => {
+            dump.scrapes.push(Timestamp::from_millis(at));
+            for (index, bits) in values.iter().enumerate() {
+                let Some(bits) = bits else { continue };
+                let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", index.to_string())]);
+                let sample = (Timestamp::from_millis(at), f64::from_bits(*bits));
+                match dump.series.iter_mut().find(|series| series.labels == labels) {
+                    Some(series) => series.samples.push(sample),
+                    None => dump.series.push(SeriesDump {
+                        labels,
+                        own: index == 2,
+                        samples: vec![sample],
+                        from_zero: false,
+                        resets: Vec::new(),
+                    }),
+                }
+            }
+        }
+        Change::Trim { keep, .. } => {
+            keep_last(&mut dump.scrapes, *keep);
+            dump.series.iter_mut().for_each(|series| keep_last(&mut series.samples, *keep));
+        }
+        Change::Forget { series, .. } => {
+            if *series < dump.series.len() {
+                dump.series.remove(*series);
+            }
+        }
+        Change::Rewritten { .. } => {
+            if let Some(last) = dump.series.first_mut().and_then(|series| series.samples.last_mut()) {
+                last.1 = 77.25;
+            }
+        }
+        Change::Reset { from_zero, .. } => {
+            if let Some(series) = dump.series.first_mut() {
+                series.from_zero = *from_zero;
+                series.resets.push((Timestamp::from_millis(at), 5.0, 7.5));
+                keep_last(&mut series.resets, 2);
+            }
+        }
+        Change::Gone { .. } => unreachable!("handled above"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn a_checkpoint_of_changes_reads_as_the_last_one_saved(
+        saves in prop::collection::vec(prop::collection::vec(change(), 0..6), 1..12),
+        cut in 0usize..200,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = CheckpointFile::open(folder.path());
+        let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new() };
+        let mut at = 1_000;
+        let mut history = Vec::new();
+        for changes in &saves {
+            for change in changes {
+                at += 250;
+                make(&mut checkpoint, change, at);
+            }
+            at += 1;
+            checkpoint.now = now(at);
+            checkpoint.verdicts = vec![verdict(at)];
+            file.save(&checkpoint).unwrap();
+            history.push(plain(&checkpoint));
+        }
+        let read = CheckpointFile::open(folder.path()).load().unwrap();
+        prop_assert_eq!(&read.now, &checkpoint.now);
+        prop_assert_eq!(&read.verdicts, &checkpoint.verdicts);
+        prop_assert_eq!(plain(&read), history.last().unwrap().clone());
+
+        // Cut short anywhere, it is one of those before, or none.
+        let path = folder.path().join("windows");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len().saturating_sub(cut + 1)]).unwrap();
+        if let Some(read) = CheckpointFile::open(folder.path()).load() {
+            prop_assert!(history[..history.len() - 1].contains(&plain(&read)));
+        }
+    }
+}
+
+#[test]
+fn a_damaged_or_foreign_checkpoint_is_none_and_never_stops_anyone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("windows");
+    assert_eq!(CheckpointFile::open(folder.path()).load(), None, "there is none");
+    let mut file = CheckpointFile::open(folder.path());
+    let mut checkpoint = Checkpoint { now: now(5), windows: Vec::new(), verdicts: vec![verdict(1)] };
+    make(&mut checkpoint, &Change::Scrape { target: 0, values: vec![Some(1), None, Some(3)] }, 250);
+    file.save(&checkpoint).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    assert_eq!(plain(&file.load().unwrap()), plain(&checkpoint));
+    for index in 0..good.len() {
+        let mut bad = good.clone();
+        bad[index] ^= 0x40;
+        std::fs::write(&path, &bad).unwrap();
+        assert_eq!(file.load(), None, "byte {index}");
+    }
+    std::fs::write(&path, &good[..12]).unwrap();
+    assert_eq!(file.load(), None, "only a header");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(file.load(), None, "a directory");
+    let mut other = CheckpointFile::open(folder.path());
+    assert!(other.save(&checkpoint).unwrap_err().to_string().contains("windows"));
+}
+
+#[test]
+fn a_checkpoint_file_stays_within_three_times_its_windows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("windows");
+    let mut file = CheckpointFile::open(folder.path());
+    let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new() };
+    let noise = |at: i64, index: u64| Some((at.cast_unsigned() + index).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let (mut appended, mut rewritten, mut before) = (0, 0, 0);
+    for at in 1..4_000 {
+        let values = (0..40).map(|index| noise(at, index)).collect();
+        make(&mut checkpoint, &Change::Scrape { target: 0, values }, at * 250);
+        make(&mut checkpoint, &Change::Trim { target: 0, keep: 60 }, at * 250);
+        file.save(&checkpoint).unwrap();
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert!(length < 400 * 1024, "{length} bytes after {at} saves");
+        if length > before {
+            appended += 1
+        } else {
+            rewritten += 1
+        }
+        before = length;
+    }
+    assert!(appended > 100 * rewritten && rewritten > 0, "{appended} appended, {rewritten} rewritten");
+    assert_eq!(plain(&file.load().unwrap()), plain(&checkpoint));
+}

@@ -1,0 +1,224 @@
+//! Scrapes of one target: GET, scan, one batch or one failure with its reason.
+//!
+//! Counted at the instant the request is sent, as in Prometheus. Timestamps that the target exposes are not used.
+
+mod cache;
+mod processes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::ObserveError;
+use super::lane::Sender;
+use super::request::{Requester, Unready, host_port, http_url};
+use super::schedule::Ticks;
+use crate::config::model::{ScrapeSpec, TargetSpec};
+use crate::exposition::{Format, Reason, ScanError};
+use crate::machine::input::{Observation, Scrape, ScrapeFailure};
+use crate::platform::clock::Clock;
+use crate::platform::http::{self, BodyError, Connections, TroubleKind};
+use crate::promql::{Interest, Labels, TargetId};
+pub use cache::Cache;
+use cache::Refused;
+
+/// As much of a redirect's target is shown.
+const LOCATION_CHARS_MAX: usize = 200;
+
+/// One scrape target, ready to run.
+#[derive(Debug)]
+pub struct Scraper {
+    url: Url,
+    /// For request and body together, with reading of secrets.
+    limit: Duration,
+    body_bytes_max: usize,
+    requester: Requester,
+    target_labels: Vec<(String, String)>,
+    samples_max: usize,
+}
+
+impl Scraper {
+    /// `what` names it in errors.
+    pub fn new(what: &str, spec: &ScrapeSpec, target: &TargetSpec) -> Result<Scraper, ObserveError> {
+        let url = http_url(what, &target.address)?;
+        let requester = Requester::new(what, &spec.client, &spec.limits, Connections::Reused)?;
+        let job = spec.job.clone().unwrap_or_else(|| spec.name.to_string());
+        Ok(Scraper {
+            limit: spec.limits.timeout,
+            body_bytes_max: spec.limits.body_bytes_max,
+            requester,
+            target_labels: target_labels(job, host_port(&url), &target.labels),
+            samples_max: spec.samples_max,
+            url,
+        })
+    }
+
+    /// `job`, `instance` and the operator's.
+    pub fn labels(&self) -> Labels {
+        Labels::from_pairs(self.target_labels.iter().cloned())
+    }
+
+    /// The memory of this target's series, empty.
+    pub fn cache(&self, interest: Arc<Interest>) -> Cache {
+        Cache::new(self.target_labels.clone(), self.samples_max, interest)
+    }
+
+    /// Scrapes until it is stopped.
+    pub async fn run(mut self, mut ticks: Ticks, mut seat: Seat, stop: CancellationToken) {
+        let first = Arc::clone(&seat.interest.borrow_and_update());
+        let mut cache = self.cache(first);
+        while ticks.next(&stop).await {
+            let wanted = Arc::clone(&seat.interest.borrow_and_update());
+            cache.retarget(wanted);
+            let Some(()) = stop.run_until_cancelled(self.once(&mut cache, &seat)).await else { return };
+        }
+    }
+
+    async fn once(&mut self, cache: &mut Cache, seat: &Seat) {
+        let at = seat.clock.monotonic();
+        let fetched = timeout(self.limit, self.fetch()).await;
+        let fetched =
+            fetched.unwrap_or_else(|_| Err(failure("timeout", format!("no whole answer within {:?}", self.limit))));
+        let outcome = fetched.and_then(|(format, body)| read(cache, format, &body));
+        let duration = seat.clock.monotonic().since(at);
+        if let Err(failure) = &outcome {
+            tracing::debug!(url = %without_userinfo(&self.url), reason = failure.reason, %failure, "scrape failed");
+        }
+        seat.lane.send(Observation::Scraped { target: seat.target, at, duration, outcome });
+    }
+
+    async fn fetch(&mut self) -> Result<(Format, Vec<u8>), ScrapeFailure> {
+        let request = self.requester.request(Method::GET, self.url.clone()).await.map_err(|unready| match unready {
+            Unready::Secret(why) => failure("secret", why),
+            Unready::Certificates(why) => failure("tls", why),
+        })?;
+        let response = request.header(ACCEPT, Format::ACCEPT).send().await.map_err(|error| self.transport(&error))?;
+        let status = response.status();
+        if status.is_redirection() {
+            let to = header(&response, &LOCATION).unwrap_or("nowhere");
+            let to: String = to.chars().take(LOCATION_CHARS_MAX).collect();
+            return Err(failure(
+                "redirect",
+                format!("it answered {status} and pointed to {to}; redirects are not followed"),
+            ));
+        }
+        if status != StatusCode::OK {
+            return Err(failure("status", format!("it answered {status}")));
+        }
+        let format = Format::from_content_type(header(&response, &CONTENT_TYPE))
+            .map_err(|error| failure("content_type", error.to_string()))?;
+        let body = http::body(response, self.body_bytes_max).await.map_err(|error| match error {
+            BodyError::TooLarge(max) => failure("body", format!("the body is larger than {max} bytes")),
+            BodyError::Cut(error) => self.transport(&error),
+        })?;
+        Ok((format, body))
+    }
+
+    fn transport(&self, error: &reqwest::Error) -> ScrapeFailure {
+        let trouble = http::trouble(error);
+        let reason = match trouble.kind {
+            TroubleKind::Timeout => {
+                return failure("timeout", format!("{} ({:?} at most)", trouble.detail, self.limit));
+            }
+            TroubleKind::Refused => "refused",
+            TroubleKind::Unreachable => "unreachable",
+            TroubleKind::Dns => "dns",
+            TroubleKind::Tls => "tls",
+            TroubleKind::Local | TroubleKind::Invalid => "unsent",
+            TroubleKind::Lost => "body",
+        };
+        failure(reason, trouble.detail)
+    }
+}
+
+/// What a task that observes one target holds of the rest.
+#[derive(Debug)]
+pub struct Seat {
+    pub target: TargetId,
+    pub clock: Clock,
+    pub lane: Sender,
+    pub interest: watch::Receiver<Arc<Interest>>,
+}
+
+/// From a body that arrived whole to what the machine is told of it. Pure.
+pub fn read(cache: &mut Cache, format: Format, body: &[u8]) -> Result<Scrape, ScrapeFailure> {
+    let body_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+    match cache.read(format, body) {
+        Ok(scanned) => Ok(Scrape {
+            generation: scanned.generation,
+            batch: scanned.batch,
+            samples_exposed: scanned.samples_exposed,
+            body_bytes,
+        }),
+        Err(Refused::Scan(error)) => Err(failure(reason_of(&error), error.to_string())),
+        Err(Refused::TooMany(max)) => Err(failure(
+            "limit",
+            format!("more than {max} of its series are asked for; raise the limit or ask for fewer"),
+        )),
+        Err(Refused::SeveralProcesses(why)) => Err(failure("several_processes", why)),
+    }
+}
+
+fn reason_of(error: &ScanError) -> &'static str {
+    match error.reason {
+        Reason::TooManySamples(_)
+        | Reason::TooManyLabels(_)
+        | Reason::LabelValueTooLong(_)
+        | Reason::NameTooLong(_) => "limit",
+        Reason::ContentType { .. } => "content_type",
+        Reason::Empty | Reason::CutShort | Reason::NoEof => "body",
+        Reason::AfterEof
+        | Reason::Blank
+        | Reason::NotALine
+        | Reason::NameTwice
+        | Reason::NoName
+        | Reason::LabelName
+        | Reason::Equal
+        | Reason::LabelValue
+        | Reason::LabelEscape
+        | Reason::Comma
+        | Reason::OpenQuote
+        | Reason::OpenBrace
+        | Reason::LabelTwice
+        | Reason::NotUtf8
+        | Reason::NoValue
+        | Reason::Value
+        | Reason::TimestampMillis
+        | Reason::TimestampSeconds
+        | Reason::Trailing
+        | Reason::Exemplar
+        | Reason::CommentName
+        | Reason::CommentType
+        | Reason::CommentKind => "exposition",
+    }
+}
+
+fn failure(reason: &'static str, detail: String) -> ScrapeFailure {
+    ScrapeFailure { reason, detail }
+}
+
+fn header<'r>(response: &'r Response, name: &HeaderName) -> Option<&'r str> {
+    response.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The labels of a target: both `job` and `instance` can be set by the operator's own.
+pub fn target_labels(job: String, instance: String, own: &[(String, String)]) -> Vec<(String, String)> {
+    let mut labels = vec![("job".to_owned(), job), ("instance".to_owned(), instance)];
+    labels.retain(|(name, _)| own.iter().all(|(other, _)| other != name));
+    labels.extend(own.iter().cloned());
+    // An empty value is no label, as in Prometheus; it can also take away `instance`.
+    labels.retain(|(_, value)| !value.is_empty());
+    labels
+}
+
+/// For logs: a URL may hold a password.
+fn without_userinfo(url: &Url) -> String {
+    host_port(url) + url.path()
+}

@@ -1,0 +1,285 @@
+//! The command line as people and scripts meet it: the real binary, against a served fake engine.
+
+mod fake_daemon;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use backstop::decide::event::Actor;
+use backstop::journal::Journal;
+use backstop::machine::input;
+use fake_daemon::Daemon;
+use serde_json::Value;
+
+fn backstop(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
+    command.args(args).env_remove("BACKSTOP_SOCKET").env("NO_COLOR", "1").env("COLUMNS", "100");
+    command
+}
+
+/// Runs it beside the runtime that serves.
+async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Standard output of a command that must succeed.
+fn done(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Standard error of a command that must end with `code`.
+fn failed(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stderr)
+}
+
+async fn at(daemon: &Daemon, args: &[&str]) -> Output {
+    let mut command = backstop(args);
+    command.arg("--socket").arg(&daemon.socket);
+    run(command).await
+}
+
+#[test]
+fn help_and_version_need_nothing() {
+    let version = done(&backstop(&["--version"]).output().unwrap());
+    assert_eq!(version, format!("backstop {}\n", env!("CARGO_PKG_VERSION")));
+    let help = done(&backstop(&["--help"]).output().unwrap());
+    for word in ["Examples:", "Exit codes:", "rollback", "acknowledge", "test-notify"] {
+        assert!(help.contains(word), "{word}:\n{help}");
+    }
+    for sub in [
+        "run",
+        "demo",
+        "check",
+        "explain",
+        "status",
+        "incidents",
+        "report",
+        "rollback",
+        "approve",
+        "decline",
+        "acknowledge",
+        "abort",
+        "pause",
+        "resume",
+        "signal",
+        "release",
+        "forget",
+        "test-notify",
+    ] {
+        assert!(done(&backstop(&[sub, "--help"]).output().unwrap()).contains("Usage: backstop "), "{sub}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_64() {
+    for args in [
+        &["rollback", "api"][..],
+        &["rollback", "api", "--reason", "x", "--level", "0"],
+        &["pause", "--reason", "x", "--for", "90"],
+        &["release", "api", "2.4.0", "--begin", "--end"],
+        &["signal", "api", "cve", "--clear", "--detail", "x"],
+        &["demo", "--healthy", "--crash"],
+        &["status", "--token-file", "x"],
+        &["status", "--url", "not an url"],
+        &["statsu"],
+        &[],
+    ] {
+        assert!(!failed(&backstop(args).output().unwrap(), 64).is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_daemon_it_says_what_was_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("backstop.sock");
+    let error = failed(&backstop(&["status", "--socket"]).arg(&missing).output().unwrap(), 69);
+    let path = missing.display();
+    assert_eq!(
+        error,
+        format!(
+            "error: no daemon can be reached\n  {path}: no such socket\n  help: start it with `backstop run FILE` \
+             (systemctl start backstop), or name its socket with --socket\n"
+        )
+    );
+    drop(std::os::unix::net::UnixListener::bind(&missing).unwrap());
+    let error = failed(&backstop(&["status"]).env("BACKSTOP_SOCKET", &missing).output().unwrap(), 69);
+    assert!(error.contains("nobody answers; a daemon that died left it behind"), "{error}");
+    let error = failed(&backstop(&["status", "--url", "http://127.0.0.1:1"]).output().unwrap(), 69);
+    assert!(error.contains("the daemon at http://127.0.0.1:1/ did not answer"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_for_people() {
+    let daemon = Daemon::start().await;
+    insta::assert_snapshot!("status", done(&at(&daemon, &["status"]).await));
+    insta::assert_snapshot!("status_service", done(&at(&daemon, &["status", "api"]).await));
+    insta::assert_snapshot!("incidents", done(&at(&daemon, &["incidents"]).await));
+    assert!(!done(&at(&daemon, &["status"]).await).contains('\u{1b}'), "a signal's detail holds an escape sequence");
+    assert_eq!(done(&at(&daemon, &["incidents", "--service", "web"]).await), "no incidents\n");
+    assert!(done(&at(&daemon, &["report", "api-17"]).await).starts_with("# Incident api-17: api, "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_is_what_the_api_answered() {
+    let daemon = Daemon::start().await;
+    for (args, path) in [
+        (&["status", "--json"][..], "/v1/status"),
+        (&["incidents", "--json"], "/v1/incidents?limit=100"),
+        (&["report", "api-17", "--json"], "/v1/incidents/api-17"),
+    ] {
+        let printed: Value = serde_json::from_str(&done(&at(&daemon, args).await)).unwrap();
+        let answered: Value =
+            fake_daemon::over_tcp().get(format!("{}{path}", daemon.url)).send().await.unwrap().json().await.unwrap();
+        assert_eq!(printed, answered, "{args:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_reaches_the_engine() {
+    let daemon = Daemon::start().await;
+    let told = done(&at(&daemon, &["rollback", "api", "--reason", "checkout fails", "--level", "2"]).await);
+    assert_eq!(told, "done\nincident: api-17\nlevel: 1\n");
+    for args in [
+        &["approve", "api-17"][..],
+        &["decline", "api-17", "--reason", "x"],
+        &["acknowledge", "api-17"],
+        &["abort", "api-17"],
+        &["pause", "--reason", "x"],
+        &["pause", "api", "--for", "20m", "--reason", "x"],
+        &["resume"],
+        &["signal", "api", "cve", "--for", "1d", "--detail", "d"],
+        &["signal", "api", "cve", "--clear"],
+        &["release", "api", "2.4.0", "--begin"],
+        &["release", "api", "2.4.0"],
+        &["forget", "api", "2.4.0"],
+        &["test-notify"],
+        &["test-notify", "oncall"],
+    ] {
+        done(&at(&daemon, args).await);
+    }
+    let taken: Vec<String> = daemon.taken().iter().map(|command| format!("{command:?}")).collect();
+    insta::assert_snapshot!("commands", taken.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_has_its_exit_code_and_the_way_out() {
+    let daemon = Daemon::start().await;
+    for (service, code, why) in [
+        ("nope", 65, "no such service nope; there is api"),
+        ("busy", 65, "api-17 is open"),
+        ("odd", 65, "there are 2 levels"),
+        ("ill", 69, "the journal cannot be written"),
+    ] {
+        let error = failed(&at(&daemon, &["rollback", service, "--reason", "x"]).await, code);
+        assert!(error.starts_with(&format!("error: {why}\n  help: ")), "{error}");
+    }
+    let error = failed(&at(&daemon, &["report", "api-99"]).await, 65);
+    assert!(error.contains("there is no incident api-99"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tcp_a_command_takes_the_token_from_a_file() {
+    let daemon = Daemon::start().await;
+    let error = failed(&run(backstop(&["resume", "--url", &daemon.url])).await, 77);
+    assert!(error.contains("a command over TCP needs a token"), "{error}");
+    let token = daemon.token_file().display().to_string();
+    done(&run(backstop(&["resume", "--url", &daemon.url, "--token-file", &token])).await);
+    assert_eq!(daemon.last_actor(), Actor { name: "ci".to_owned(), via: "api".to_owned() });
+    assert_eq!(daemon.taken(), [input::Command::Resume { service: None }]);
+    done(&run(backstop(&["status", "--url", &daemon.url])).await);
+}
+
+/// A state directory as a daemon left it.
+fn journal(dir: &Path) {
+    let mut opened = Journal::open(dir).unwrap();
+    opened.journal.append(fake_daemon::history()).unwrap();
+    opened.journal.close().unwrap();
+}
+
+#[test]
+fn reports_outlive_the_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    journal(&state);
+    let state = state.display().to_string();
+    let missing = dir.path().join("no.sock").display().to_string();
+    let offline = |args: &[&str]| backstop(args).args(["--socket", &missing, "--state-dir", &state]).output().unwrap();
+    let report = done(&offline(&["report", "api-17"]));
+    assert_eq!(report, backstop::decide::report::markdown(&fake_daemon::history()));
+    let list: Value = serde_json::from_str(&done(&offline(&["incidents", "--json"]))).unwrap();
+    assert_eq!(list["incidents"][0]["id"], "api-17");
+    assert_eq!(list["incidents"][0]["state"], "verifying");
+    assert!(done(&offline(&["incidents", "--open"])).contains("api-17"));
+    assert_eq!(done(&offline(&["incidents", "--service", "web"])), "no incidents\n");
+    assert!(failed(&offline(&["report", "api-99"]), 65).contains("in the journal"));
+
+    let error = failed(&backstop(&["report", "api-17", "--socket", &missing]).output().unwrap(), 69);
+    assert!(error.contains("with --state-dir DIR it is read from the journal"), "{error}");
+    let empty = tempfile::tempdir().unwrap();
+    let nothing = backstop(&["incidents", "--socket", &missing, "--state-dir"]).arg(empty.path()).output().unwrap();
+    assert!(failed(&nothing, 69).contains("there is no journal at"));
+}
+
+const GOOD: &str = r#"
+[daemon]
+state_dir = "/var/lib/backstop"
+
+[services.api]
+[services.api.scrapes.app]
+url = "http://127.0.0.1:8080/metrics"
+interval = "15s"
+
+[services.api.triggers.error-rate]
+ratio = { part = 'http_requests_total{status=~"5.."}', whole = 'http_requests_total', window = "1m" }
+above = "15%"
+for = "10m"
+
+[services.api.triggers.cve]
+signal = "critical-vulnerability"
+"#;
+
+#[test]
+fn check_says_whether_the_daemon_would_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good.toml"), dir.path().join("bad.toml"));
+    std::fs::write(&good, GOOD).unwrap();
+    std::fs::write(&bad, GOOD.replace("above =", "abvoe =").replace("10m", "10")).unwrap();
+    let summary = done(&backstop(&["check"]).arg(&good).output().unwrap());
+    assert!(summary.starts_with("valid: 1 service, 2 triggers, 0 receivers (configuration "), "{summary}");
+    let error = failed(&backstop(&["check"]).arg(&bad).output().unwrap(), 64);
+    for part in ["bad.toml:12", "abvoe", "bad.toml:13"] {
+        assert!(error.contains(part), "{part}:\n{error}");
+    }
+    let output = backstop(&["check", "--json"]).arg(&bad).output().unwrap();
+    failed(&output, 64);
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(listed["valid"], false);
+    assert!(listed["errors"].as_array().unwrap().len() >= 2, "{listed}");
+    assert!(listed["errors"].as_array().unwrap().iter().any(|error| error["line"] == 13), "{listed}");
+    let missing = failed(&backstop(&["check", "/no/such/file.toml"]).output().unwrap(), 64);
+    assert!(missing.contains("there is no such file"), "{missing}");
+}
+
+#[test]
+fn explain_prints_what_a_trigger_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("good.toml");
+    std::fs::write(&file, GOOD).unwrap();
+    let explain = |args: &[&str]| backstop(&["explain"]).arg(&file).args(args).output().unwrap();
+    insta::assert_snapshot!("explain", done(&explain(&[])));
+    let one = done(&explain(&["api", "cve"]));
+    assert!(one.contains("signal: critical-vulnerability") && !one.contains("error-rate"), "{one}");
+    let listed: Value = serde_json::from_str(&done(&explain(&["api", "error-rate", "--json"]))).unwrap();
+    assert_eq!(listed["triggers"][0]["selectors"].as_array().unwrap().len(), 2);
+    let error = failed(&explain(&["web"]), 64);
+    assert_eq!(error, "error: there is no service web\n  help: there is: api\n");
+    let error = failed(&explain(&["api", "latency"]), 64);
+    assert!(error.starts_with("error: there is no trigger latency\n  help: there is: "), "{error}");
+}

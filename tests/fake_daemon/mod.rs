@@ -1,0 +1,362 @@
+//! The real server before a fake engine: a snapshot to read, and a record of every command with a canned answer.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use backstop::decide::event::{
+    Actor, Attempt, Decision, DecisionKind, Entry, Evidence, GuardCheck, IncidentEvent, IncidentId, Notice, NoticeKind,
+    NoticeStatus, Outcome, Plan, Reason, Record, Release, Running, SecretRef, SelectorFact, Seq, Severity, StepResult,
+    TriggerFact,
+};
+use backstop::engine::handle::{CommandMessage, Handle};
+use backstop::machine::input::{Answer, Command, Refusal};
+use backstop::machine::snapshot::{
+    Counters, IncidentView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot,
+    TargetView, TriggerView,
+};
+use backstop::serve::{Listeners, Metrics, Parts, Tokens, bind_unix, start};
+use backstop::time::{BootId, Timestamp};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// 2026-11-20T03:00:00Z
+pub const WALL_MS: i64 = 1_795_143_600_000;
+
+pub struct Daemon {
+    pub dir: tempfile::TempDir,
+    pub socket: PathBuf,
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+    pub commands: Arc<Mutex<Vec<(Actor, Command)>>>,
+    pub snapshot: Option<watch::Sender<Arc<Snapshot>>>,
+    pub tokens: watch::Sender<Arc<Tokens>>,
+    pub metrics: Arc<Metrics>,
+    pub shutdown: CancellationToken,
+    pub serving: JoinHandle<()>,
+    pub engine: JoinHandle<()>,
+}
+
+impl Daemon {
+    /// One token, `ci`, whose secret `s3cret` is in the file `token`.
+    pub async fn start() -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("backstop.sock");
+        let token = dir.path().join("token");
+        std::fs::write(&token, "s3cret\n").unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", tcp.local_addr().unwrap());
+        let unix = bind_unix(&socket).await.unwrap();
+        let (snapshot, seen) = watch::channel(Arc::new(snapshot()));
+        let (to_engine, from_serve) = mpsc::channel(8);
+        let secret = SecretRef::File(token.display().to_string());
+        let (tokens, tokens_seen) = watch::channel(Arc::new(Tokens::from([("ci".to_owned(), secret)])));
+        let metrics = Arc::new(Metrics::new());
+        let parts = Parts { handle: Handle::new(to_engine, seen), tokens: tokens_seen, metrics: Arc::clone(&metrics) };
+        let shutdown = CancellationToken::new();
+        let listeners = Listeners { tcp: Some(tcp), unix: Some(unix) };
+        let serving = tokio::spawn(start(listeners, parts, shutdown.clone()));
+        let commands = Arc::default();
+        let engine = tokio::spawn(answer(from_serve, Arc::clone(&commands)));
+        Daemon { dir, socket, url, commands, snapshot: Some(snapshot), tokens, metrics, shutdown, serving, engine }
+    }
+
+    pub fn token_file(&self) -> PathBuf {
+        self.dir.path().join("token")
+    }
+
+    /// Publishes a changed snapshot.
+    pub fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
+        let mut next = snapshot();
+        change(&mut next);
+        self.snapshot.as_ref().unwrap().send_replace(Arc::new(next));
+    }
+
+    /// The commands so far, without their actors.
+    pub fn taken(&self) -> Vec<Command> {
+        self.commands.lock().unwrap().iter().map(|(_, command)| command.clone()).collect()
+    }
+
+    pub fn last_actor(&self) -> Actor {
+        self.commands.lock().unwrap().last().unwrap().0.clone()
+    }
+}
+
+/// Names decide the answer: `nope` is not found, `busy` conflicts, `odd` is invalid, `ill` is unavailable, and `slow`
+/// takes half a second.
+async fn answer(mut from_serve: mpsc::Receiver<CommandMessage>, commands: Arc<Mutex<Vec<(Actor, Command)>>>) {
+    while let Some(message) = from_serve.recv().await {
+        let CommandMessage { actor, command, reply } = message;
+        let service = match &command {
+            Command::Rollback { service, .. } => service.clone(),
+            _ => String::new(),
+        };
+        commands.lock().unwrap().push((actor, command));
+        let text = || format!("no such service {service}; there is api");
+        let done = Answer::Done {
+            message: "done".to_owned(),
+            incident: Some(IncidentId(Arc::from("api-17"))),
+            details: BTreeMap::from([("level".to_owned(), "1".to_owned())]),
+        };
+        let answer = match service.as_str() {
+            "nope" => Answer::Refused(Refusal::NotFound(text())),
+            "busy" => Answer::Refused(Refusal::Conflict("api-17 is open".to_owned())),
+            "odd" => Answer::Refused(Refusal::Invalid("there are 2 levels".to_owned())),
+            "ill" => Answer::Refused(Refusal::Unavailable("the journal cannot be written".to_owned())),
+            "slow" => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                done
+            }
+            _ => done,
+        };
+        // The asker may have gone away; the real engine does not mind either.
+        drop(reply.send(answer));
+    }
+}
+
+pub fn wall(secs: i64) -> Timestamp {
+    Timestamp::from_millis(WALL_MS + secs * 1000)
+}
+
+fn release(name: &str) -> Release {
+    Release(Arc::from(name))
+}
+
+pub fn snapshot() -> Snapshot {
+    Snapshot {
+        at: wall(900),
+        wall: wall(900),
+        started_wall: wall(-86_400),
+        version: "0.1.0",
+        instance: Arc::from("host-1"),
+        config_hash: Arc::from("c0ffee123456"),
+        generation: 2,
+        journal: JournalHealth::Writing,
+        pause: None,
+        services: vec![service()],
+        incidents: vec![incident()],
+        receivers: vec![ReceiverView {
+            name: Arc::from("oncall"),
+            queued: 2,
+            dead: 1,
+            oldest_wall: Some(wall(840)),
+            last_error: Some("HTTP 503".to_owned()),
+            dead_letters: vec![(notice(), "410 Gone".to_owned())],
+        }],
+        counters: counters(),
+    }
+}
+
+fn service() -> ServiceView {
+    let target = |source: &str, up, error: Option<&str>| TargetView {
+        kind: "scrape",
+        source: Arc::from(source),
+        address: Arc::from("http://127.0.0.1:8080/metrics"),
+        up,
+        last_wall: up.map(|_| wall(899)),
+        error: error.map(str::to_owned),
+        series: 3,
+    };
+    ServiceView {
+        name: Arc::from("api"),
+        autonomy: "act",
+        running: Running::Mix(vec![(release("2.4.0"), 0.75), (release("2.3.1"), 0.25)]),
+        running_since_wall: Some(wall(0)),
+        way_back: Some("2.3.1".to_owned()),
+        releases: vec![ReleaseView {
+            name: "2.3.1".to_owned(),
+            first_seen_wall: wall(-86_000),
+            good: true,
+            bad: false,
+        }],
+        triggers: vec![TriggerView {
+            name: Arc::from("error-rate"),
+            severity: Severity::High,
+            verdict: "firing",
+            finding: "breached",
+            since_wall: Some(wall(600)),
+            value: Some(0.43),
+            value_text: Some("43 %".to_owned()),
+            threshold: "above 15 %".to_owned(),
+            held: Duration::from_mins(10),
+            hold: Duration::from_mins(10),
+            sentence: "43 % of 120 requests failed in 1 m".to_owned(),
+        }],
+        targets: vec![target("app", Some(true), None), target("db", Some(false), Some("connection refused"))],
+        signals: vec![SignalView {
+            name: "cve".to_owned(),
+            until_wall: wall(3_600),
+            detail: "CVE-2026-1\u{1b}[31m".to_owned(),
+        }],
+        pause: Some(PauseView { until_wall: wall(1_800), actor: alice(), reason: "migration".to_owned() }),
+        incident: Some(IncidentId(Arc::from("api-17"))),
+    }
+}
+
+fn counters() -> Counters {
+    let api = || Arc::<str>::from("api");
+    Counters {
+        findings: BTreeMap::from([((api(), Arc::from("error-rate"), "breached"), 41)]),
+        looks: BTreeMap::from([((api(), Arc::from("app")), 60)]),
+        failures: BTreeMap::from([((api(), Arc::from("db"), "quoted \"\\\n reason".to_owned()), 7)]),
+        overruns: 1,
+        incidents: BTreeMap::from([((api(), "recovered"), 1)]),
+        steps: BTreeMap::from([((api(), "succeeded"), 2)]),
+        journal_errors: 0,
+        notices_delivered: 5,
+        notices_dead: 1,
+    }
+}
+
+fn alice() -> Actor {
+    Actor { name: "alice".to_owned(), via: "cli".to_owned() }
+}
+
+fn incident() -> IncidentView {
+    IncidentView {
+        id: IncidentId(Arc::from("api-17")),
+        service: Arc::from("api"),
+        release_bad: Some("2.4.0".to_owned()),
+        release_target: Some("2.3.1".to_owned()),
+        state: "verifying",
+        sentence: "Verifying level 1 (previous release)".to_owned(),
+        open: true,
+        acknowledged: false,
+        severity: Severity::High,
+        triggers: vec!["error-rate".to_owned()],
+        level: Some((1, 1, "previous release".to_owned())),
+        opened_wall: wall(600),
+        ended_wall: None,
+        respond_by_wall: None,
+        history: Arc::new(history()),
+    }
+}
+
+fn decision() -> Decision {
+    Decision {
+        kind: DecisionKind::RollBack,
+        reasons: vec![Reason { code: "none".to_owned(), sentence: "nothing stands against it".to_owned() }],
+        checks: vec![GuardCheck { check: "release".to_owned(), allows: true, sentence: "2 m after 2.4.0".to_owned() }],
+    }
+}
+
+fn fact() -> TriggerFact {
+    let selector = SelectorFact {
+        selector: "http_requests_total".to_owned(),
+        targets: 1,
+        targets_fresh: 1,
+        series: 2,
+        observed_ms: 60_000,
+    };
+    TriggerFact {
+        trigger: "error-rate".to_owned(),
+        severity: Severity::High,
+        expression: "ratio(…)".to_owned(),
+        threshold: "above 15 %".to_owned(),
+        value: Some("43 %".to_owned()),
+        labels: "{}".to_owned(),
+        hold_ms: 600_000,
+        since: wall(0),
+        fired: Some(wall(600)),
+        sentence: "error-rate: 43 % of 120 requests failed".to_owned(),
+        evidence: Evidence { selectors: vec![selector], events: Some(120.0), window_ms: 60_000, value: Some(0.43) },
+    }
+}
+
+/// An incident that is being verified.
+pub fn history() -> Vec<Record> {
+    let attempt = Attempt { level: 0, step: 0, attempt: 1 };
+    let plan = Plan {
+        bad: release("2.4.0"),
+        target: Some(release("2.3.1")),
+        levels: Vec::new(),
+        start_level: 0,
+        variables: BTreeMap::new(),
+    };
+    let result = StepResult {
+        outcome: Outcome::Succeeded,
+        detail: "exit status 0".to_owned(),
+        output: "switched\n".to_owned(),
+        truncated: false,
+        captures: BTreeMap::new(),
+        duration_ms: 2_000,
+    };
+    let events = [
+        (
+            600,
+            IncidentEvent::Opened {
+                service: "api".to_owned(),
+                release: Some(release("2.4.0")),
+                fact: Box::new(fact()),
+            },
+        ),
+        (
+            601,
+            IncidentEvent::Admitted {
+                plan: Box::new(plan),
+                decision: decision(),
+                facts: vec![fact()],
+                running: Running::One(release("2.4.0")),
+                actor: Some(alice()),
+                receivers: vec!["oncall".to_owned()],
+                deadline: wall(3_000),
+            },
+        ),
+        (602, IncidentEvent::StepIntended { attempt, input_hash: "c0ffee".to_owned() }),
+        (603, IncidentEvent::StepStarted { attempt, pid: Some(4711), process_start: None }),
+        (605, IncidentEvent::StepFinished { attempt, result: Box::new(result) }),
+        (606, IncidentEvent::LevelFinished { level: 0, at: wall(605) }),
+    ];
+    let record = |(n, (secs, event)): (usize, (i64, IncidentEvent))| Record {
+        seq: Seq(n as u64 + 1),
+        at: wall(secs),
+        wall: wall(secs),
+        boot: BootId(Arc::from("boot")),
+        entry: Entry::Incident { incident: IncidentId(Arc::from("api-17")), event: Box::new(event) },
+    };
+    events.into_iter().enumerate().map(record).collect()
+}
+
+fn notice() -> Notice {
+    Notice {
+        id: "n-1".to_owned(),
+        seq: 1,
+        kind: NoticeKind::Started,
+        status: NoticeStatus::Firing,
+        dedup_key: "api-17".to_owned(),
+        severity: Severity::High,
+        action_required: false,
+        incident: Some(IncidentId(Arc::from("api-17"))),
+        service: Some("api".to_owned()),
+        labels: BTreeMap::new(),
+        release_bad: None,
+        release_target: None,
+        release_running: None,
+        trigger: None,
+        decision: None,
+        reasons: Vec::new(),
+        level: None,
+        eta: None,
+        respond_by: None,
+        actor: None,
+        text: "the rollback of api began".to_owned(),
+        occurred_at: wall(601),
+        config_hash: "c0ffee123456".to_owned(),
+        drill: false,
+    }
+}
+
+/// A client that goes through the unix socket, whatever host is asked.
+pub fn through(socket: &Path) -> reqwest::Client {
+    backstop::platform::http::install_crypto();
+    reqwest::Client::builder().unix_socket(socket).no_proxy().build().unwrap()
+}
+
+pub fn over_tcp() -> reqwest::Client {
+    backstop::platform::http::install_crypto();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}

@@ -1,0 +1,342 @@
+//! One value of every kind of entry, with every variant of what is inside.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backstop::decide::event::{
+    Action, Actor, Attempt, Autonomy, BodyTemplate, Capture, Decision, DecisionKind, Entry, Evidence, GuardCheck,
+    IncidentEvent, IncidentId, Level, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, OnFailure, Outcome,
+    Plan, Reason, Release, Running, SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact,
+    Verified, Verify, WhyHuman,
+};
+use backstop::time::Timestamp;
+
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(1_795_143_600_000 + seconds * 1000)
+}
+
+pub fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+fn release(name: &str) -> Release {
+    Release(name.into())
+}
+
+pub fn actor() -> Actor {
+    Actor { name: text("alice"), via: text("cli") }
+}
+
+pub fn incident_id() -> IncidentId {
+    IncidentId("api-17".into())
+}
+
+pub fn attempt() -> Attempt {
+    Attempt { level: 0, step: 1, attempt: 2 }
+}
+
+pub fn fact() -> TriggerFact {
+    TriggerFact {
+        trigger: text("error-rate"),
+        severity: Severity::High,
+        expression: text("increase(http_requests_total{status=~\"5..\"}[1m]) / increase(http_requests_total[1m])"),
+        threshold: text("above 15 %"),
+        value: Some(text("43 %")),
+        labels: text("{}"),
+        hold_ms: 600_000,
+        since: at(-600),
+        fired: Some(at(0)),
+        sentence: text("error-rate: 43 % of 120 requests failed in 1 m, above 15 % for 10 m"),
+        evidence: Evidence {
+            selectors: vec![SelectorFact {
+                selector: text("http_requests_total"),
+                targets: 3,
+                targets_fresh: 2,
+                series: 12,
+                observed_ms: 60_000,
+            }],
+            events: Some(120.0),
+            window_ms: 60_000,
+            value: Some(0.4375),
+        },
+    }
+}
+
+fn signal_fact() -> TriggerFact {
+    TriggerFact {
+        trigger: text("cve"),
+        severity: Severity::Critical,
+        expression: text("signal cve"),
+        threshold: text("raised"),
+        value: None,
+        labels: text("{}"),
+        hold_ms: 0,
+        since: at(0),
+        fired: None,
+        sentence: text("cve: the scanner found CVE-2026-0001"),
+        evidence: Evidence::default(),
+    }
+}
+
+fn decision(kind: DecisionKind) -> Decision {
+    Decision {
+        kind,
+        reasons: vec![Reason { code: text("freeze"), sentence: text("a freeze is on until Monday 08:00") }],
+        checks: vec![GuardCheck { check: text("way_back"), allows: true, sentence: text("v41 ran for 3 days") }],
+    }
+}
+
+fn plan() -> Plan {
+    let command = Action::Command {
+        argv: vec![text("/opt/api/rollback.sh"), text("{{ release.target }}")],
+        env: BTreeMap::from([
+            (text("MODE"), TextOrSecret::Text(text("fast"))),
+            (
+                text("TOKEN"),
+                TextOrSecret::Secret { prefix: text("Bearer "), secret: SecretRef::Credential(text("flags")) },
+            ),
+        ]),
+        inherit: vec![text("LANG")],
+        directory: Some(text("/opt/api")),
+    };
+    let http = |body| Action::Http {
+        method: text("PATCH"),
+        url: text("https://flags.example.com/new-checkout"),
+        headers: BTreeMap::from([
+            (text("a"), TextOrSecret::Secret { prefix: String::new(), secret: SecretRef::File(text("/run/a")) }),
+            (text("b"), TextOrSecret::Secret { prefix: String::new(), secret: SecretRef::Env(text("B")) }),
+        ]),
+        body,
+        expect: vec![200, 204],
+        captures: vec![Capture { name: text("version"), pointer: text("/version") }],
+    };
+    let step = |name: &str, action, on_failure| Step {
+        name: text(name),
+        action,
+        timeout: Duration::from_secs(300),
+        idempotent: true,
+        on_failure,
+    };
+    Plan {
+        bad: release("v42"),
+        target: Some(release("v41")),
+        levels: vec![Level {
+            name: text("previous release"),
+            steps: vec![
+                step("roll back", command, OnFailure::Climb),
+                step("flag", http(BodyTemplate::Json(serde_json::json!({ "enabled": false }))), OnFailure::Continue),
+                step("tell", http(BodyTemplate::Raw(text("{{ service }}"))), OnFailure::Stop),
+                step("look", http(BodyTemplate::None), OnFailure::Climb),
+            ],
+            verify: Verify {
+                within: Duration::from_secs(600),
+                soak: Duration::from_millis(1_500),
+                probes: vec![text("health")],
+            },
+            autonomy: Some(Autonomy::Propose),
+        }],
+        start_level: 0,
+        variables: BTreeMap::from([(text("service"), text("api"))]),
+    }
+}
+
+pub fn notice(kind: NoticeKind) -> Notice {
+    Notice {
+        id: text("01930d2e-0000-7000-8000-000000000001"),
+        seq: 3,
+        kind,
+        status: NoticeStatus::Firing,
+        dedup_key: text("api-17"),
+        severity: Severity::Medium,
+        action_required: true,
+        incident: Some(incident_id()),
+        service: Some(text("api")),
+        labels: BTreeMap::from([(text("team"), text("shop"))]),
+        release_bad: Some(text("v42")),
+        release_target: Some(text("v41")),
+        release_running: Some(text("v42")),
+        trigger: Some(NoticeTrigger {
+            name: text("error-rate"),
+            value: Some(text("43 %")),
+            threshold: text("above 15 %"),
+            hold_ms: 600_000,
+            since: at(-600),
+            sentence: text("43 % of 120 requests failed"),
+        }),
+        decision: Some(text("roll_back")),
+        reasons: vec![text("a reason")],
+        level: Some(NoticeLevel { n: 1, of: 2, name: text("feature flag off") }),
+        eta: Some(at(120)),
+        respond_by: Some(at(900)),
+        actor: Some(text("alice")),
+        text: text("api v42 is being rolled back to v41"),
+        occurred_at: at(0),
+        config_hash: text("c0ffee123456"),
+        drill: false,
+    }
+}
+
+fn bare_notice() -> Notice {
+    Notice {
+        status: NoticeStatus::Resolved,
+        severity: Severity::Low,
+        incident: None,
+        service: None,
+        labels: BTreeMap::new(),
+        release_bad: None,
+        release_target: None,
+        release_running: None,
+        trigger: None,
+        decision: None,
+        reasons: Vec::new(),
+        level: None,
+        eta: None,
+        respond_by: None,
+        actor: None,
+        ..notice(NoticeKind::Heartbeat)
+    }
+}
+
+const NOTICE_KINDS: [NoticeKind; 20] = [
+    NoticeKind::WouldRollBack,
+    NoticeKind::Held,
+    NoticeKind::Escalated,
+    NoticeKind::ApprovalRequested,
+    NoticeKind::Declined,
+    NoticeKind::Expired,
+    NoticeKind::Started,
+    NoticeKind::StepFailed,
+    NoticeKind::LevelFinished,
+    NoticeKind::Recovered,
+    NoticeKind::Superseded,
+    NoticeKind::NeedsHuman,
+    NoticeKind::ReleaseReappeared,
+    NoticeKind::Blind,
+    NoticeKind::Unblind,
+    NoticeKind::Paused,
+    NoticeKind::Resumed,
+    NoticeKind::Degraded,
+    NoticeKind::Heartbeat,
+    NoticeKind::Test,
+];
+
+fn mix() -> Running {
+    Running::Mix(vec![(release("v42"), 0.75), (release("v41"), 0.25)])
+}
+
+pub fn events() -> Vec<IncidentEvent> {
+    let result = |outcome| StepResult {
+        outcome,
+        detail: text("exit status 3"),
+        output: text("line 1\nline \"2\" é\n"),
+        truncated: false,
+        captures: BTreeMap::from([(text("version"), text("7"))]),
+        duration_ms: 1_250,
+    };
+    let mut events = vec![
+        IncidentEvent::Opened { service: text("api"), release: Some(release("v42")), fact: Box::new(fact()) },
+        IncidentEvent::Opened { service: text("api"), release: None, fact: Box::new(signal_fact()) },
+        IncidentEvent::Reopened { fact: Box::new(fact()) },
+        IncidentEvent::Joined { fact: Box::new(signal_fact()) },
+        IncidentEvent::Proposed { level: 1, respond_by: at(900), decision: decision(DecisionKind::Propose) },
+        IncidentEvent::Approved { actor: actor(), reason: text("go") },
+        IncidentEvent::Declined { actor: actor(), reason: text("known") },
+        IncidentEvent::Expired,
+        IncidentEvent::Admitted {
+            plan: Box::new(plan()),
+            decision: decision(DecisionKind::RollBack),
+            facts: vec![fact(), signal_fact()],
+            running: Running::One(release("v42")),
+            actor: Some(actor()),
+            receivers: vec![text("oncall")],
+            deadline: at(3_600),
+        },
+        IncidentEvent::StepIntended { attempt: attempt(), input_hash: text("9f86d081") },
+        IncidentEvent::StepStarted { attempt: attempt(), pid: Some(4711), process_start: Some(text("88123")) },
+        IncidentEvent::StepStarted { attempt: attempt(), pid: None, process_start: None },
+        IncidentEvent::LevelFinished { level: 0, at: at(30) },
+        IncidentEvent::CameClear { at: at(60) },
+        IncidentEvent::Relapsed,
+        IncidentEvent::Climbed { to: 1 },
+        IncidentEvent::Recovered { clear_since: Some(at(60)) },
+        IncidentEvent::Recovered { clear_since: None },
+        IncidentEvent::Superseded { by: mix() },
+        IncidentEvent::Superseded { by: Running::Unknown(text("the link cannot be read")) },
+        IncidentEvent::Aborted { actor: actor(), reason: text("fixed by hand") },
+        IncidentEvent::Reminded,
+        IncidentEvent::Acknowledged { actor: actor() },
+        IncidentEvent::Cleared,
+    ];
+    let decisions = [
+        DecisionKind::RollBack,
+        DecisionKind::WouldRollBack,
+        DecisionKind::Propose,
+        DecisionKind::Hold,
+        DecisionKind::Escalate,
+    ];
+    events.extend(decisions.map(|kind| IncidentEvent::Judged { decision: decision(kind) }));
+    let outcomes = [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Ambiguous];
+    events.extend(
+        outcomes.map(|outcome| IncidentEvent::StepFinished { attempt: attempt(), result: Box::new(result(outcome)) }),
+    );
+    let verified = [Verified::NotRecovered, Verified::Inconclusive, Verified::NotReached];
+    events.extend(verified.map(|verified| IncidentEvent::LevelFailed { level: 0, verified, why: text("still 43 %") }));
+    let whys = [
+        WhyHuman::LadderExhausted,
+        WhyHuman::Inconclusive,
+        WhyHuman::StepTimedOut,
+        WhyHuman::StepAmbiguous,
+        WhyHuman::StepFailed,
+        WhyHuman::DeadlineReached,
+        WhyHuman::ReleaseUnknown,
+        WhyHuman::BadReleaseCameBack,
+        WhyHuman::Unreadable,
+    ];
+    events.extend(whys.map(|why| IncidentEvent::NeedsHuman { why, text: text("please look") }));
+    events
+}
+
+/// At least one of every kind, with every variant of what is inside.
+pub fn samples() -> Vec<Entry> {
+    let (service, release) = (text("api"), release("v42"));
+    let (notice_id, receiver) = (text("01930d2e"), text("oncall"));
+    let mut samples = vec![
+        Entry::DaemonStarted { version: text("0.1.0"), config_hash: text("c0ffee123456") },
+        Entry::ReleaseSeen {
+            service: service.clone(),
+            release: release.clone(),
+            old_last_seen: Some(at(-10)),
+            first_seen: at(0),
+            installed_by: Some(incident_id()),
+        },
+        Entry::ReleaseSeen {
+            service: service.clone(),
+            release: release.clone(),
+            old_last_seen: None,
+            first_seen: at(0),
+            installed_by: None,
+        },
+        Entry::ReleaseGood { service: service.clone(), release: release.clone() },
+        Entry::ReleaseBad { service: service.clone(), release: release.clone(), incident: incident_id() },
+        Entry::ReleaseForgotten { service: service.clone(), release, actor: actor() },
+        Entry::NoticeQueued { notice: Box::new(bare_notice()), receivers: vec![receiver.clone()] },
+        Entry::NoticeDelivered { notice: notice_id.clone(), receiver: receiver.clone() },
+        Entry::NoticeDead { notice: notice_id.clone(), receiver: receiver.clone(), why: text("HTTP 410 Gone") },
+        Entry::NoticeFellBack { notice: notice_id, receiver, fallback: text("mail") },
+        Entry::Paused { service: None, until: at(3_600), actor: actor(), reason: text("migration") },
+        Entry::Paused { service: Some(service.clone()), until: at(60), actor: actor(), reason: String::new() },
+        Entry::Resumed { service: None, actor: actor() },
+        Entry::SignalRaised {
+            service: service.clone(),
+            signal: text("cve"),
+            until: at(600),
+            actor: actor(),
+            detail: text("CVE-2026-0001"),
+        },
+        Entry::SignalCleared { service, signal: text("cve"), actor: actor() },
+    ];
+    samples.extend(NOTICE_KINDS.map(|kind| Entry::NoticeQueued { notice: Box::new(notice(kind)), receivers: vec![] }));
+    samples
+        .extend(events().into_iter().map(|event| Entry::Incident { incident: incident_id(), event: Box::new(event) }));
+    samples
+}

@@ -1,0 +1,235 @@
+#!/usr/bin/env bash
+# Watches five real programs from Debian's packages at once: node exporter, etcd, Prometheus, Alertmanager, HAProxy.
+# For DURATION seconds no scrape may fail. Then one of them is stopped: its scrapes must fail, counted by their reason,
+# its trigger must fire, and nothing may be rolled back, since no release has changed. Not part of CI.
+#
+#   tests/watch-five.sh                 300 seconds
+#   DURATION=30 tests/watch-five.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tests/lib/packages.sh
+. tests/lib/packages.sh
+
+PACKAGES="prometheus prometheus-node-exporter prometheus-alertmanager etcd-server haproxy curl jq"
+DURATION=${DURATION:-300}
+# How long the stopped one's trigger holds, and how long its firing is waited for.
+HOLD=5
+FIRES_WITHIN=60
+
+say "Debian packages"
+# shellcheck disable=SC2086  # a list of names
+install_packages $PACKAGES
+if [ -n "$MISSING" ]; then
+    echo "Skipped: this needs $MISSING; run it as root on Debian, or install them" >&2
+    exit 77
+fi
+
+binary=${BACKSTOP:-}
+if [ -z "$binary" ]; then
+    say "cargo build"
+    cargo build --locked --bin backstop
+    binary=target/debug/backstop
+fi
+binary=$(realpath "$binary")
+
+work=$(mktemp -d)
+pids=()
+cleanup() {
+    local status=$? pid
+    for pid in ${pids[@]+"${pids[@]}"}; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" 2>/dev/null || true; done
+    if [ "$status" != 0 ]; then
+        echo "Failed; the ends of the logs:" >&2
+        tail -n 15 "$work"/*.log >&2 || true
+    fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+# A loopback port that nobody listens on now.
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 12000))
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "$port"
+            return
+        fi
+    done
+}
+
+# name, address: answers within 30 seconds
+await() {
+    local deadline=$((SECONDS + 30))
+    until curl --silent --fail --output /dev/null --max-time 2 "$2"; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "$1 does not answer at $2"
+        sleep 0.2
+    done
+    echo "$1 answers at $2"
+}
+
+start() { # name, command …
+    local name=$1
+    shift
+    "$@" >"$work/$name.log" 2>&1 &
+    pids+=("$!")
+    eval "pid_$name=$!"
+}
+
+say "Starting the five"
+node=$(free_port) etcd=$(free_port) etcd_peer=$(free_port) prometheus=$(free_port) alertmanager=$(free_port) haproxy=$(free_port)
+mkdir "$work/etcd" "$work/prometheus" "$work/alertmanager"
+
+cat >"$work/prometheus.yml" <<YML
+global: {scrape_interval: 5s}
+scrape_configs:
+  - {job_name: node, static_configs: [{targets: ["127.0.0.1:$node"]}]}
+YML
+cat >"$work/alertmanager.yml" <<YML
+route: {receiver: nobody}
+receivers: [{name: nobody}]
+YML
+cat >"$work/haproxy.cfg" <<CFG
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 10s
+    timeout server 10s
+frontend stats
+    bind 127.0.0.1:$haproxy
+    http-request use-service prometheus-exporter if { path /metrics }
+    default_backend prometheus
+backend prometheus
+    server prometheus 127.0.0.1:$prometheus check
+CFG
+
+start node prometheus-node-exporter --web.listen-address="127.0.0.1:$node"
+start etcd etcd --data-dir "$work/etcd" --name default \
+    --listen-client-urls "http://127.0.0.1:$etcd" --advertise-client-urls "http://127.0.0.1:$etcd" \
+    --listen-peer-urls "http://127.0.0.1:$etcd_peer" --initial-advertise-peer-urls "http://127.0.0.1:$etcd_peer" \
+    --initial-cluster "default=http://127.0.0.1:$etcd_peer"
+start prometheus prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/prometheus" \
+    --web.listen-address="127.0.0.1:$prometheus"
+start alertmanager prometheus-alertmanager --config.file="$work/alertmanager.yml" --storage.path="$work/alertmanager" \
+    --web.listen-address="127.0.0.1:$alertmanager" --cluster.listen-address=
+start haproxy haproxy -db -f "$work/haproxy.cfg"
+await node "http://127.0.0.1:$node/metrics"
+await etcd "http://127.0.0.1:$etcd/metrics"
+await prometheus "http://127.0.0.1:$prometheus/-/ready"
+await alertmanager "http://127.0.0.1:$alertmanager/-/ready"
+await haproxy "http://127.0.0.1:$haproxy/metrics"
+
+say "Starting backstop"
+mkdir -p "$work/releases/1"
+ln -s "$work/releases/1" "$work/current"
+api=$(free_port)
+{
+    cat <<TOML
+[daemon]
+state_dir = "$work/state"
+listen    = "127.0.0.1:$api"
+TOML
+    # One metric of each that is there in any version, asked in a way that is false while the program is well.
+    while read -r name port expr comparison; do
+        cat <<TOML
+
+[services.$name]
+autonomy = "act"
+startup  = "1s"
+release  = [{ symlink = "$work/current", interval = "1s" }]
+guard    = { references = ["http://127.0.0.1:$node/"], good_after = "5s" }
+
+[services.$name.scrapes.it]
+url      = "http://127.0.0.1:$port/metrics"
+interval = "1s"
+timeout  = "900ms"
+
+[services.$name.triggers.down]
+expr  = 'up{job="it"}'
+below = 1
+for   = "${HOLD}s"
+
+[services.$name.triggers.own]
+expr = '$expr'
+$comparison
+for  = "${HOLD}s"
+
+# It must never run. If it does, the file tells.
+[[services.$name.rollback]]
+name   = "leave a mark"
+steps  = [{ command = ["/bin/touch", "$work/rolled-back"] }]
+verify = { within = "10s", soak = "1s" }
+TOML
+    done <<LIST
+node         $node         node_load1                                      above=100000
+etcd         $etcd         etcd_server_has_leader                          below=1
+prometheus   $prometheus   prometheus_config_last_reload_successful        below=1
+alertmanager $alertmanager alertmanager_config_last_reload_successful      below=1
+haproxy      $haproxy      rate(haproxy_process_requests_total[10s])       above=100000
+LIST
+} >"$work/backstop.toml"
+start backstop "$binary" run --config "$work/backstop.toml"
+await backstop "http://127.0.0.1:$api/readyz"
+
+metrics() { curl --silent --fail --max-time 5 "http://127.0.0.1:$api/metrics"; }
+# name of a counter, [service]: the sum of its samples
+total() {
+    metrics | awk -v name="$1" -v service="${2:-}" '
+        $1 ~ "^" name "[{]" && (service == "" || $1 ~ "service=\"" service "\"") { sum += $NF } END { print sum + 0 }'
+}
+# In what no state may be here: whatever follows an admission.
+nothing_rolled_back() {
+    local acted
+    acted=$(curl --silent --fail "http://127.0.0.1:$api/v1/incidents" | jq -r '.incidents[]
+        | select(.state | IN("running", "verifying", "recovered", "superseded", "aborted", "needs_human")) | .id')
+    [ -z "$acted" ] || fail "these were acted on, and no release has changed: $acted"
+    [ ! -e "$work/rolled-back" ] || fail "the rollback command ran"
+}
+
+say "Watching for $DURATION seconds"
+end=$((SECONDS + DURATION))
+while [ "$SECONDS" -lt "$end" ]; do
+    sleep 5
+    failures=$(total backstop_scrape_failures_total)
+    [ "$failures" = 0 ] || fail "$failures scrapes failed: $(metrics | grep '^backstop_scrape_failures_total')"
+    kill -0 "$pid_backstop" 2>/dev/null || fail "backstop has ended"
+done
+for name in node etcd prometheus alertmanager haproxy; do
+    looks=$(total backstop_looks_total "$name")
+    # One a second; a tenth is left to the machine.
+    [ "$looks" -ge $((DURATION * 9 / 10 - 2)) ] || fail "only $looks scrapes of $name in $DURATION seconds"
+    echo "$name: $looks scrapes, none failed"
+done
+curl --silent --fail "http://127.0.0.1:$api/v1/status" >"$work/status.json"
+[ "$(jq '[.services[].triggers[] | select(.finding != "clear")] | length' "$work/status.json")" = 0 ] ||
+    fail "not all clear: $(jq -c '[.services[].triggers[] | {name, finding, sentence}]' "$work/status.json")"
+nothing_rolled_back
+echo "All triggers are clear."
+
+say "Stopping etcd"
+kill -TERM "$pid_etcd"
+wait "$pid_etcd" || true
+deadline=$((SECONDS + FIRES_WITHIN))
+until [ "$(curl --silent --fail "http://127.0.0.1:$api/v1/status" |
+    jq -r '.services[] | select(.name == "etcd").triggers[] | select(.name == "down").verdict')" = firing ]; do
+    [ "$SECONDS" -lt "$deadline" ] || fail "the trigger of what was stopped does not fire"
+    sleep 1
+done
+# Time for what must not happen.
+sleep 10
+refused=$(total 'backstop_scrape_failures_total' etcd)
+[ "$refused" -ge "$HOLD" ] || fail "only $refused scrapes of etcd failed"
+others=$(($(total backstop_scrape_failures_total) - refused))
+[ "$others" = 0 ] || fail "$others scrapes of the others failed"
+metrics | grep '^backstop_scrape_failures_total'
+nothing_rolled_back
+curl --silent --fail "http://127.0.0.1:$api/v1/incidents" | jq -r '.incidents[] | "\(.id): \(.state): \(.sentence)"'
+
+say "Stopping backstop"
+kill -TERM "$pid_backstop"
+wait "$pid_backstop" || fail "backstop did not end well"
+echo "Passed: five programs, $DURATION seconds, no failed scrape; one stopped, and nothing rolled back."
