@@ -12,6 +12,7 @@ use crate::decide::verdict::Phase;
 use crate::time::{Now, Timestamp};
 
 impl Machine {
+    // Length: a notice has this many fields.
     /// Makes and queues a notice about an incident.
     pub(super) fn tell_incident(
         &mut self,

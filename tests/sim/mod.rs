@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstop::decide::event::{Attempt, Entry, IncidentEvent, IncidentId, NoticeStatus, Release};
+use backstop::machine::input::Command;
+
+use backstop::decide::event::{Attempt, Autonomy, Entry, IncidentEvent, IncidentId, NoticeStatus, Release};
 
 use crate::support::*;
 
@@ -88,6 +90,9 @@ fn setup(rng: &mut Rng) -> World {
         1 => vec![symlink(), version_metric()],
         _ => vec![version_metric(), symlink()],
     };
+    if rng.one_in(4) {
+        service.autonomy = Autonomy::Propose;
+    }
     let hold = 10 + rng.below(30);
     service.triggers = vec![error_rate(hold), down()];
     service.guard.good_after = secs(60);
@@ -189,7 +194,7 @@ impl Sim {
     fn fault(&mut self) {
         let now = self.world.now;
         let until = now + self.rng.within(SECOND, 45 * SECOND);
-        match self.rng.below(9) {
+        match self.rng.below(11) {
             0 => {
                 let index = usize::try_from(self.rng.below(self.world.fleet.processes.len() as u64)).unwrap_or(0);
                 self.world.fleet.processes[index].gap_until = until;
@@ -205,11 +210,29 @@ impl Sim {
             4 | 5 => self.world.crash_in = Some(u32::try_from(self.rng.below(12)).unwrap_or(0)),
             6 => self.world.fleet.symlink_readable = self.rng.one_in(2),
             7 => self.world.checkpoint(),
+            8 | 9 => self.person(),
             _ => {}
         }
         if self.world.disk_state == Disk::Fails && self.rng.one_in(2) {
             self.mend_disk();
         }
+    }
+
+    /// Somebody answers, or interferes.
+    fn person(&mut self) {
+        let open: Vec<String> =
+            self.world.incidents().iter().filter(|i| i.open).map(|incident| incident.id.to_string()).collect();
+        let (reason, service) = ("simulated".to_owned(), None);
+        let command = match (self.rng.below(6), open.first().cloned()) {
+            (0, _) => Command::Pause { service, duration: secs(1 + self.rng.below(60)), reason },
+            (1, _) => Command::Resume { service },
+            (2, Some(incident)) => Command::Approve { incident, reason },
+            (3, Some(incident)) => Command::Acknowledge { incident },
+            (4, Some(incident)) => Command::Abort { incident, reason },
+            (5, Some(incident)) => Command::Decline { incident, reason },
+            (_, _) => return,
+        };
+        self.world.order(command);
     }
 
     fn mend_disk(&mut self) {
@@ -342,7 +365,7 @@ impl Sim {
                 "needs_human" => tally.needs_human += 1,
                 "escalated" | "held" => tally.escalated += 1,
                 "superseded" => tally.superseded += 1,
-                "cleared" | "expired" | "declined" => {}
+                "cleared" | "expired" | "declined" | "aborted" => {}
                 other => return Err(format!("promise 4: {} is still {other} after healing", incident.id)),
             }
         }
