@@ -123,6 +123,8 @@ async fn tables_are_for_people() {
     assert!(!done(&at(&daemon, &["status"]).await).contains('\u{1b}'), "a signal's detail holds an escape sequence");
     assert_eq!(done(&at(&daemon, &["incidents", "--service", "web"]).await), "no incidents\n");
     assert!(done(&at(&daemon, &["report", "api-17"]).await).starts_with("# Incident api-17: api, "));
+    let error = failed(&at(&daemon, &["status", "ap"]).await, 65);
+    assert!(error.contains("there is no service ap") && error.contains("there is: api"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,12 +52,6 @@ pub(super) fn path(parts: &[&str]) -> String {
 }
 
 impl Connect {
-    /// Reads, and prints: as JSON if asked for, otherwise as `show` puts it.
-    pub fn show<T: DeserializeOwned>(&self, path: &str, show: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-        let value = self.get(path)?;
-        if self.json { print_json(&value) } else { print(&show(&parse(value)?)) }
-    }
-
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
         self.call(&Method::GET, path, None::<&()>).and_then(|body| json(&body))
     }
@@ -102,13 +96,20 @@ impl Connect {
             None => request,
         };
         runtime.block_on(async {
-            let unreachable = |error: &dyn std::error::Error| {
-                let help = "was it stopped meanwhile? a command may have been carried out: look at `backstop status`";
+            let unreachable = |connected: bool, error: &dyn std::error::Error| {
+                let help = match (connected, method == Method::GET) {
+                    (false, _) => "nothing was sent: does it run, and is daemon.listen this address?",
+                    (true, true) => "was it stopped meanwhile? try again",
+                    (true, false) => {
+                        "was it stopped meanwhile? the command may have been carried out: look at `backstop status`"
+                    }
+                };
                 Failure::because(Exit::Unavailable, &format!("the daemon at {place} did not answer"), error).help(help)
             };
-            let response = request.send().await.map_err(|error| unreachable(&error.without_url()))?;
+            let sent = request.send().await;
+            let response = sent.map_err(|error| unreachable(!error.is_connect(), &error.without_url()))?;
             let status = response.status();
-            let body = http::body(response, BODY_BYTES_MAX).await.map_err(|error| unreachable(&error))?;
+            let body = http::body(response, BODY_BYTES_MAX).await.map_err(|error| unreachable(true, &error))?;
             if status.is_success() { Ok(body) } else { Err(refused(status, &body, &place)) }
         })
     }

@@ -105,7 +105,10 @@ fn explain(service: &ServiceRules, trigger: &Trigger) -> String {
                 span(trigger.interval),
                 span(trigger.gap_tolerance)
             ));
-            line(format!("  looks back: {}", span(expr.reach())));
+            // A health question counts samples, however old they are.
+            if !expr.reach().is_zero() {
+                line(format!("  looks back: {}", span(expr.reach())));
+            }
             line("  selects:".to_owned());
             for selector in expr.selectors() {
                 line(format!("    {selector}"));

@@ -67,14 +67,10 @@ fn show(list: &IncidentList) -> String {
         return "no incidents\n".to_owned();
     }
     let rows = list.incidents.iter().map(|incident| {
-        let state = match (incident.acknowledged, incident.state.as_str()) {
-            (true, state) => format!("{state}, acknowledged"),
-            (false, state) => state.to_owned(),
-        };
         vec![
             incident.id.clone(),
             instant(&incident.opened),
-            state,
+            state(incident),
             or_dash(incident.release_bad.as_deref()),
             or_dash(incident.release_target.as_deref()),
             incident.triggers.join(", "),
@@ -82,4 +78,24 @@ fn show(list: &IncidentList) -> String {
         ]
     });
     table(&["incident", "opened (UTC)", "state", "release", "way back", "triggers", ""], rows)
+}
+
+fn state(incident: &IncidentSummary) -> String {
+    let acknowledged = if incident.acknowledged { ", acknowledged" } else { "" };
+    format!("{}{acknowledged}", incident.state)
+}
+
+/// Where an open incident stands and, if it waits for an answer, what to type.
+pub(super) fn standing(incident: &IncidentSummary) -> String {
+    let mut text = format!("is {}: {}", state(incident), incident.sentence);
+    if incident.state == "proposed" {
+        let until = incident.respond_by.as_deref().map_or_else(String::new, |by| format!(" until {}", instant(by)));
+        text.push_str(&format!("; `backstop approve {id}` or `decline {id}`{until}", id = incident.id));
+    }
+    text
+}
+
+pub(super) fn open_incidents(connect: &Connect) -> Result<Vec<IncidentSummary>, Failure> {
+    let list: IncidentList = parse(connect.get(&format!("{}?open=true", path(&["incidents"])))?)?;
+    Ok(list.incidents)
 }

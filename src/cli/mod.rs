@@ -41,6 +41,7 @@ Examples:
 
 Exit codes:
   0   done
+  1   the daemon could not start, or ended because of an error, which its log names
   64  wrong arguments, or a configuration with mistakes
   65  the daemon refused: no such thing, or not now
   69  the daemon, or its journal, cannot be reached

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::client::{Connect, path};
 use super::failure::Failure;
+use super::table::duration;
 use crate::serve::wire::{PauseBody, ResumeBody};
 
 const AFTER_HELP: &str = "\
@@ -21,7 +22,7 @@ pub(super) struct PauseArgs {
     /// Default: all services
     service: Option<String>,
     /// How long
-    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = duration, allow_hyphen_values = true)]
     duration: Duration,
     /// Why; it stands in the notices
     #[arg(long, value_name = "TEXT")]

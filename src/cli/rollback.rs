@@ -5,13 +5,12 @@ use super::failure::Failure;
 use crate::serve::wire::RollbackBody;
 
 const AFTER_HELP: &str = "\
-A rollback by hand skips autonomy, release window, cooldown, budgets, references and freeze. It never skips the \
-journal, an open incident, or the check of what runs. Blockers and the kill switch need --override.
+A rollback by hand skips autonomy, release window, cooldown, budgets, references and a pause. It \
+never skips the journal, an open incident, or the check of what runs.
 
 Examples:
   backstop rollback api --reason 'checkout fails for everyone'
-  backstop rollback api --level 2 --reason 'the flag alone does not help'
-  backstop rollback api --override kill-switch --reason 'agreed with the owner of the switch'";
+  backstop rollback api --level 2 --reason 'the flag alone does not help'";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -23,8 +22,8 @@ pub(super) struct Args {
     /// The level to begin with, counted from 1
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     level: Option<usize>,
-    /// A blocker to pass over; may be given several times
-    #[arg(long = "override", value_name = "NAME")]
+    /// A blocker to pass over; there are none yet, so that every name is refused
+    #[arg(long = "override", value_name = "NAME", hide = true)]
     overrides: Vec<String>,
     #[command(flatten)]
     connect: Connect,

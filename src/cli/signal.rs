@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::client::{Connect, path};
 use super::failure::Failure;
+use super::table::duration;
 use crate::serve::wire::SignalBody;
 
 const AFTER_HELP: &str = "\
@@ -20,7 +21,7 @@ pub(super) struct Args {
     /// As the trigger names it
     name: String,
     /// How long it stays raised
-    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = duration, allow_hyphen_values = true)]
     duration: Duration,
     /// What was found; it stands in the notices
     #[arg(long, value_name = "TEXT", default_value = "")]

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::client::{Connect, path};
-use super::failure::{Failure, clean};
+use super::client::{Connect, parse, path};
+use super::failure::{Exit, Failure, clean, print, print_json};
+use super::incidents::{open_incidents, standing};
 use super::table::{instant, or_dash, table};
-use crate::serve::wire::{JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody};
+use crate::serve::wire::{
+    IncidentSummary, JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody, TriggerBody,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -24,10 +27,28 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    args.connect.show(&path(&["status"]), |status: &StatusBody| show(status, args.service.as_deref()))
+    let value = args.connect.get(&path(&["status"]))?;
+    if args.connect.json {
+        return print_json(&value);
+    }
+    let status: StatusBody = parse(value)?;
+    let only = args.service.as_deref();
+    if let Some(only) = only
+        && !status.services.iter().any(|service| service.name == only)
+    {
+        let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+        return Err(Failure::new(Exit::Refused, format!("there is no service {only}"))
+            .help(format!("there is: {}", names.join(", "))));
+    }
+    let open = if status.services.iter().any(|service| service.incident.is_some()) {
+        open_incidents(&args.connect)?
+    } else {
+        Vec::new()
+    };
+    print(&show(&status, only, &open))
 }
 
-fn show(status: &StatusBody, only: Option<&str>) -> String {
+fn show(status: &StatusBody, only: Option<&str>, open: &[IncidentSummary]) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         out.push_str(&text);
@@ -55,15 +76,9 @@ fn show(status: &StatusBody, only: Option<&str>) -> String {
     for reason in &status.not_ready {
         line(format!("not ready: {}", clean(reason)));
     }
-    let shown: Vec<&ServiceBody> =
-        status.services.iter().filter(|service| only.is_none_or(|only| only == service.name)).collect();
-    if let (Some(only), true) = (only, shown.is_empty()) {
-        let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
-        line(format!("there is no service {}; there is: {}", clean(only), clean(&names.join(", "))));
-    }
-    for service in shown {
+    for service in status.services.iter().filter(|service| only.is_none_or(|only| only == service.name)) {
         line(String::new());
-        line(one_service(service, only.is_some()));
+        line(one_service(service, only.is_some(), open));
     }
     if only.is_none() && !status.receivers.is_empty() {
         line(String::new());
@@ -87,7 +102,21 @@ fn runs(running: &RunningBody) -> String {
     }
 }
 
-fn one_service(service: &ServiceBody, detail: bool) -> String {
+/// One line for the table: name, verdict, value, threshold, how much of the hold has passed, and what else is to say.
+fn one_trigger(trigger: &TriggerBody) -> Vec<String> {
+    let held = if trigger.verdict == "pending" {
+        format!("{} of {}", rough(&trigger.held), rough(&trigger.hold))
+    } else {
+        String::new()
+    };
+    let value = or_dash(trigger.value_text.as_deref());
+    // Where there is nothing to add, the sentence repeats the two columns beside it.
+    let repeated = format!("{value} ({})", trigger.threshold);
+    let sentence = if trigger.sentence == repeated { String::new() } else { trigger.sentence.clone() };
+    vec![format!("  {}", trigger.name), trigger.verdict.clone(), value, trigger.threshold.clone(), held, sentence]
+}
+
+fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) -> String {
     let since = service.running_since.as_deref().map_or_else(String::new, |since| format!(" since {}", instant(since)));
     let mut out = format!(
         "{} ({}) runs {}{since}; way back: {}\n",
@@ -96,28 +125,15 @@ fn one_service(service: &ServiceBody, detail: bool) -> String {
         clean(&runs(&service.running)),
         clean(&or_dash(service.way_back.as_deref()))
     );
-    if let Some(incident) = &service.incident {
-        append(&mut out, &format!("  open incident: {}", clean(incident)));
+    if let Some(id) = &service.incident {
+        let standing =
+            open.iter().find(|incident| incident.id == *id).map(|incident| format!(" {}", standing(incident)));
+        append(&mut out, &clean(&format!("  open incident {id}{}", standing.unwrap_or_default())));
     }
     if let Some(pause) = &service.pause {
         append(&mut out, &format!("  paused {}", paused(pause)));
     }
-    let triggers = service.triggers.iter().map(|trigger| {
-        let held = if trigger.verdict == "pending" {
-            format!("{} of {}", rough(&trigger.held), rough(&trigger.hold))
-        } else {
-            String::new()
-        };
-        let value = or_dash(trigger.value_text.as_deref());
-        vec![
-            format!("  {}", trigger.name),
-            trigger.verdict.clone(),
-            value,
-            trigger.threshold.clone(),
-            held,
-            trigger.sentence.clone(),
-        ]
-    });
+    let triggers = service.triggers.iter().map(one_trigger);
     append(&mut out, &table(&["  trigger", "verdict", "value", "threshold", "held", ""], triggers));
     let failing = service.targets.iter().filter(|target| detail || target.up != Some(true));
     let targets: Vec<Vec<String>> = failing
