@@ -470,8 +470,9 @@ impl Releases {
     }
 
     /// Called at each turn: has the judged release now run for `good_after` without a firing verdict? `calm` says that
-    /// none fires and that something is known. Returns the release once.
-    pub fn grow(&mut self, calm: bool, good_after: Duration, now: Timestamp) -> Option<Release> {
+    /// none fires and that something is known; `clear`, that none is pending either: what may fire in a moment is not
+    /// called good now, and loses no time by it if it does not fire. Returns the release once.
+    pub fn grow(&mut self, calm: bool, clear: bool, good_after: Duration, now: Timestamp) -> Option<Release> {
         let Running::One(running) = &self.running else {
             self.calm_since = None;
             return None;
@@ -482,7 +483,18 @@ impl Releases {
         }
         let since = *self.calm_since.get_or_insert(now);
         let known = self.known.iter().find(|known| known.release == *running)?;
-        (!known.good && known.bad.is_none() && now.since(since) >= good_after).then(|| running.clone())
+        let has_run = clear && now.since(since) >= good_after;
+        (!known.good && known.bad.is_none() && has_run).then(|| running.clone())
+    }
+
+    /// A trigger fired while it ran: whatever comes of that, it must earn its good mark anew.
+    pub fn doubt(&mut self, release: &Release) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.release == *release) {
+            known.good = false;
+        }
+        if self.judged.as_ref() == Some(release) {
+            self.calm_since = None;
+        }
     }
 
     /// When the running release will have become good, if nothing fires until then.

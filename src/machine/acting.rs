@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::Machine;
 use super::input::CommandId;
-use super::output::{Output, StepOrder};
+use super::output::{LogLevel, Output, StepOrder};
 use crate::decide::event::{
-    Actor, Attempt, Decision, Entry, IncidentEvent, IncidentId, Outcome, Plan, Running, StepResult,
+    Actor, Attempt, Decision, Entry, IncidentEvent, IncidentId, Outcome, Plan, Record, Release, Running, StepResult,
 };
 use crate::decide::incident::{Effect, State, deadline};
+use crate::decide::report;
 use crate::time::Now;
 
 /// What runs was named in the latest turn; a step starts by it only this long afterwards.
@@ -32,12 +33,44 @@ impl Machine {
             *input_hash = step.input_hash(&plan.variables, &incident.captures);
         }
         let effects = incident.apply(&event, now.monotonic);
+        if matches!(event, IncidentEvent::Reopened { .. }) {
+            let (service, release) = (incident.service.clone(), incident.release.clone());
+            self.doubt(&service, release.as_ref());
+        }
         let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
+        self.log_event(id, &record, out);
         self.remember(id, record);
         for effect in effects {
             self.carry_out(id, effect, now, out);
         }
         self.dirty = true;
+    }
+
+    /// A release that a trigger fired on is not known to be good any more.
+    pub(super) fn doubt(&mut self, service: &str, release: Option<&Release>) {
+        if let (Some(index), Some(release)) = (self.service_index(service), release) {
+            self.services[index].releases.doubt(release);
+        }
+    }
+
+    /// The timeline as it happens, for whoever reads only the log.
+    pub(super) fn log_event(&self, id: &IncidentId, record: &Record, out: &mut Vec<Output>) {
+        let Some(incident) = self.incidents.get(id) else { return };
+        let Entry::Incident { event, .. } = &record.entry else { return };
+        let person = matches!(**event, IncidentEvent::NeedsHuman { .. } | IncidentEvent::Reminded);
+        let refused = matches!(
+            **event,
+            IncidentEvent::Judged { .. } | IncidentEvent::Proposed { .. } | IncidentEvent::LevelFailed { .. }
+        );
+        let level = match (person, refused) {
+            (true, _) => LogLevel::Error,
+            (false, true) => LogLevel::Warn,
+            (false, false) => LogLevel::Info,
+        };
+        for sentence in report::sentences(record, event, incident.plan.as_ref()) {
+            let service = Some(Arc::from(incident.service.as_str()));
+            out.push(Output::Log { level, service, message: format!("{id}: {sentence}") });
+        }
     }
 
     fn carry_out(&mut self, id: &IncidentId, effect: Effect, now: &Now, _out: &mut Vec<Output>) {

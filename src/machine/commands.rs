@@ -148,7 +148,7 @@ impl Machine {
                 self.incident_event(&id, IncidentEvent::Reopened { fact }, now, out);
                 id
             }
-            (None, None) => match self.open_incident(service, judged, fact, now) {
+            (None, None) => match self.open_incident(service, judged, fact, now, out) {
                 Some(id) => id,
                 None => return Err(Refusal::Conflict("the incident could not be opened".to_owned())),
             },

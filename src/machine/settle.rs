@@ -155,10 +155,11 @@ impl Machine {
         let known = service.triggers.iter().flat_map(|state| state.verdicts.values());
         let seen =
             known.clone().any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
+        let clear = service.triggers.iter().all(|state| state.phase() != Phase::Pending);
         let good_after = service.rules.guard.good_after;
         let busy =
             self.incidents.values().any(|incident| *incident.service == *service.rules.name && is_acting(incident));
-        if let Some(release) = service.releases.grow(!firing && seen && !busy, good_after, now.monotonic) {
+        if let Some(release) = service.releases.grow(!firing && seen && !busy, clear, good_after, now.monotonic) {
             service.releases.mark_good(&release);
             let service = service.rules.name.to_string();
             self.record(now, Entry::ReleaseGood { service, release });
@@ -200,7 +201,7 @@ impl Machine {
                 }
                 None => {
                     let fact = Box::new(self.fact(index, place, now));
-                    self.open_incident(&name, judged, fact, now);
+                    self.open_incident(&name, judged, fact, now, out);
                     return self.open_incidents(index, now, out);
                 }
             }
@@ -218,12 +219,15 @@ impl Machine {
         release: Option<Release>,
         fact: Box<crate::decide::event::TriggerFact>,
         now: &Now,
+        out: &mut Vec<Output>,
     ) -> Option<IncidentId> {
         let id = IncidentId(Arc::from(format!("{service}-{}", self.seq.0 + 1)));
         let event = IncidentEvent::Opened { service: service.to_owned(), release, fact };
         let incident = Incident::open(id.clone(), &event, now.monotonic)?;
+        self.doubt(&incident.service, incident.release.as_ref());
         let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.incidents.insert(id.clone(), incident);
+        self.log_event(&id, &record, out);
         self.histories.insert(id.clone(), Arc::new(vec![record]));
         Some(id)
     }

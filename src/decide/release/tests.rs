@@ -307,7 +307,7 @@ fn the_way_back_is_the_newest_good_release_before() {
 fn a_release_grows_good_by_calm_time_only() {
     let mut releases = history(&[("a", false)]);
     let half_hour = Duration::from_mins(30);
-    let grow = |releases: &mut Releases, calm, second| releases.grow(calm, half_hour, at(second));
+    let grow = |releases: &mut Releases, calm, second| releases.grow(calm, true, half_hour, at(second));
     assert_eq!(grow(&mut releases, true, 100), None);
     assert_eq!(grow(&mut releases, false, 1800), None, "a firing verdict starts it anew");
     assert_eq!(grow(&mut releases, true, 1900), None);
@@ -327,4 +327,24 @@ fn the_symlink_must_have_been_read_since_the_breach() {
     assert!(releases.read_since(at(100), at(106)));
     releases.read(0, None, Err("gone".to_owned()), at(110));
     assert!(releases.read_since(at(103), at(111)), "what cannot be read is not waited for");
+}
+
+#[test]
+fn what_may_fire_in_a_moment_is_not_called_good_now() {
+    let mut releases = history(&[("a", false)]);
+    let half_hour = Duration::from_mins(30);
+    assert_eq!(releases.grow(true, true, half_hour, at(100)), None);
+    assert_eq!(releases.grow(true, false, half_hour, at(1900)), None, "pending");
+    assert_eq!(releases.grow(true, true, half_hour, at(1910)), Some(release("a")), "and it did not fire");
+}
+
+#[test]
+fn a_release_that_fired_must_earn_its_good_mark_anew() {
+    let mut releases = history(&[("a", false)]);
+    let half_hour = Duration::from_mins(30);
+    releases.mark_good(&release("a"));
+    releases.doubt(&release("a"));
+    assert!(releases.known().iter().all(|known| !known.good));
+    assert_eq!(releases.grow(true, true, half_hour, at(100)), None);
+    assert_eq!(releases.grow(true, true, half_hour, at(1900)), Some(release("a")));
 }

@@ -14,7 +14,9 @@ mod text;
 
 use std::time::Duration;
 
-use super::event::{Attempt, Decision, IncidentId, Outcome, Record, Severity, TriggerFact, Verified};
+use super::event::{
+    Attempt, Decision, IncidentEvent, IncidentId, Outcome, Plan, Record, Severity, TriggerFact, Verified,
+};
 use crate::time::Timestamp;
 
 pub use text::span;
@@ -241,4 +243,10 @@ pub fn markdown(records: &[Record]) -> String {
         Some(report) => report.markdown(),
         None => "There is no incident in these entries.\n".to_owned(),
     }
+}
+
+/// The sentences of the timeline that one event makes. `plan` is the frozen one, once admitted.
+#[must_use]
+pub fn sentences(record: &Record, event: &IncidentEvent, plan: Option<&Plan>) -> Vec<String> {
+    moments::lines(record, event, plan).into_iter().map(|line| line.text).collect()
 }
