@@ -4,7 +4,7 @@ mod fake_daemon;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backstop::machine::input::{Command, ReleasePhase};
 use backstop::machine::snapshot::JournalHealth;
@@ -14,6 +14,7 @@ use fake_daemon::{Daemon, over_tcp, through, wall};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 async fn pretty(response: Response) -> String {
     serde_json::to_string_pretty(&response.json::<Value>().await.unwrap()).unwrap()
@@ -418,6 +419,10 @@ async fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     drop(bound);
     assert!(!stale.exists());
     let nowhere = daemon.dir.path().join("no/such/dir.sock");
-    let error = bind_unix(&nowhere).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot create the socket {}", nowhere.display()));
+    let error = bind_unix(&nowhere).await.unwrap_err().to_string();
+    let folder = daemon.dir.path().join("no/such").display().to_string();
+    assert!(error.contains(&format!("there is no folder {folder}; create it, or set daemon.socket")), "{error}");
+    let below_a_file = daemon.dir.path().join("token/backstop.sock");
+    let error = bind_unix(&below_a_file).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot create the socket {}", below_a_file.display()));
 }

@@ -46,6 +46,9 @@ skip_without kill signals_that_are_meant_for_others
 say "cargo fmt --check"
 cargo fmt --check
 
+say "cargo doc"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --quiet
+
 say "cargo clippy"
 cargo clippy --all-targets --locked -- -D warnings
 
@@ -64,5 +67,15 @@ fi
 
 say "cargo test"
 cargo test --locked --no-fail-fast -- ${skips[@]+"${skips[@]}"}
+
+say "Five real programs, for 15 seconds"
+# The whole watch is five minutes long and not part of this: tests/watch-five.sh.
+watched=0
+BACKSTOP=target/debug/backstop DURATION=15 tests/watch-five.sh || watched=$?
+case "$watched" in
+    0) ;;
+    77) [ "${CI:-}" != true ] ;;
+    *) exit "$watched" ;;
+esac
 
 say "All passed"

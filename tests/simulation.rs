@@ -6,7 +6,7 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Takes about 15 s in a debug build on two cores.
-const SEEDS_DEFAULT: u64 = 60;
+const SEEDS_DEFAULT: u64 = 100;
 
 /// Seeds that once found a bug.
 const PINNED: &[u64] = &[];

@@ -41,19 +41,19 @@ impl Server {
     async fn start(answer: impl Fn() -> Response + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (arrives, arrived) = mpsc::channel(100);
+        let (sender, arrived) = mpsc::channel(100);
         let answer: Answer = Arc::new(answer);
-        let app = Router::new().fallback(Server::take).with_state((arrives, answer));
+        let app = Router::new().fallback(Server::take).with_state((sender, answer));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Server { address, arrived, task }
     }
 
     async fn take(
-        State((arrives, answer)): State<(mpsc::Sender<Arrived>, Answer)>,
+        State((sender, answer)): State<(mpsc::Sender<Arrived>, Answer)>,
         headers: HeaderMap,
         body: Bytes,
     ) -> Response {
-        arrives.send((headers, body)).await.unwrap();
+        sender.send((headers, body)).await.unwrap();
         answer()
     }
 
@@ -155,7 +155,7 @@ async fn retry_after_is_honoured_in_both_forms() {
     let server = Server::start(with("77")).await;
     assert_eq!(retry(deliver(server.url()).await).0, Duration::from_secs(77));
     let server = Server::start(with("86400")).await;
-    assert_eq!(retry(deliver(server.url()).await).0, Duration::from_secs(3600));
+    assert_eq!(retry(deliver(server.url()).await).0, Duration::from_hours(1));
     let server = Server::start(move || {
         let headers =
             [(header::DATE, "Fri, 20 Nov 2026 09:00:00 GMT"), (header::RETRY_AFTER, "Fri, 20 Nov 2026 09:02:03 GMT")];
@@ -203,7 +203,7 @@ async fn endless(status: &'static str) -> (TextOrSecret, tokio::task::JoinHandle
     let url = TextOrSecret::Text(format!("http://{}/", listener.local_addr().unwrap()));
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        assert!(stream.read(&mut [0; 32 * 1024]).await.unwrap() > 0);
+        assert!(stream.read(&mut vec![0; 32 * 1024]).await.unwrap() > 0);
         let head = format!("HTTP/1.1 {status}\r\ncontent-length: 10000000000\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut taken = 0;
@@ -245,7 +245,7 @@ async fn a_receiver_that_is_not_there_is_tried_again() {
     for _ in 0..12 {
         longest = longest.max(retry(notifier.deliver(&order(9), &example_now(0)).await).0);
     }
-    assert!(longest > Duration::from_secs(10) && longest <= Duration::from_secs(300), "{longest:?}");
+    assert!(longest > Duration::from_secs(10) && longest <= Duration::from_mins(5), "{longest:?}");
 }
 
 #[tokio::test]

@@ -37,11 +37,7 @@ pub(super) async fn load(options: &Options, generation: u64) -> Result<Loaded, A
         tracing::warn!("{}:{}: {}", warning.file.display(), warning.line, warning.message);
     }
     let state_dir = options.state_dir.clone().unwrap_or_else(|| config.daemon.state_dir.clone());
-    // The default socket lies in the state directory, wherever that is.
-    let socket = match config.daemon.socket.strip_prefix(&config.daemon.state_dir) {
-        Ok(name) => state_dir.join(name),
-        Err(_) => config.daemon.socket.clone(),
-    };
+    let socket = config.daemon.socket_with(&state_dir);
     Ok(Loaded { config, state_dir, socket })
 }
 

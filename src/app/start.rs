@@ -155,7 +155,7 @@ fn newest(record: Option<&crate::decide::event::Record>, checkpoint: Option<&Now
 }
 
 pub(super) fn origin(config: &Config) -> Origin {
-    Origin { instance: Arc::clone(&config.rules.instance), public_url: None }
+    Origin { instance: Arc::clone(&config.rules.instance), public_url: config.daemon.external_url.clone() }
 }
 
 type Journaled = (Opened, CheckpointFile, Option<crate::machine::checkpoint::Checkpoint>);

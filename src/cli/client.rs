@@ -12,13 +12,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::failure::{Exit, Failure, clean, print, print_json};
+use crate::config::model;
 use crate::decide::event::SecretRef;
 use crate::platform::{http, secret};
 use crate::serve::wire::{CommandAnswer, ErrorBody};
 
-/// Where a daemon listens unless its configuration says otherwise: the runtime directory of the unit, then the state
-/// directory.
-const SOCKETS: [&str; 2] = ["/run/backstop/backstop.sock", "/var/lib/backstop/backstop.sock"];
+/// Where a daemon listens unless its configuration says otherwise, then where one in a container does, whose only
+/// folder of its own is the state directory.
+const SOCKETS: [&str; 2] = [model::SOCKET, "/var/lib/backstop/backstop.sock"];
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Longer than the daemon takes to give up, so that its own words arrive.
 const ANSWER_WITHIN: Duration = Duration::from_secs(35);

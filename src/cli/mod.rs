@@ -1,6 +1,6 @@
 //! The command line, one file per subcommand.
 //!
-//! Everything but `run`, `demo`, `check` and `explain` talks to a running daemon ([`client`]). Tables are for people,
+//! Everything but `run`, `demo`, `check` and `explain` talks to a running daemon (`client`). Tables are for people,
 //! `--json` is for programs: it prints what the API answered.
 
 mod check;

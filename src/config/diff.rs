@@ -16,7 +16,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     changed(&mut words, "the heartbeat", &before.heartbeat, &after.heartbeat);
     restart(&mut words, "state_dir", &old.daemon.state_dir, &new.daemon.state_dir);
     restart(&mut words, "listen", &old.daemon.listen, &new.daemon.listen);
-    restart(&mut words, "socket", &old.daemon.socket, &new.daemon.socket);
+    let socket = |config: &Config| config.daemon.socket_with(&config.daemon.state_dir);
+    restart(&mut words, "socket", &socket(old), &socket(new));
+    changed(&mut words, "external_url", &old.daemon.external_url, &new.daemon.external_url);
     changed(&mut words, "the tokens", &old.daemon.tokens, &new.daemon.tokens);
     let rules = |config: &Config| -> Vec<(String, _)> {
         let specs = config.receivers.iter().cloned();

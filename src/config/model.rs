@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,10 +35,33 @@ pub struct Daemon {
     pub state_dir: PathBuf,
     /// Read-only pages and metrics.
     pub listen: Option<SocketAddr>,
-    /// The unix socket for commands. Default: `backstop.sock` in the state directory.
-    pub socket: PathBuf,
+    /// The unix socket for commands, if the file names one; see [`Daemon::socket_with`].
+    pub socket: Option<PathBuf>,
+    /// Where people reach the pages, for the links in notices: http or https, no credentials, no slash at the end.
+    pub external_url: Option<String>,
     /// Bearer tokens by the name of who holds them: mutations over HTTP.
     pub tokens: BTreeMap<String, SecretRef>,
+}
+
+/// Where the journal is unless the file says otherwise.
+pub const STATE_DIR: &str = "/var/lib/backstop";
+/// In the runtime directory of the systemd unit.
+pub const SOCKET: &str = "/run/backstop/backstop.sock";
+
+impl Daemon {
+    /// The unix socket of a daemon whose journal is in `state_dir`, which need not be the one in the file.
+    ///
+    /// By default it is not in the state directory, which is nobody else's (0700): the group that may use the socket
+    /// (0660) could not reach it there. A state directory of its own is a second daemon or a trial, and has its socket
+    /// with it.
+    #[must_use]
+    pub fn socket_with(&self, state_dir: &Path) -> PathBuf {
+        match &self.socket {
+            Some(socket) => socket.clone(),
+            None if state_dir == Path::new(STATE_DIR) => PathBuf::from(SOCKET),
+            None => state_dir.join("backstop.sock"),
+        }
+    }
 }
 
 /// One address of a scrape or probe.
@@ -61,8 +84,6 @@ pub struct ScrapeSpec {
     pub client: ClientSpec,
     /// Overrides `job`; default: the scrape's name.
     pub job: Option<String>,
-    /// Take the timestamps that the target exposes.
-    pub honor_timestamps: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -94,7 +94,7 @@ fn variables_are_put_in_once() {
 fn what_is_not_said_has_its_default() {
     let config = good(&with("[services.api.triggers.down]\nhealth = { probe = \"health\" }"));
     assert_eq!(config.daemon.state_dir, PathBuf::from("/var/lib/backstop"));
-    assert_eq!(config.daemon.socket, PathBuf::from("/var/lib/backstop/backstop.sock"));
+    assert_eq!(config.daemon.socket_with(&config.daemon.state_dir), PathBuf::from("/run/backstop/backstop.sock"));
     assert_eq!(config.daemon.listen, None);
     assert_eq!(&*config.rules.instance, "host-1");
     assert_eq!(config.rules.generation, 7);
@@ -379,6 +379,7 @@ fn secrets_are_never_shown() {
         "[services.a.scrapes.b]\nurl = \"u:S3CRET@a/metrics\"",
         "[services.a.scrapes.b]\nurl = u:S3CRET@a",
         "[services.a.scrapes.b]\nurl = \"http://u:S3/S3CRET@a/metrics\"",
+        "[services.a.scrapes.b]\nurl = \"http://S3CRET@a/metrics\"",
         "[services.a]\nurl = \"http://u:S3CRET@a/metrics\"",
         "[services.a.scrapes.b]\nurl = \"http://a/\"\nbasic = { username = \"u\", password = \"S3CRET\" }",
         "[services.a.scrapes.b]\nurl = \"http://a/\"\nbasic = \"u:S3CRET\"",
@@ -422,6 +423,7 @@ fn a_reload_tells_what_changed() {
         ("[services.api.triggers.slow]", "[services.api.triggers.tardy]", "trigger tardy of service api is new"),
         ("above    = 5\n", "above    = 6\n", "trigger database-errors of service api changed"),
         ("listen    = \"127.0.0.1:9464\"", "", "listen changed; this takes effect when backstop is restarted"),
+        ("backstop.example.com", "backstop.example.org", "external_url changed"),
         ("give_up_after  = \"24h\"", "give_up_after  = \"23h\"", "receiver oncall changed"),
         (
             "autonomy = \"act\"\nnotify",
@@ -525,5 +527,73 @@ proptest! {
             text.splice(at..end, inserted.chars());
         }
         survives(&text.into_iter().collect::<String>());
+    }
+}
+
+#[test]
+fn the_external_url_is_a_base_for_links() {
+    let with_url = |url: &str| of(&[&format!("{API}[daemon]\nexternal_url = \"{url}\"\n")]);
+    for (url, base) in [
+        ("https://b.example.com", "https://b.example.com"),
+        ("http://b.example.com:8080//", "http://b.example.com:8080"),
+        ("https://ops.example.com/backstop/", "https://ops.example.com/backstop"),
+        ("http://[::1]:9464", "http://[::1]:9464"),
+    ] {
+        let config = with_url(url).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(config.daemon.external_url.as_deref(), Some(base));
+    }
+    for wrong in [
+        "",
+        "b.example.com",
+        "ftp://b.example.com",
+        "https://",
+        "https://u:S3CRET@b/",
+        "https://S3CRET@b/",
+        "https://b/?a=1",
+        "https://b/#a",
+    ] {
+        let report = with_url(wrong).expect_err("no base for links");
+        assert_eq!(report.errors.len(), 1, "{wrong}: {report}");
+        assert!(!report.render(Style::Plain).contains("S3CRET"), "{report}");
+    }
+    assert_eq!(good(API).daemon.external_url, None);
+}
+
+#[test]
+fn the_default_socket_goes_with_a_state_directory_of_its_own() {
+    let socket = |daemon: &str, state_dir: Option<&str>| {
+        let daemon = good(&format!("{API}[daemon]\n{daemon}")).daemon;
+        let state_dir = state_dir.map_or_else(|| daemon.state_dir.clone(), PathBuf::from);
+        daemon.socket_with(&state_dir).display().to_string()
+    };
+    let (elsewhere, named) = ("state_dir = \"/srv/b\"", "state_dir = \"/srv/b\"\nsocket = \"/srv/b/s\"");
+    assert_eq!(socket("", None), "/run/backstop/backstop.sock");
+    assert_eq!(socket("state_dir = \"/var/lib/backstop/\"", None), "/run/backstop/backstop.sock");
+    assert_eq!(socket("", Some("/tmp/x")), "/tmp/x/backstop.sock");
+    assert_eq!(socket(elsewhere, None), "/srv/b/backstop.sock");
+    assert_eq!(socket(elsewhere, Some("/tmp/x")), "/tmp/x/backstop.sock");
+    assert_eq!(socket(elsewhere, Some("/var/lib/backstop")), "/run/backstop/backstop.sock");
+    assert_eq!(socket(named, Some("/tmp/x")), "/srv/b/s");
+}
+
+#[test]
+fn names_on_their_boundaries() {
+    let named = |name: &str| of(&[&format!("[services.\"{name}\".probes.a]\ntcp = \"a:1\"")]);
+    let longest = "n".repeat(64);
+    for fits in ["a", "A-1", "_x", "0", "a-", longest.as_str()] {
+        assert!(named(fits).is_ok(), "{fits}");
+    }
+    for wrong in ["", "-a", "a.b", "a b", "a/b", "ä", "a\\n", &"n".repeat(65)] {
+        let report = named(wrong).expect_err("not a name");
+        assert_eq!(report.errors.len(), 1, "{wrong}: {report}");
+    }
+    for kind in [
+        "probes.\"b.c\"]\ntcp = \"a:1\"",
+        "scrapes.\"b.c\"]\nurl = \"http://a/\"",
+        "triggers.\"b.c\"]\nsignal = \"x.y\"",
+    ] {
+        let report = of(&[&format!("[services.a.{kind}")]).expect_err("not a name");
+        let [error] = report.errors.as_slice() else { panic!("one mistake, one message: {report}") };
+        assert!(error.help.as_deref().is_some_and(|help| help.starts_with("write `b-c`, for example")), "{report}");
     }
 }

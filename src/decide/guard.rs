@@ -9,6 +9,7 @@ use crate::time::{Now, Timestamp};
 
 /// All that the guard looks at, for one firing trigger.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and no two exclude each other")]
 pub struct Facts<'a> {
     /// The most careful of service, trigger and level.
     pub autonomy: Autonomy,
@@ -344,3 +345,6 @@ fn autonomy(facts: &Facts<'_>) -> Answer {
         Autonomy::Observe => Answer::Allow("it only reports (autonomy = \"observe\")".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ struct Seen {
     /// When it was last read.
     at: Timestamp,
     /// When the value before was last read.
-    old_last_seen: Option<Timestamp>,
+    before_read: Option<Timestamp>,
     /// The latest attempt to read it failed. Outside the process that is the whole answer; inside, the value stands
     /// until it is stale or a stand-in knows better.
     failed: bool,
@@ -106,10 +106,14 @@ impl Releases {
             readers: vec![Reader::default(); detectors.len()],
             detectors: detectors.to_vec(),
             known: Vec::new(),
-            running: Running::Unknown(match detectors.is_empty() {
-                true => "no release detector is configured".to_owned(),
-                false => "no release detector has been read yet".to_owned(),
-            }),
+            running: Running::Unknown(
+                if detectors.is_empty() {
+                    "no release detector is configured"
+                } else {
+                    "no release detector has been read yet"
+                }
+                .to_owned(),
+            ),
             judged: None,
             change: None,
             judged_last_seen: None,
@@ -154,11 +158,11 @@ impl Releases {
                         false
                     }
                     Some(seen) => {
-                        *seen = Seen { value, since: at, at, old_last_seen: Some(seen.at), failed: false };
+                        *seen = Seen { value, since: at, at, before_read: Some(seen.at), failed: false };
                         true
                     }
                     None => {
-                        let seen = Seen { value, since: at, at, old_last_seen: None, failed: false };
+                        let seen = Seen { value, since: at, at, before_read: None, failed: false };
                         reader.seen.insert(target, seen);
                         false
                     }
@@ -249,7 +253,7 @@ impl Releases {
             .collect();
         let old_last_seen = self
             .judged_last_seen
-            .map(|seen| of_change.iter().filter_map(|seen| seen.old_last_seen).fold(seen, Timestamp::min).max(began));
+            .map(|seen| of_change.iter().filter_map(|seen| seen.before_read).fold(seen, Timestamp::min).max(began));
         let first_seen = of_change
             .iter()
             .filter(|seen| old_last_seen.is_some_and(|old| seen.since > old))
@@ -552,7 +556,7 @@ impl Releases {
             (self.readers.first_mut(), self.detectors.first().map(|detector| &detector.kind))
         {
             let since = self.change.as_ref().map_or(at, |change| change.first_seen);
-            let seen = Seen { value: judged.0.to_string(), since, at, old_last_seen: None, failed: false };
+            let seen = Seen { value: judged.0.to_string(), since, at, before_read: None, failed: false };
             reader.seen.entry(None).or_insert(seen);
         }
     }
@@ -580,3 +584,6 @@ fn unreadable(reading: &Reading) -> String {
         Reading::Mix(_) => "several releases run".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

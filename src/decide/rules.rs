@@ -113,6 +113,15 @@ pub struct Trigger {
     pub interval: Duration,
 }
 
+impl Trigger {
+    /// The gap tolerance with room for looks that come a little late: two intervals mean that one look may be missed,
+    /// and the next one is never exactly on time.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.gap_tolerance.saturating_add(self.interval / 4)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Question {
     /// `value comparison threshold` for any label set of the value is Breached.

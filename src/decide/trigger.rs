@@ -37,6 +37,8 @@ pub enum Unknown {
         observed: Duration,
         window: Duration,
     },
+    /// The streak of a probe is still too short to tell.
+    TooFewProbes,
     /// A new release has not answered yet.
     Starting,
     /// Only data can cause it, such as two series where one was expected.
@@ -49,7 +51,7 @@ impl Unknown {
     pub const fn blank(&self) -> Blank {
         match self {
             Unknown::Missing(_) | Unknown::Stale { .. } | Unknown::NonFinite(_) | Unknown::Invalid(_) => Blank::Blind,
-            Unknown::NotYetCovered { .. } => Blank::Filling,
+            Unknown::NotYetCovered { .. } | Unknown::TooFewProbes => Blank::Filling,
             Unknown::TooFewEvents { .. } | Unknown::Starting => Blank::Natural,
         }
     }
@@ -69,6 +71,7 @@ impl fmt::Display for Unknown {
             Unknown::NotYetCovered { observed, window } => {
                 write!(f, "observed for {} of {}", short(*observed), short(*window))
             }
+            Unknown::TooFewProbes => write!(f, "not probed often enough yet to tell"),
             Unknown::Starting => write!(f, "the new release is starting"),
             Unknown::Invalid(why) => write!(f, "{why}"),
         }
@@ -165,7 +168,7 @@ pub fn find(trigger: &Trigger, evaluation: Result<Evaluation, EvalError>) -> Fin
             Findings { sets: vec![(Labels::default(), finding, value)], others: Finding::Clear, evidence }
         }
         ValueKind::Increase | ValueKind::Quantile | ValueKind::Health | ValueKind::Expr => {
-            vector(&evaluation, *comparison, *threshold, evidence)
+            vector(&evaluation, *kind, *comparison, *threshold, evidence)
         }
     }
 }
@@ -208,7 +211,13 @@ fn ratio(evaluation: &Evaluation, comparison: Comparison, threshold: f64) -> (Fi
     (compare(value, comparison, threshold), Some(value))
 }
 
-fn vector(evaluation: &Evaluation, comparison: Comparison, threshold: f64, mut evidence: Evidence) -> Findings {
+fn vector(
+    evaluation: &Evaluation,
+    kind: ValueKind,
+    comparison: Comparison,
+    threshold: f64,
+    mut evidence: Evidence,
+) -> Findings {
     let gap = evaluation
         .evidence
         .iter()
@@ -231,6 +240,8 @@ fn vector(evaluation: &Evaluation, comparison: Comparison, threshold: f64, mut e
         .map(|(labels, value)| {
             if value.is_finite() {
                 (labels, compare(value, comparison, threshold), Some(value))
+            } else if kind == ValueKind::Health {
+                (labels, Finding::Unknown(Unknown::TooFewProbes), None)
             } else {
                 (labels, Finding::Unknown(Unknown::NonFinite(value)), None)
             }
@@ -323,7 +334,7 @@ pub fn value_text(value: f64, unit: Unit) -> String {
 
 fn number(value: f64) -> String {
     let magnitude = value.abs();
-    if magnitude >= 1000.0 || magnitude == magnitude.trunc() {
+    if magnitude >= 1000.0 || magnitude.fract() <= 0.0 {
         return format!("{value:.0}");
     }
     let decimals = if magnitude >= 100.0 {
@@ -349,3 +360,6 @@ pub fn short(duration: Duration) -> String {
     };
     humantime::format_duration(whole).to_string()
 }
+
+#[cfg(test)]
+mod tests;

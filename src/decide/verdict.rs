@@ -131,12 +131,11 @@ impl Verdict {
             }
             (Some(_) | None, _) => None,
         };
-        match credit {
-            Some(credit) => self.held += credit,
-            None => {
-                self.began = Some(at);
-                self.held = Duration::ZERO;
-            }
+        if let Some(credit) = credit {
+            self.held += credit;
+        } else {
+            self.began = Some(at);
+            self.held = Duration::ZERO;
         }
         if !self.was_clear && self.inherited.is_none() {
             self.inherited = Some(at);
@@ -207,7 +206,7 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    const HOLD: Hold = Hold { hold: Duration::from_secs(60), gap_tolerance: Duration::from_secs(20) };
+    const HOLD: Hold = Hold { hold: Duration::from_mins(1), gap_tolerance: Duration::from_secs(20) };
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)

@@ -81,3 +81,6 @@ impl Soak {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

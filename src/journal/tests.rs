@@ -344,9 +344,9 @@ fn a_checkpoint_file_stays_within_three_times_its_windows() {
         let length = std::fs::metadata(&path).unwrap().len();
         assert!(length < 400 * 1024, "{length} bytes after {at} saves");
         if length > before {
-            appended += 1
+            appended += 1;
         } else {
-            rewritten += 1
+            rewritten += 1;
         }
         before = length;
     }

@@ -49,7 +49,7 @@ impl Machine {
                 }
             }
             Effect::Notify { kind, status, action_required, text } => {
-                self.tell_incident(id, kind, status, action_required, text, now);
+                self.tell_incident(id, kind, status, action_required, &text, now);
             }
             Effect::RestartWindows(at) => {
                 if let Some(index) = self.service_index(&service) {
@@ -92,7 +92,8 @@ impl Machine {
             ("incident".to_owned(), id.to_string()),
         ]);
         if let Some(fact) = lead {
-            variables.insert("trigger".to_owned(), fact.trigger.clone());
+            // "by hand" has a space, which no command and no template may be given.
+            variables.insert("trigger".to_owned(), fact.trigger.replace(' ', "-"));
             variables.insert("value".to_owned(), fact.value.clone().unwrap_or_default());
         }
         for (name, value) in &service.rules.labels {

@@ -77,11 +77,11 @@ impl Machine {
             Command::Pause { service, duration, reason } => {
                 bounded("reason", &reason)?;
                 let pause = Pause { until: now.monotonic + duration, actor: actor.clone(), reason };
-                self.pause(now, service, pause)
+                self.pause(now, service.as_deref(), pause)
             }
             Command::Resume { service } => {
                 self.check_service(service.as_deref())?;
-                if self.resume(now, service, actor) {
+                if self.resume(now, service.as_deref(), actor) {
                     Ok(("resumed".to_owned(), None))
                 } else {
                     Err(Refusal::Conflict("it is not paused".to_owned()))
@@ -91,7 +91,7 @@ impl Machine {
                 self.raise_signal(now, actor, &service, signal, ttl, detail)
             }
             Command::ClearSignal { service, signal } => self.clear_signal(now, actor, &service, signal),
-            Command::AnnounceRelease { service, release, phase } => self.announce(now, &service, release, phase),
+            Command::AnnounceRelease { service, release, phase } => self.announce(now, &service, &release, phase),
             Command::Forget { service, release } => self.forget(now, actor, &service, &release),
             Command::TestNotify { receiver } => self.test_notify(now, receiver),
         }
@@ -220,38 +220,38 @@ impl Machine {
         Ok((format!("{id} is approved"), Some(id)))
     }
 
-    fn pause(&mut self, now: &Now, service: Option<String>, pause: Pause) -> Answered {
-        self.check_service(service.as_deref())?;
+    fn pause(&mut self, now: &Now, service: Option<&str>, pause: Pause) -> Answered {
+        self.check_service(service)?;
         let until = now.wall_of(pause.until);
         let text = format!("paused until {until} by {}: {}", pause.actor.name, pause.reason);
         self.record(
             now,
             Entry::Paused {
-                service: service.clone(),
+                service: service.map(str::to_owned),
                 until: pause.until,
                 actor: pause.actor.clone(),
                 reason: pause.reason.clone(),
             },
         );
-        match service.as_deref().and_then(|service| self.service_index(service)) {
+        match service.and_then(|service| self.service_index(service)) {
             Some(index) => self.services[index].pause = Some(pause),
             None => self.pause = Some(pause),
         }
-        self.tell_pause(service.as_deref(), NoticeKind::Paused, text.clone(), now);
+        self.tell_pause(service, NoticeKind::Paused, text.clone(), now);
         Ok((text, None))
     }
 
     /// False when it was not paused.
-    pub(super) fn resume(&mut self, now: &Now, service: Option<String>, actor: &Actor) -> bool {
-        let paused = match service.as_deref().and_then(|service| self.service_index(service)) {
+    pub(super) fn resume(&mut self, now: &Now, service: Option<&str>, actor: &Actor) -> bool {
+        let paused = match service.and_then(|service| self.service_index(service)) {
             Some(index) => self.services[index].pause.take(),
             None => self.pause.take(),
         };
         if paused.is_none() {
             return false;
         }
-        self.record(now, Entry::Resumed { service: service.clone(), actor: actor.clone() });
-        self.tell_pause(service.as_deref(), NoticeKind::Resumed, format!("resumed by {}", actor.name), now);
+        self.record(now, Entry::Resumed { service: service.map(str::to_owned), actor: actor.clone() });
+        self.tell_pause(service, NoticeKind::Resumed, format!("resumed by {}", actor.name), now);
         true
     }
 
@@ -289,7 +289,7 @@ impl Machine {
         Ok((message, None))
     }
 
-    fn announce(&mut self, now: &Now, service: &str, release: String, phase: ReleasePhase) -> Answered {
+    fn announce(&mut self, now: &Now, service: &str, release: &str, phase: ReleasePhase) -> Answered {
         let index = self.find_service(service)?;
         if release.is_empty() || release.len() > 128 {
             return Err(Refusal::Invalid("a release's name has 1 to 128 characters".to_owned()));
@@ -302,7 +302,7 @@ impl Machine {
         };
         match phase {
             ReleasePhase::Begin | ReleasePhase::End => {
-                let changed = self.services[index].releases.read(detector, None, Ok(release.clone()), now.monotonic);
+                let changed = self.services[index].releases.read(detector, None, Ok(release.to_owned()), now.monotonic);
                 if changed {
                     self.restart_windows(index, now.monotonic);
                 }

@@ -32,7 +32,7 @@ impl Machine {
                     let at = service.newest_look.min(now.monotonic);
                     self.evaluate_value(index, place, at, now, out);
                     if now.monotonic.since(self.services[index].triggers[place].taken)
-                        > self.services[index].rules.triggers[place].gap_tolerance
+                        > self.services[index].rules.triggers[place].patience()
                     {
                         self.evaluate_value(index, place, now.monotonic, now, out);
                     }

@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod commands;
 pub mod input;
 mod judging;
+mod notices;
 mod outbox;
 pub mod output;
 mod recover;
@@ -129,7 +130,7 @@ impl Machine {
                 self.durable = self.durable.max(seq);
                 self.dirty = true;
             }
-            Input::JournalFailed(why) => self.journal_failed(now, why, out),
+            Input::JournalFailed(why) => self.journal_failed(now, &why, out),
             Input::JournalBack => self.journal_back(now, out),
             Input::StepStarted { incident, attempt, pid, process_start } => {
                 self.step_started(now, &incident, attempt, pid, process_start, out);
@@ -207,11 +208,11 @@ impl Machine {
         }
     }
 
-    fn journal_failed(&mut self, now: &Now, why: String, out: &mut Vec<Output>) {
+    fn journal_failed(&mut self, now: &Now, why: &str, out: &mut Vec<Output>) {
         self.counters.journal_errors += 1;
         if self.journal_failing.is_none() {
             log(out, LogLevel::Error, None, format!("the journal cannot be written, no rollback starts: {why}"));
-            self.journal_failing = Some((now.wall, why.clone()));
+            self.journal_failing = Some((now.wall, why.to_owned()));
             self.degraded(now, format!("the journal cannot be written, so no rollback starts: {why}"));
         }
         self.dirty = true;
@@ -247,7 +248,7 @@ impl Machine {
     }
 
     fn wakes(&self) -> impl Iterator<Item = Timestamp> {
-        let services = self.services.iter().flat_map(|service| service.wakes());
+        let services = self.services.iter().flat_map(Service::wakes);
         let incidents = self.incidents.values().filter(|incident| incident.state.is_open()).flat_map(|incident| {
             let remind = self.service_index(&incident.service).map(|index| self.services[index].rules.remind_every);
             incident.wakes(remind.unwrap_or(service::REMIND_DEFAULT))

@@ -31,12 +31,11 @@ impl Machine {
             service.retired = !rules.services.iter().any(|rules| rules.name == service.rules.name);
         }
         for rules in &rules.services {
-            match self.service_index(&rules.name) {
-                Some(index) => self.services[index].adopt(rules, now.monotonic),
-                None => {
-                    let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
-                    self.services.push(Service::new(id, rules, now.monotonic));
-                }
+            if let Some(index) = self.service_index(&rules.name) {
+                self.services[index].adopt(rules, now.monotonic);
+            } else {
+                let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
+                self.services.push(Service::new(id, rules, now.monotonic));
             }
         }
     }
@@ -100,12 +99,14 @@ impl Machine {
             for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
                 for verdict in state.verdicts.values_mut() {
                     verdict.release_changed(now.monotonic, change.old_last_seen);
-                    verdict.was_clear &= unseen <= trigger.gap_tolerance;
+                    verdict.was_clear &= unseen <= trigger.patience();
                 }
             }
         }
     }
 
+    // Length: one arm per kind of entry.
+    #[expect(clippy::too_many_lines, reason = "one arm per kind of entry")]
     fn replay(&mut self, record: Record) {
         let at = record.at;
         match &record.entry {

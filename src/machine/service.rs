@@ -15,7 +15,7 @@ use crate::promql::{Labels, ServiceId};
 use crate::time::Timestamp;
 
 /// Between two reminders where the service of an incident is no longer configured.
-pub const REMIND_DEFAULT: Duration = Duration::from_secs(15 * 60);
+pub const REMIND_DEFAULT: Duration = Duration::from_mins(15);
 
 /// A trigger whose interval is not known (nothing feeds it) is not looked at more often.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(100);
@@ -56,7 +56,7 @@ impl TriggerState {
         match self.latest.as_ref().map(|latest| latest.worst().1) {
             Some(Finding::Unknown(_)) => again,
             Some(Finding::Clear | Finding::Breached) | None => {
-                again.max(self.taken + trigger.gap_tolerance + Duration::from_millis(1))
+                again.max(self.taken + trigger.patience() + Duration::from_millis(1))
             }
         }
     }
@@ -166,7 +166,7 @@ impl Service {
     /// How a trigger's verdicts count. A signal is a fact that holds between evaluations, so it has no gaps.
     pub fn hold(trigger: &Trigger) -> Hold {
         let gap_tolerance = match trigger.question {
-            Question::Value { .. } => trigger.gap_tolerance,
+            Question::Value { .. } => trigger.patience(),
             Question::Signal { .. } => Duration::MAX,
         };
         Hold { hold: trigger.hold, gap_tolerance }
@@ -213,5 +213,50 @@ pub fn identity(trigger: &Trigger) -> String {
             format!("{}: {expr} {}", trigger.name, crate::decide::trigger::threshold_text(&trigger.question))
         }
         Question::Signal { name } => format!("{}: signal {name}", trigger.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::event::{Gate, Severity};
+    use crate::decide::rules::{FireWhen, OnUnknown, Unit, ValueKind};
+    use crate::decide::verdict::Says;
+    use crate::promql::{Comparison, Expr};
+
+    #[test]
+    fn one_missed_look_is_no_gap_although_the_next_is_a_little_late() {
+        let interval = Duration::from_secs(15);
+        let trigger = Trigger {
+            name: Arc::from("error-rate"),
+            question: Question::Value {
+                kind: ValueKind::Expr,
+                expr: Arc::new(Expr::parse("errors").expect("it is an expression")),
+                comparison: Comparison::Above,
+                threshold: 0.0,
+                unit: Unit::Number,
+            },
+            hold: Duration::from_secs(600),
+            severity: Severity::High,
+            gate: Gate::Release,
+            autonomy: None,
+            start_level: 0,
+            fire_when: FireWhen::Any,
+            on_unknown: OnUnknown::Pause,
+            gap_tolerance: interval * 2,
+            interval,
+        };
+        let held_after = |late_ms: i64| {
+            let at = Timestamp::from_millis;
+            let mut verdict = Verdict::new(at(0));
+            verdict.take(Says::Clear, at(0), Service::hold(&trigger));
+            for instant in [15_000, 30_000, 60_000 + late_ms] {
+                verdict.take(Says::Breached, at(instant), Service::hold(&trigger));
+            }
+            verdict.held
+        };
+        assert_eq!(held_after(200), Duration::from_millis(45_200));
+        // Two missed looks.
+        assert_eq!(held_after(15_000), Duration::ZERO);
     }
 }

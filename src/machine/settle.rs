@@ -55,7 +55,7 @@ impl Machine {
         ended.extend(services.map(|service| Some(service.rules.name.to_string())));
         for service in ended {
             let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: "timer".to_owned() };
-            self.resume(now, service, &actor);
+            self.resume(now, service.as_deref(), &actor);
         }
     }
 
@@ -145,7 +145,7 @@ impl Machine {
         if let Some(by) = reappeared {
             let text =
                 format!("{} was rolled back ({by}) and runs again; backstop does not fight over it", change.release);
-            self.tell_service(index, NoticeKind::ReleaseReappeared, NoticeStatus::Firing, true, text, now);
+            self.tell_service(index, NoticeKind::ReleaseReappeared, NoticeStatus::Firing, true, &text, now);
         }
     }
 
@@ -256,7 +256,7 @@ impl Machine {
             let named = verify.probes.iter().any(|name| **name == *target.key.source);
             target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe && named
         });
-        let gaps = values.map(|(trigger, _)| trigger.gap_tolerance).chain(probes.map(|target| target.interval * 2));
+        let gaps = values.map(|(trigger, _)| trigger.patience()).chain(probes.map(|target| target.interval * 9 / 4));
         match gaps.max() {
             Some(gap) => (gap, gap),
             // Signals are known at every instant.
@@ -346,7 +346,8 @@ impl Machine {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
-            paused: paused || self.journal_failing.is_some(),
+            paused,
+            journal_failing: self.journal_failing.is_some(),
             respond_within: service.rules.respond_within,
             remind_every: service.rules.remind_every,
         };
@@ -437,7 +438,8 @@ fn gone(journal_failing: bool) -> Situation<'static> {
         decision: None,
         level: 0,
         reading: Reading::Unknown,
-        paused: journal_failing,
+        paused: false,
+        journal_failing,
         respond_within: Duration::ZERO,
         remind_every: REMIND_DEFAULT,
     }

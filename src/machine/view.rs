@@ -8,7 +8,7 @@ use super::service::Service;
 use super::snapshot::{
     IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
 };
-use crate::decide::event::Autonomy;
+use crate::decide::event::{Autonomy, Release};
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::{Question, Trigger, Unit};
 use crate::decide::trigger::{Finding, threshold_text, value_text};
@@ -73,7 +73,7 @@ impl Machine {
                 .triggers
                 .iter()
                 .enumerate()
-                .map(|(place, trigger)| self.trigger_view(service, place, trigger, now))
+                .map(|(place, trigger)| Machine::trigger_view(service, place, trigger, now))
                 .collect(),
             targets: targets
                 .map(|target| TargetView {
@@ -101,7 +101,7 @@ impl Machine {
         }
     }
 
-    fn trigger_view(&self, service: &Service, place: usize, trigger: &Trigger, now: &Now) -> TriggerView {
+    fn trigger_view(service: &Service, place: usize, trigger: &Trigger, now: &Now) -> TriggerView {
         let state = &service.triggers[place];
         let unit = match &trigger.question {
             Question::Value { unit, .. } => *unit,
@@ -138,6 +138,12 @@ impl Machine {
         }
     }
 
+    /// Where an incident that waits would go, so that a person who is asked can see it.
+    fn way_back_of(&self, incident: &Incident) -> Option<&Release> {
+        let index = self.service_index(&incident.service).filter(|_| incident.state.is_open())?;
+        self.services[index].releases.way_back(incident.release.as_ref()?)
+    }
+
     fn incident_view(&self, incident: &Incident, now: &Now) -> IncidentView {
         let plan = incident.plan.as_ref();
         let level = plan
@@ -147,7 +153,9 @@ impl Machine {
             id: incident.id.clone(),
             service: Arc::from(incident.service.as_str()),
             release_bad: incident.release.as_ref().map(ToString::to_string),
-            release_target: plan.and_then(|plan| plan.target.as_ref()).map(ToString::to_string),
+            release_target: plan
+                .map_or_else(|| self.way_back_of(incident), |plan| plan.target.as_ref())
+                .map(ToString::to_string),
             state: incident.state.as_str(),
             sentence: sentence(incident),
             open: incident.state.is_open(),

@@ -13,7 +13,7 @@ use crate::promql::{Labels, Scope, ServiceId, TargetId, TargetMeta};
 use crate::time::{Now, Timestamp};
 
 /// A reference that was up within this time is one to compare with (DESIGN §4, guard 4).
-const REFERENCE_MEMORY: Duration = Duration::from_secs(600);
+const REFERENCE_MEMORY: Duration = Duration::from_mins(10);
 
 /// A look counts as recent for this many intervals.
 pub const RECENT_INTERVALS: u32 = 3;
@@ -199,7 +199,7 @@ impl Machine {
             self.store.push_own(id, at, labels, *value);
         }
         match release {
-            Some(release) => self.read_probe_detectors(id, &source, release, at),
+            Some(release) => self.read_probe_detectors(id, &source, &release, at),
             None => self.services.iter_mut().for_each(|service| service.releases.unread(id)),
         }
         self.looked(id, at);
@@ -252,14 +252,14 @@ impl Machine {
         }
     }
 
-    fn read_probe_detectors(&mut self, id: TargetId, source: &str, release: String, at: Timestamp) {
+    fn read_probe_detectors(&mut self, id: TargetId, source: &str, release: &str, at: Timestamp) {
         let Some(service) = self.targets.get(&id).and_then(|target| target.key.service.clone()) else { return };
         let Some(index) = self.service_index(&service) else { return };
         let mut restart = false;
         for detector in 0..self.services[index].rules.detectors.len() {
             let DetectorKind::Probe { probe } = &self.services[index].rules.detectors[detector].kind else { continue };
             if **probe == *source {
-                restart |= self.services[index].releases.read(detector, Some(id), Ok(release.clone()), at);
+                restart |= self.services[index].releases.read(detector, Some(id), Ok(release.to_owned()), at);
             }
         }
         // A probe shares its process with scrapes, but nothing says with which: all windows of the service start anew.

@@ -13,7 +13,7 @@ mod testkit;
 pub use eval::{
     EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound,
 };
-pub use expr::{Comparison, Expr, ParseError};
+pub use expr::{Comparison, Expr, ParseError, Shape};
 pub use labels::Labels;
 pub use selector::Selector;
 pub use store::{

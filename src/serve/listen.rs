@@ -49,6 +49,8 @@ pub struct Socket {
 pub enum BindError {
     #[error("{path} is in use: another backstop answers there")]
     InUse { path: PathBuf },
+    #[error("cannot create the socket {path}: there is no folder {folder}; create it, or set daemon.socket")]
+    NoFolder { path: PathBuf, folder: PathBuf },
     #[error("cannot create the socket {path}")]
     Create {
         path: PathBuf,
@@ -79,7 +81,12 @@ pub async fn bind_unix(path: &Path) -> Result<Socket, BindError> {
     };
     match bound() {
         Ok(listener) => Ok(Socket { listener, path: path.to_owned() }),
-        Err(source) => Err(BindError::Create { path: path.to_owned(), source }),
+        Err(source) => Err(match path.parent() {
+            Some(folder) if source.kind() == io::ErrorKind::NotFound => {
+                BindError::NoFolder { path: path.to_owned(), folder: folder.to_owned() }
+            }
+            Some(_) | None => BindError::Create { path: path.to_owned(), source },
+        }),
     }
 }
 

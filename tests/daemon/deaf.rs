@@ -18,7 +18,7 @@ async fn endpoints_that_hang_truncate_or_serve_html_are_counted_by_reason_and_no
     let deaf = [
         ("hangs", Reply::Hang, "timeout"),
         ("truncates", Reply::CutShort { kind, body: broken.clone() }, "body"),
-        ("html", Reply::Full { status: 200, kind: "text/html", body: HTML.to_owned() }, "exposition"),
+        ("html", Reply::Full { status: 200, kind: "text/html", body: HTML.to_owned() }, "content_type"),
         ("html-as-text", Reply::Full { status: 200, kind, body: HTML.to_owned() }, "exposition"),
         ("error", Reply::Full { status: 503, kind, body: broken }, "status"),
     ];
@@ -70,7 +70,7 @@ async fn one_failed_request_at_low_traffic_is_no_error_rate() {
         mood.more = requests(100, 0);
     });
     let rate = "[services.api.triggers.errors]\nratio = { part = 'req{status=~\"5..\"}', whole = 'req', window = \
-                \"1s\", widen_to = \"2s\" }\nabove = \"15%\"";
+                \"1s\", widen_to = \"3s\" }\nabove = \"15%\"";
     site.write(&File { more: rate.to_owned(), ..File::default() });
     let daemon = Daemon::start(&site).await;
     daemon.knows_good("v1").await;
@@ -82,13 +82,18 @@ async fn one_failed_request_at_low_traffic_is_no_error_rate() {
 
     site.deploy("v2");
     until("v2", async || (daemon.service().await["running"]["release"] == "v2").then_some(())).await;
+    // The window has to fill first: what the old release did does not count.
+    let needs = async |have: &str| {
+        until(&format!("{have} where 20 are needed"), async || {
+            let trigger = daemon.trigger("errors").await;
+            let few = trigger["sentence"].as_str().unwrap().contains(&format!("{have}, 20 are needed"));
+            (few && trigger["finding"] == "unknown").then_some(trigger)
+        })
+        .await
+    };
+    needs("0 events").await;
     site.app.set(|mood| mood.more = requests(152, 1));
-    let trigger = until("a finding that needs more events", async || {
-        let trigger = daemon.trigger("errors").await;
-        let few = trigger["sentence"].as_str().unwrap().contains("3 of");
-        (few && trigger["finding"] == "unknown").then_some(trigger)
-    })
-    .await;
+    let trigger = needs("3 events").await;
     assert_ne!(trigger["verdict"], "blind", "too little traffic is in the nature of things: {trigger}");
     let unknown = daemon.metric(&finding("unknown")).await;
     until("20 more looks", async || (daemon.metric(&finding("unknown")).await > unknown + 20.0).then_some(())).await;

@@ -190,6 +190,9 @@ impl Drop for Daemon {
         }
         if std::thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log());
+            for record in journal::read_only(&self.state).map(|history| history.records).unwrap_or_default() {
+                eprintln!("{} {:?}", record.at.as_millis(), record.entry);
+            }
         }
     }
 }

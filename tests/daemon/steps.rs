@@ -22,12 +22,12 @@ async fn a_flag_is_turned_off_over_http_and_what_the_service_answered_reaches_th
     });
     fs::write(site.path("token"), "t0p-s3cret\n").unwrap();
     // The app is well again as soon as the change is applied, on the release that runs.
-    fs::write(site.path("apply.sh"), "echo \"$1 $2\" > \"$(dirname \"$0\")/applied\"\necho \"token t0p-s3cret\"\n")
-        .unwrap();
+    let script = "echo \"$1 $2\" > \"$(dirname \"$0\")/applied\"\necho \"applied with $TOKEN\"\n";
+    fs::write(site.path("apply.sh"), script).unwrap();
     let level = format!(
         r#"steps = [
   {{ http = {{ method = "PATCH", url = "http://{}/flags/new-checkout", json = {{ enabled = false, why = "{{{{ trigger }}}}" }}, bearer = {{ file = "ROOT/token" }}, capture = {{ change = "/change/id" }} }}, timeout = "5s", idempotent = true }},
-  {{ command = ["/bin/sh", "ROOT/apply.sh", "{{{{ captures.change }}}}", "{{{{ release.bad }}}}"], timeout = "5s" }},
+  {{ command = ["/bin/sh", "ROOT/apply.sh", "{{{{ captures.change }}}}", "{{{{ release.bad }}}}"], env = {{ TOKEN = {{ file = "ROOT/token" }} }}, timeout = "5s" }},
 ]
 
 [[services.api.rollback]]
@@ -63,6 +63,8 @@ steps = [{{ command = ["/bin/sh", "ROOT/rollback.sh", "{{{{ release.target }}}}"
     let steps = levels[0]["steps"].as_array().unwrap();
     let outcomes: Vec<_> = steps.iter().map(|step| step["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["ambiguous", "succeeded", "succeeded"], "{incident}");
+    let printed = steps[2]["output"].as_str().unwrap();
+    assert!(printed.starts_with("applied with ") && !printed.contains("t0p-s3cret"), "{printed}");
     assert!(!incident.to_string().contains("t0p-s3cret") && !daemon.log().contains("t0p-s3cret"));
     daemon.stop().await;
 }

@@ -37,8 +37,8 @@ pub const KINDS: [NoticeKind; 20] = [
     NoticeKind::Test,
 ];
 
-fn text(text: &str) -> Option<String> {
-    Some(text.to_owned())
+fn text(text: &str) -> String {
+    text.to_owned()
 }
 
 fn reasons<const N: usize>(reasons: [&str; N]) -> Vec<String> {
@@ -56,20 +56,20 @@ fn of_incident(kind: NoticeKind, seq: u64, sentence: &str) -> Notice {
         severity: Severity::High,
         action_required: false,
         incident: Some(IncidentId("api-17".into())),
-        service: text("api"),
+        service: Some(text("api")),
         labels: BTreeMap::from([("team".to_owned(), "checkout".to_owned())]),
-        release_bad: text("v42"),
-        release_target: text("v41"),
-        release_running: text("v42"),
+        release_bad: Some(text("v42")),
+        release_target: Some(text("v41")),
+        release_running: Some(text("v42")),
         trigger: Some(NoticeTrigger {
             name: "error-rate".to_owned(),
-            value: text("43 %"),
+            value: Some(text("43 %")),
             threshold: "above 15 %".to_owned(),
             hold_ms: 600_000,
             since: at(-600),
             sentence: "43 % of 1,204 requests failed in 1 m, above 15 % for 10 m".to_owned(),
         }),
-        decision: text("roll_back"),
+        decision: Some(text("roll_back")),
         reasons: Vec::new(),
         level: None,
         eta: None,
@@ -99,17 +99,18 @@ fn of_daemon(kind: NoticeKind, service: Option<&str>, sentence: &str) -> Notice 
     }
 }
 
-fn level(n: usize) -> Option<NoticeLevel> {
+fn level(n: usize) -> NoticeLevel {
     let name = if n == 1 { "feature flag off" } else { "previous release" };
-    Some(NoticeLevel { n, of: 2, name: name.to_owned() })
+    NoticeLevel { n, of: 2, name: name.to_owned() }
 }
 
 // Length: one arm per kind of notice, so that a new kind does not compile without its example.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of notice")]
 pub fn example(kind: NoticeKind) -> Notice {
     let resolved = NoticeStatus::Resolved;
     match kind {
         NoticeKind::WouldRollBack => Notice {
-            decision: text("would_roll_back"),
+            decision: Some(text("would_roll_back")),
             reasons: reasons(["autonomy is observe"]),
             ..of_incident(
                 kind,
@@ -118,7 +119,7 @@ pub fn example(kind: NoticeKind) -> Notice {
             )
         },
         NoticeKind::Held => Notice {
-            decision: text("hold"),
+            decision: Some(text("hold")),
             reasons: reasons(["no target answers and no reference does: it may be us who are cut off"]),
             ..of_incident(
                 kind,
@@ -128,7 +129,7 @@ pub fn example(kind: NoticeKind) -> Notice {
         },
         NoticeKind::Escalated => Notice {
             action_required: true,
-            decision: text("escalate"),
+            decision: Some(text("escalate")),
             reasons: reasons(["the breach began 3 days after the last release: a rollback would not cure it"]),
             release_bad: None,
             release_target: None,
@@ -136,9 +137,9 @@ pub fn example(kind: NoticeKind) -> Notice {
         },
         NoticeKind::ApprovalRequested => Notice {
             action_required: true,
-            decision: text("propose"),
+            decision: Some(text("propose")),
             reasons: reasons(["autonomy is propose"]),
-            level: level(1),
+            level: Some(level(1)),
             respond_by: Some(at(900)),
             ..of_incident(
                 kind,
@@ -148,7 +149,7 @@ pub fn example(kind: NoticeKind) -> Notice {
         },
         NoticeKind::Declined => Notice {
             status: resolved,
-            actor: text("alice"),
+            actor: Some(text("alice")),
             ..of_incident(kind, 2, "alice declined to roll api back from v42: known, the fix is on its way")
         },
         NoticeKind::Expired => Notice {
@@ -157,35 +158,35 @@ pub fn example(kind: NoticeKind) -> Notice {
             ..of_incident(kind, 2, "Nobody answered: api is not rolled back from v42, which still fails")
         },
         NoticeKind::Started => Notice {
-            level: level(1),
+            level: Some(level(1)),
             eta: Some(at(180)),
             ..of_incident(kind, 1, "api is being rolled back from v42 to v41: 43 % of its requests fail")
         },
         NoticeKind::StepFailed => Notice {
-            level: level(1),
+            level: Some(level(1)),
             ..of_incident(kind, 2, "api: step 1 of level 1 (feature flag off) failed: HTTP 503; level 2 is next")
         },
         NoticeKind::LevelFinished => Notice {
-            level: level(2),
-            release_running: text("v41"),
+            level: Some(level(2)),
+            release_running: Some(text("v41")),
             eta: Some(at(1_500)),
             ..of_incident(kind, 3, "api: level 2 (previous release) is done; watching whether it recovers")
         },
         NoticeKind::Recovered => Notice {
             status: resolved,
-            level: level(2),
-            release_running: text("v41"),
+            level: Some(level(2)),
+            release_running: Some(text("v41")),
             ..of_incident(kind, 4, "api recovered with v41: all triggers have been clear for 15 m")
         },
         NoticeKind::Superseded => Notice {
             status: resolved,
-            release_running: text("v43"),
+            release_running: Some(text("v43")),
             ..of_incident(kind, 4, "api: someone deployed v43 during the rollback; backstop stepped back")
         },
         NoticeKind::NeedsHuman => Notice {
             severity: Severity::Critical,
             action_required: true,
-            level: level(2),
+            level: Some(level(2)),
             ..of_incident(
                 kind,
                 4,
@@ -205,14 +206,14 @@ pub fn example(kind: NoticeKind) -> Notice {
             Notice { status: resolved, seq: 2, ..of_daemon(kind, Some("api"), "api: error-rate can be judged again") }
         }
         NoticeKind::Paused => Notice {
-            actor: text("alice"),
+            actor: Some(text("alice")),
             eta: Some(at(3_600)),
             ..of_daemon(kind, Some("api"), "alice paused rollbacks of api for 1 h: migration")
         },
         NoticeKind::Resumed => Notice {
             status: resolved,
             seq: 2,
-            actor: text("alice"),
+            actor: Some(text("alice")),
             ..of_daemon(kind, Some("api"), "alice resumed rollbacks of api")
         },
         NoticeKind::Degraded => Notice {
@@ -225,7 +226,7 @@ pub fn example(kind: NoticeKind) -> Notice {
         }
         NoticeKind::Test => Notice {
             status: resolved,
-            actor: text("alice"),
+            actor: Some(text("alice")),
             ..of_daemon(kind, None, "A test by alice: this receiver works")
         },
     }

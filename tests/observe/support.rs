@@ -134,7 +134,8 @@ pub fn config(selectors: &[&str]) -> Config {
         daemon: Daemon {
             state_dir: PathBuf::from("/nonexistent"),
             listen: None,
-            socket: PathBuf::from("/nonexistent/socket"),
+            external_url: None,
+            socket: None,
             tokens: BTreeMap::new(),
         },
         scrapes: Vec::new(),
@@ -165,7 +166,6 @@ pub fn scrape(urls: &[&str]) -> ScrapeSpec {
         samples_max: 50_000,
         client: ClientSpec::default(),
         job: None,
-        honor_timestamps: false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! T4 and T9: the database cannot be reached, or its pool is exhausted.
 
+use backstop::decide::event::DecisionKind;
+
 use crate::stage::{HOUR, MINUTE, Stage, presets};
 use crate::world::Manner;
 
@@ -84,6 +86,16 @@ fn t4_a_counter_that_appears_counts_from_zero() {
         stage.look("release", 1);
         assert_eq!(stage.steps.len(), usize::from(acts), "{failures}");
     }
+}
+
+/// Until it appears nobody knows whether the service has such a counter, so it was never seen to be right: people are
+/// told.
+#[test]
+fn t4_a_metric_that_was_never_seen_before_is_told_and_not_acted_on() {
+    let mut stage = Stage::after_release(&presets(&["database-connections"]), |_| {});
+    stage.app().count(ERRORS, 100);
+    stage.run(MINUTE);
+    stage.refused(DecisionKind::Escalate, "never_clear");
 }
 
 /// What backstop finds at its first scrape after a hole happened at a time that nobody knows.

@@ -6,7 +6,7 @@ use crate::stage::{HOUR, MINUTE, Stage, changed, presets};
 use crate::world::Health;
 
 struct Row {
-    row: &'static str,
+    id: &'static str,
     preset: &'static str,
     healthy: fn(&mut Stage),
     broken: fn(&mut Stage),
@@ -14,19 +14,19 @@ struct Row {
 
 const ROWS: [Row; 9] = [
     Row {
-        row: "T1",
+        id: "T1",
         preset: "error-rate",
         healthy: |stage| stage.app().requests(1000, 5),
         broken: |stage| stage.app().requests(1000, 400),
     },
     Row {
-        row: "T2",
+        id: "T2",
         preset: "error-rate-urgent",
         healthy: |stage| stage.app().requests(1000, 5),
         broken: |stage| stage.app().requests(1000, 400),
     },
     Row {
-        row: "T3",
+        id: "T3",
         preset: "auth",
         healthy: |stage| {
             stage.app().each(r#"auth_attempts_total{result="success"}"#, 90);
@@ -35,13 +35,13 @@ const ROWS: [Row; 9] = [
         broken: |stage| stage.app().each(r#"auth_attempts_total{result="success"}"#, 5),
     },
     Row {
-        row: "T4",
+        id: "T4",
         preset: "database-connections",
         healthy: |stage| stage.app().each("db_connection_errors_total", 1),
         broken: |stage| stage.app().each("db_connection_errors_total", 50),
     },
     Row {
-        row: "T5",
+        id: "T5",
         preset: "slow",
         healthy: |stage| {
             for le in ["1", "5", "10", "+Inf"] {
@@ -55,13 +55,13 @@ const ROWS: [Row; 9] = [
         },
     },
     Row {
-        row: "T7",
+        id: "T7",
         preset: "down",
         healthy: |stage| stage.health = Health::Healthy,
         broken: |stage| stage.health = Health::Unavailable,
     },
     Row {
-        row: "T8",
+        id: "T8",
         preset: "memory",
         healthy: |stage| {
             stage.endpoint(":9100/metrics").gauge("node_memory_MemAvailable_bytes", 8e9);
@@ -70,7 +70,7 @@ const ROWS: [Row; 9] = [
         broken: |stage| stage.endpoint(":9100/metrics").gauge("node_memory_MemAvailable_bytes", 1e6),
     },
     Row {
-        row: "T9",
+        id: "T9",
         preset: "connection-pool",
         healthy: |stage| {
             stage.app().gauge("db_pool_connections_in_use", 3.0);
@@ -79,7 +79,7 @@ const ROWS: [Row; 9] = [
         broken: |stage| stage.app().gauge("db_pool_connections_in_use", 20.0),
     },
     Row {
-        row: "T12",
+        id: "T12",
         preset: "payments",
         healthy: |stage| {
             stage.app().each(r#"payments_total{result="paid"}"#, 99);
@@ -94,16 +94,16 @@ const LONG_ENOUGH: std::time::Duration = MINUTE.saturating_mul(30);
 
 #[test]
 fn every_breach_after_a_release_acts_once_and_says_why() {
-    for Row { row, preset, healthy, broken } in ROWS {
+    for Row { id, preset, healthy, broken } in ROWS {
         let mut stage = Stage::after_release(&presets(&[preset]), healthy);
         broken(&mut stage);
         stage.run(LONG_ENOUGH);
-        assert_eq!(stage.steps.len(), 1, "{row}");
+        assert_eq!(stage.steps.len(), 1, "{id}");
         let order = &stage.steps[0].1;
-        assert_eq!(order.target.as_ref().map(|target| &*target.0), Some("r1"), "{row}");
-        assert_eq!(order.bad.as_ref().map(|bad| &*bad.0), Some("r2"), "{row}");
+        assert_eq!(order.target.as_ref().map(|target| &*target.0), Some("r1"), "{id}");
+        assert_eq!(order.bad.as_ref().map(|bad| &*bad.0), Some("r2"), "{id}");
         let decision = stage.decision().expect("it was judged");
-        assert!(decision.checks.iter().all(|check| check.allows), "{row}: {:?}", decision.checks);
+        assert!(decision.checks.iter().all(|check| check.allows), "{id}: {:?}", decision.checks);
     }
 }
 
@@ -121,7 +121,7 @@ fn healthy_traffic_over_hours_and_releases_is_nothing() {
 /// The service does not expose what the preset asks for: nothing is concluded, before and after a release.
 #[test]
 fn a_missing_metric_is_nothing() {
-    for Row { row, preset, .. } in ROWS.into_iter().filter(|row| row.row != "T7") {
+    for Row { id, preset, .. } in ROWS.into_iter().filter(|row| row.id != "T7") {
         let mut stage = Stage::new(&presets(&[preset]));
         stage.run(HOUR);
         stage.release("r2");
@@ -131,7 +131,7 @@ fn a_missing_metric_is_nothing() {
             "error-rate-urgent" => "error-rate-high",
             other => other,
         };
-        assert_eq!(stage.trigger(name).1, "unknown", "{row}");
+        assert_eq!(stage.trigger(name).1, "unknown", "{id}");
     }
 }
 
@@ -139,7 +139,7 @@ fn a_missing_metric_is_nothing() {
 /// does (T3 has its own tests).
 #[test]
 fn a_metric_that_the_new_release_lost_is_nothing() {
-    for Row { preset, healthy, .. } in ROWS.into_iter().filter(|row| row.row != "T7" && row.row != "T8") {
+    for Row { preset, healthy, .. } in ROWS.into_iter().filter(|row| row.id != "T7" && row.id != "T8") {
         let mut stage = Stage::after_release(&presets(&[preset]), healthy);
         let process_start = stage.now().as_secs_f64();
         *stage.app() = crate::world::Endpoint::new(process_start);
@@ -203,12 +203,12 @@ fn what_was_never_right_is_a_baseline() {
 /// As the preset comes: it only says what it would have done.
 #[test]
 fn while_it_observes_nothing_is_done() {
-    for Row { row, preset, healthy, broken } in ROWS {
+    for Row { id, preset, healthy, broken } in ROWS {
         let sources = changed(presets(&[preset]), "autonomy = \"act\"\nnotify", "autonomy = \"observe\"\nnotify");
         let mut stage = Stage::after_release(&sources, healthy);
         broken(&mut stage);
         stage.run(LONG_ENOUGH);
         stage.not_acted();
-        assert_eq!(stage.decision().map(|decision| decision.kind), Some(DecisionKind::WouldRollBack), "{row}");
+        assert_eq!(stage.decision().map(|decision| decision.kind), Some(DecisionKind::WouldRollBack), "{id}");
     }
 }

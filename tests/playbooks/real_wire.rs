@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A service whose requests all fail once it is broken.
 #[derive(Default)]
@@ -147,8 +147,8 @@ impl Loop {
                 self.input(observation.map_or(Input::Tick, Input::Observation));
             }
         };
-        let arrived = timeout(PATIENCE, arrives).await.is_ok();
-        assert!(arrived, "{what}: {:#?}", self.machine.snapshot(&self.clock.now()).services);
+        let in_time = timeout(PATIENCE, arrives).await.is_ok();
+        assert!(in_time, "{what}: {:#?}", self.machine.snapshot(&self.clock.now()).services);
     }
 
     fn fires(&self, trigger: &str) -> bool {

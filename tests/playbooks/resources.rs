@@ -1,6 +1,6 @@
 //! T8: memory, of the host, as the node exporter tells it.
 
-use crate::stage::{HOUR, MINUTE, Stage, presets};
+use crate::stage::{HOUR, MINUTE, Stage, changed, presets};
 use crate::world::Manner;
 
 const ALL: f64 = 16_000_000_000.0;
@@ -49,6 +49,19 @@ fn t8_one_interval_short_of_2_minutes_is_nothing() {
     }
     stage.run(MINUTE);
     stage.nothing();
+}
+
+/// A scrape that all services share is judged alike.
+#[test]
+fn t8_a_shared_exporter_acts_too() {
+    let sources = changed(presets(&["memory"]), "[services.api.scrapes.node]", "[scrapes.node]");
+    let mut stage = Stage::after_release(&sources, |stage| memory(stage, ALL / 2.0));
+    stage.look("node", 1);
+    memory(&mut stage, 0.0);
+    stage.look("node", HOLD);
+    stage.nothing();
+    stage.look("node", 1);
+    stage.acts_now();
 }
 
 /// The exporter's own failure says nothing of the memory: it pauses the hold, and costs the interval before and after.

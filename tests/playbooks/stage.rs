@@ -24,8 +24,8 @@ pub const LAG: Duration = Duration::from_millis(20);
 
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-pub const MINUTE: Duration = Duration::from_secs(60);
-pub const HOUR: Duration = Duration::from_secs(3600);
+pub const MINUTE: Duration = Duration::from_mins(1);
+pub const HOUR: Duration = Duration::from_hours(1);
 
 /// What is looked at.
 enum Eye {
@@ -35,7 +35,7 @@ enum Eye {
     Reference { name: Arc<str> },
 }
 
-struct Source_ {
+struct Watched {
     name: String,
     service: Arc<str>,
     eye: Eye,
@@ -46,13 +46,13 @@ struct Source_ {
 pub struct Stage {
     machine: Machine,
     now: Timestamp,
-    sources: Vec<Source_>,
+    sources: Vec<Watched>,
     endpoints: BTreeMap<Arc<str>, Endpoint>,
     pub health: Health,
     pub references_up: bool,
     /// Where the symlink points.
     running: String,
-    pub records: Vec<Record>,
+    records: Vec<Record>,
     pub steps: Vec<(Timestamp, StepOrder)>,
     answers: Vec<Answer>,
     commands: u64,
@@ -176,7 +176,7 @@ impl Stage {
         let offset = Duration::from_millis(100) * u32::try_from(self.sources.len()).unwrap();
         let service = service.unwrap_or_else(|| "".into());
         let next = START + interval + offset;
-        self.sources.push(Source_ { name: name.to_owned(), service, eye, interval, next });
+        self.sources.push(Watched { name: name.to_owned(), service, eye, interval, next });
     }
 
     /// The endpoint at the address that ends so.
@@ -297,22 +297,22 @@ impl Stage {
         }
     }
 
-    /// A person or a program asks; what follows is settled.
+    /// A person or a program asks; what follows at that instant is settled.
     pub fn command(&mut self, command: Command) -> Answer {
+        // The machine settles at most once per 5 ms: what came before shall be settled, and no look is due just now.
+        self.run(Duration::from_millis(33));
         self.commands += 1;
         let actor = Actor { name: "ops".to_owned(), via: "api".to_owned() };
         self.answers.clear();
         self.input(Input::Command { id: CommandId(self.commands), actor, command });
-        // As soon as the machine looks up again: it settles at most once per 5 ms.
-        let soon = self.now + Duration::from_millis(5);
-        self.tick_until(soon);
+        self.tick_until(self.now);
         assert_eq!(self.answers.len(), 1, "a command is answered once");
         self.answers.remove(0)
     }
 
     /// Another release takes over: its process begins anew, and the symlink points to it.
     pub fn release(&mut self, release: &str) {
-        self.running = release.to_owned();
+        release.clone_into(&mut self.running);
         let now = self.now.as_secs_f64();
         let own = self.endpoints.iter_mut().filter(|(address, _)| address.contains("//127.0.0.1:808"));
         for (_, endpoint) in own {
@@ -342,6 +342,15 @@ impl Stage {
             Entry::Incident { event, .. } => Some((record, &**event)),
             _ => None,
         })
+    }
+
+    /// The latest incident.
+    pub fn incident(&self) -> String {
+        let latest = self.records.iter().rev().find_map(|record| match &record.entry {
+            Entry::Incident { incident, .. } => Some(incident.to_string()),
+            _ => None,
+        });
+        latest.expect("an incident")
     }
 
     fn admissions(&self) -> Vec<Timestamp> {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstop::decide::event::{Attempt, Entry, IncidentEvent, IncidentId, NoticeStatus, Release};
+use backstop::machine::input::Command;
+
+use backstop::decide::event::{Attempt, Autonomy, Entry, IncidentEvent, IncidentId, NoticeStatus, Release};
 
 use crate::support::*;
 
@@ -69,7 +71,16 @@ struct Sim {
     /// How many of `world.seen` the oracle has judged.
     judged: usize,
     names_by_symlink: bool,
+    takeover: Takeover,
     trace: bool,
+}
+
+/// When somebody else deploys in between.
+#[derive(Clone, Copy, Debug)]
+enum Takeover {
+    Never,
+    At(i64),
+    DuringAStep,
 }
 
 fn setup(rng: &mut Rng) -> World {
@@ -79,6 +90,9 @@ fn setup(rng: &mut Rng) -> World {
         1 => vec![symlink(), version_metric()],
         _ => vec![version_metric(), symlink()],
     };
+    if rng.one_in(4) {
+        service.autonomy = Autonomy::Propose;
+    }
     let hold = 10 + rng.below(30);
     service.triggers = vec![error_rate(hold), down()];
     service.guard.good_after = secs(60);
@@ -122,7 +136,16 @@ pub fn run(seed: u64, trace: bool) -> Result<Tally, String> {
     let mut rng = Rng(seed);
     let world = setup(&mut rng);
     let names_by_symlink = world.rules.services[0].detectors[0] == symlink();
-    let mut sim = Sim { world, rng, broken_before: false, deployed: 0, judged: 0, names_by_symlink, trace };
+    let mut sim = Sim {
+        world,
+        rng,
+        broken_before: false,
+        deployed: 0,
+        judged: 0,
+        names_by_symlink,
+        takeover: Takeover::Never,
+        trace,
+    };
     let ended = sim.play();
     if trace || ended.is_err() {
         println!("{}", sim.tell());
@@ -140,8 +163,11 @@ impl Sim {
         }
         self.deploy("r2");
         let chaos_ends = self.world.now + 6 * MINUTE;
-        let takeover = self.rng.one_in(4).then(|| self.rng.within(self.world.now, chaos_ends));
-        let mut taken_over = false;
+        self.takeover = match self.rng.below(5) {
+            0 => Takeover::At(self.rng.within(self.world.now, chaos_ends)),
+            1 | 2 => Takeover::DuringAStep,
+            _ => Takeover::Never,
+        };
         while self.world.now < chaos_ends {
             self.fault();
             if self.rng.one_in(2) {
@@ -149,11 +175,8 @@ impl Sim {
             }
             let until = self.world.now + self.rng.within(SECOND, 40 * SECOND);
             self.advance(until)?;
-            if !taken_over && takeover.is_some_and(|at| at <= self.world.now) {
-                taken_over = true;
-                self.deploy("r3");
-            }
         }
+        self.takeover = Takeover::Never;
         self.heal();
         self.advance(self.world.now + 12 * MINUTE)?;
         // A reminder may have been made at the last instant.
@@ -171,7 +194,7 @@ impl Sim {
     fn fault(&mut self) {
         let now = self.world.now;
         let until = now + self.rng.within(SECOND, 45 * SECOND);
-        match self.rng.below(9) {
+        match self.rng.below(11) {
             0 => {
                 let index = usize::try_from(self.rng.below(self.world.fleet.processes.len() as u64)).unwrap_or(0);
                 self.world.fleet.processes[index].gap_until = until;
@@ -187,11 +210,29 @@ impl Sim {
             4 | 5 => self.world.crash_in = Some(u32::try_from(self.rng.below(12)).unwrap_or(0)),
             6 => self.world.fleet.symlink_readable = self.rng.one_in(2),
             7 => self.world.checkpoint(),
+            8 | 9 => self.person(),
             _ => {}
         }
         if self.world.disk_state == Disk::Fails && self.rng.one_in(2) {
             self.mend_disk();
         }
+    }
+
+    /// Somebody answers, or interferes.
+    fn person(&mut self) {
+        let open: Vec<String> =
+            self.world.incidents().iter().filter(|i| i.open).map(|incident| incident.id.to_string()).collect();
+        let (reason, service) = ("simulated".to_owned(), None);
+        let command = match (self.rng.below(6), open.first().cloned()) {
+            (0, _) => Command::Pause { service, duration: secs(1 + self.rng.below(60)), reason },
+            (1, _) => Command::Resume { service },
+            (2, Some(incident)) => Command::Approve { incident, reason },
+            (3, Some(incident)) => Command::Acknowledge { incident },
+            (4, Some(incident)) => Command::Abort { incident, reason },
+            (5, Some(incident)) => Command::Decline { incident, reason },
+            (_, _) => return,
+        };
+        self.world.order(command);
     }
 
     fn mend_disk(&mut self) {
@@ -217,6 +258,15 @@ impl Sim {
         while self.world.now < until {
             let lives = self.world.next(until);
             self.judge()?;
+            let now = match self.takeover {
+                Takeover::Never => false,
+                Takeover::At(at) => at <= self.world.now,
+                Takeover::DuringAStep => !self.world.steps.is_empty(),
+            };
+            if now {
+                self.takeover = Takeover::Never;
+                self.deploy("r3");
+            }
             if !lives {
                 self.die();
                 self.judge()?;
@@ -315,7 +365,7 @@ impl Sim {
                 "needs_human" => tally.needs_human += 1,
                 "escalated" | "held" => tally.escalated += 1,
                 "superseded" => tally.superseded += 1,
-                "cleared" | "expired" | "declined" => {}
+                "cleared" | "expired" | "declined" | "aborted" => {}
                 other => return Err(format!("promise 4: {} is still {other} after healing", incident.id)),
             }
         }
@@ -403,19 +453,22 @@ impl Sim {
             "{behaviours:?}\n{scripts:?}\n{detectors:?}\nbroken before: {}, deployed {}\n",
             self.broken_before, self.deployed
         );
+        let mut lines = Vec::new();
         for seen in &self.world.seen {
             match seen {
                 Seen::StepBegan { at, order, symlink, .. } => {
-                    text += &format!("{at} began {} {:?} while {symlink}\n", order.step.name, order.attempt);
+                    lines.push(format!("{at} began {} {:?} while {symlink}", order.step.name, order.attempt));
                 }
                 Seen::StepEnded { at, order, outcome } => {
-                    text += &format!("{at} ended {} {outcome:?}\n", order.step.name);
+                    lines.push(format!("{at} ended {} {outcome:?}", order.step.name));
                 }
-                Seen::Crashed { at } => text += &format!("{at} crashed\n"),
+                Seen::Crashed { at } => lines.push(format!("{at} crashed")),
                 Seen::Delivered { .. } => {}
             }
         }
+        text += &lines.join("\n");
         if self.trace || self.world.machine.is_some() {
+            text.push('\n');
             text += &self.world.story();
         }
         text

@@ -1,5 +1,7 @@
 //! A small world around the real machine: a service with its processes, a disk, steps that do something, receivers, and
 //! a clock that only the test moves.
+//!
+//! Length: one world; its parts know each other.
 #![allow(dead_code, reason = "two test crates share it and neither uses all of it")]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Action, Actor, Autonomy, Entry, Gate, IncidentEvent, Level, Notice, NoticeKind, OnFailure, Outcome, Record,
+    Action, Actor, Autonomy, Entry, Gate, IncidentEvent, Level, Notice, NoticeKind, OnFailure, Outcome, Record, Seq,
     Severity, Step, StepResult, Verify,
 };
 use backstop::decide::rules::{
@@ -216,7 +218,7 @@ impl Fleet {
     }
 
     pub fn deploy(&mut self, release: &str, now: i64) {
-        self.symlink = release.to_owned();
+        release.clone_into(&mut self.symlink);
         for index in 0..self.processes.len() {
             self.restart(index, release, now);
         }
@@ -390,6 +392,8 @@ pub struct World {
     pub answers: Vec<(CommandId, Answer)>,
     /// Newest last.
     pub checkpoints: Vec<Checkpoint>,
+    /// Entries that this version cannot read.
+    pub unreadable: Vec<(Seq, String)>,
     /// After so many more outputs the daemon dies.
     pub crash_in: Option<u32>,
     inbox: VecDeque<Input>,
@@ -442,6 +446,7 @@ impl World {
             seen: Vec::new(),
             answers: Vec::new(),
             checkpoints: Vec::new(),
+            unreadable: Vec::new(),
             crash_in: None,
             inbox: VecDeque::new(),
             commands: 0,
@@ -464,7 +469,7 @@ impl World {
     pub fn start(&mut self) {
         let recovered = Recovered {
             records: self.disk.clone(),
-            unreadable: Vec::new(),
+            unreadable: self.unreadable.clone(),
             checkpoint: self.checkpoints.last().cloned(),
         };
         let mut out = Vec::new();
@@ -601,7 +606,7 @@ impl World {
             }
             Script::HalfWorks => {
                 if let Some(target) = &running.order.target {
-                    self.fleet.symlink = target.0.trim_end_matches("-bin").to_owned();
+                    target.0.trim_end_matches("-bin").clone_into(&mut self.fleet.symlink);
                 }
             }
             Script::FlagOff => self.fleet.flag_off = true,
@@ -738,6 +743,13 @@ impl World {
         self.settle();
         let answer = self.answers.iter().find(|(of, _)| *of == id).map(|(_, answer)| answer.clone());
         answer.unwrap_or_else(|| panic!("no answer\n{}", self.story()))
+    }
+
+    /// A command whose answer nobody waits for.
+    pub fn order(&mut self, command: Command) {
+        self.commands += 1;
+        let actor = Actor { name: "ada".to_owned(), via: "cli".to_owned() };
+        self.input(Input::Command { id: CommandId(self.commands), actor, command });
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -10,6 +10,7 @@ use axum::Json;
 use axum::Router;
 use axum::routing::post;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +28,7 @@ pub async fn keep_shop(program: PathBuf, dir: PathBuf, port: u16, stop: Cancella
     let pid_file = dir.join("shop.pid");
     while !stop.is_cancelled() {
         let log = std::fs::File::options().create(true).append(true).open(dir.join("shop.log"))?;
-        let mut shop = Command::new(&program)
+        let mut child = Command::new(&program)
             .args(["demo-shop", "--port", &port.to_string()])
             .arg(&dir)
             .stdin(Stdio::null())
@@ -35,17 +36,17 @@ pub async fn keep_shop(program: PathBuf, dir: PathBuf, port: u16, stop: Cancella
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        if let Some(pid) = shop.id() {
+        if let Some(pid) = child.id() {
             std::fs::write(&pid_file, pid.to_string())?;
         }
         tokio::select! {
-            ended = shop.wait() => {
+            ended = child.wait() => {
                 ended?;
                 // A number that is not the shop's any more must not be killed.
                 std::fs::write(&pid_file, "")?;
             }
             () = stop.cancelled() => {
-                shop.kill().await?;
+                child.kill().await?;
                 return Ok(());
             }
         }
@@ -113,14 +114,16 @@ pub fn start_daemon(program: &Path, stage: &super::stage::Stage, port: u16, webh
         .spawn()
 }
 
-/// Says whether the person at the terminal has had enough.
-pub fn watch_for_interrupt() -> Arc<AtomicBool> {
+/// Says whether somebody has had enough: the person at the terminal, or whoever started the demo.
+pub fn watch_for_interrupt() -> std::io::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&asked);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            set.store(true, Ordering::SeqCst);
-        }
-    });
-    asked
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let (set, mut signals) = (Arc::clone(&asked), signal(kind)?);
+        tokio::spawn(async move {
+            if signals.recv().await.is_some() {
+                set.store(true, Ordering::SeqCst);
+            }
+        });
+    }
+    Ok(asked)
 }

@@ -9,7 +9,7 @@ pub mod shop;
 mod stage;
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -25,7 +25,7 @@ use stage::Stage;
 /// The demo looks at the daemon this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A play that is not over by then has gone wrong: the longest variant takes about 45 s on an idle machine.
-const OVER_WITHIN: Duration = Duration::from_secs(180);
+const OVER_WITHIN: Duration = Duration::from_mins(3);
 /// Time for the daemon to end its queues.
 const DAEMON_ENDS_WITHIN: Duration = Duration::from_secs(15);
 
@@ -142,6 +142,8 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 
 async fn play(variant: Variant, keep: bool) -> Result<(), Failure> {
     let io = |what: &'static str| move |error: std::io::Error| Failure::because(Exit::Unavailable, what, &error);
+    // Before anything is started that would have to be ended.
+    let interrupted = actors::watch_for_interrupt().map_err(io("the demo cannot listen for signals"))?;
     let (old, new) = variant.releases();
     let stage = Stage::build(keep, &old, &new).map_err(io("the demo's folder cannot be made"))?;
     let program = std::env::current_exe().map_err(io("the demo cannot find its own program"))?;
@@ -151,23 +153,24 @@ async fn play(variant: Variant, keep: bool) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let listening = actors::listen_for_notices(stop.clone()).await;
     let (webhook, mut notices, team) = listening.map_err(io("the demo cannot listen for notices"))?;
-    let shop = tokio::spawn(actors::keep_shop(program.clone(), stage.dir.clone(), port, stop.clone()));
+    let keeper = tokio::spawn(actors::keep_shop(program.clone(), stage.dir.clone(), port, stop.clone()));
     let customers = tokio::spawn(actors::keep_buying(port, stop.clone()));
     let mut daemon =
         actors::start_daemon(&program, &stage, port, &webhook).map_err(io("the daemon cannot be started"))?;
-    let played = act(variant, &stage, &mut daemon, &mut notices).await;
+    let played = act(variant, &stage, &mut daemon, &mut notices, &interrupted).await;
 
     let daemon_ended = end_daemon(&mut daemon).await;
     stop.cancel();
     drop(notices);
-    let shop = shop.await;
+    let kept_well = keeper.await;
     drop((customers.await, team.await));
     let ending = played.map_err(|failure| match std::fs::read_to_string(stage.log()) {
         Ok(log) if !log.is_empty() => failure.also(&format!("the daemon's log:\n{log}")),
         Ok(_) | Err(_) => failure,
     })?;
     daemon_ended.map_err(io("the daemon did not end"))?;
-    shop.map_err(|error| Failure::because(Exit::Unavailable, "the shop's supervisor", &error))?
+    kept_well
+        .map_err(|error| Failure::because(Exit::Unavailable, "the shop's supervisor", &error))?
         .map_err(io("the shop cannot be started"))?;
     if keep {
         println!("\nkept: {}", stage.dir.display());
@@ -185,20 +188,21 @@ async fn act(
     stage: &Stage,
     daemon: &mut tokio::process::Child,
     notices: &mut mpsc::Receiver<(String, String)>,
+    interrupted: &AtomicBool,
 ) -> Result<Ending, Failure> {
     let reader = Reader::new(stage.socket())
         .map_err(|error| Failure::because(Exit::Unavailable, "no client for the daemon's socket", &error))?;
-    let interrupted = actors::watch_for_interrupt();
     let mut narrator = Narrator::new();
     narrator.stage("the shop runs v1; customers come; backstop watches");
     let mut deployed = false;
     let ending = loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if let Ok(Some(status)) = daemon.try_wait() {
-            return Err(Failure::new(Exit::Unavailable, format!("the daemon ended by itself: {status}")));
-        }
+        // First: a terminal interrupts the daemon too.
         if interrupted.load(Ordering::SeqCst) {
             return Err(Failure::new(Exit::Unavailable, "interrupted"));
+        }
+        if let Ok(Some(status)) = daemon.try_wait() {
+            return Err(Failure::new(Exit::Unavailable, format!("the daemon ended by itself: {status}")));
         }
         if narrator.elapsed() > OVER_WITHIN {
             return Err(Failure::new(Exit::Unavailable, format!("nothing came of it within {OVER_WITHIN:?}")));

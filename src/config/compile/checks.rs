@@ -81,20 +81,27 @@ fn detection(cx: &Cx<'_>, facts: &Facts<'_>, word: &str) {
     }
 }
 
-/// A verification that ends before its windows can say Clear always ends without an answer.
+/// A level is proved once every trigger was observed anew. Where `within` ends before, none ever is: a mistake. Probes
+/// prove a recovery where only traffic is missing, so where some are named it may work, at a time of little traffic.
 fn verification(cx: &Cx<'_>, facts: &Facts<'_>) {
+    let slowest = facts.triggers.unwrap_or_default().iter().max_by_key(|compiled| compiled.needs.time);
+    let Some((trigger, needs)) = slowest.map(|compiled| (&compiled.trigger.name, &compiled.needs)) else { return };
     for level in facts.ladder.unwrap_or_default() {
         let verify = &level.level.verify;
-        if !verify.probes.is_empty() {
+        if needs.time <= verify.within {
             continue;
         }
-        let slowest = facts.triggers.unwrap_or_default().iter().max_by_key(|compiled| compiled.needs);
-        if let Some(slowest) = slowest.filter(|compiled| compiled.needs > verify.within) {
-            let (trigger, needs) = (&slowest.trigger.name, humantime::format_duration(slowest.needs));
+        let (within, least) = (humantime::format_duration(verify.within), humantime::format_duration(needs.time));
+        let way_out =
+            format!("write within = \"{least}\" or longer, or let `{trigger}` look at less: it takes {}", needs.why);
+        if verify.probes.is_empty() {
+            let message = format!("in {within} no recovery can be proved: the trigger `{trigger}` needs {least}");
+            cx.error(Problem::at(level.within, message).help(way_out));
+        } else {
             let message =
-                format!("this ends before the trigger `{trigger}` can be clear: it takes {needs} of new samples");
-            let help = "allow more time, or name probes in verify that prove the recovery sooner";
-            cx.warn(Problem::at(level.within, message).help(help));
+                format!("{within} may be too short to prove a recovery: the trigger `{trigger}` needs {least}");
+            let probes = "the named probes speak for it only where nothing but traffic is missing";
+            cx.warn(Problem::at(level.within, message).help(format!("{way_out}; {probes}")));
         }
     }
 }

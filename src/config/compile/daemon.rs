@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use super::super::cursor::{Cx, Table};
-use super::super::model::Daemon;
+use super::super::model::{Daemon, STATE_DIR};
 use super::super::places::Problem;
 use super::super::tree::Node;
-use super::http::{absolute_path, secret};
+use super::http::{absolute_path, check_url, hide_lone_user, secret};
 use super::{name, references_to};
 use crate::decide::rules::{Budget, Heartbeat};
 
@@ -30,6 +32,7 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
     let state_dir = table.get("state_dir", |cx, node| absolute_path(cx, node, "the directory of the journal"));
     let listen = table.get("listen", listen);
     let socket = table.get("socket", |cx, node| absolute_path(cx, node, "the unix socket for commands"));
+    let external_url = table.get("external_url", external_url);
     let instance = table.get("instance", |cx, node| {
         let text = cx.some_text(node, "how this backstop is called in notices, such as \"prod-eu-1\"")?;
         Some(Arc::from(text.value))
@@ -41,12 +44,13 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
     });
     let heartbeat = table.get("heartbeat", |cx, node| heartbeat(cx, node, receivers));
     table.finish();
-    let state_dir = state_dir.or(PathBuf::from("/var/lib/backstop"))?;
+    let state_dir = state_dir.or(PathBuf::from(STATE_DIR))?;
     Some(Parts {
         daemon: Daemon {
-            socket: socket.or(state_dir.join("backstop.sock"))?,
             state_dir,
+            socket: socket.optional()?,
             listen: listen.optional()?,
+            external_url: external_url.optional()?,
             tokens: tokens.or(BTreeMap::new())?,
         },
         instance: instance.or(Arc::from(cx.hostname()))?,
@@ -65,6 +69,27 @@ fn listen(cx: &Cx<'_>, node: &Node) -> Option<SocketAddr> {
         cx.error(Problem::at(node.place, "this is not an address to listen on").help(HELP));
         None
     }
+}
+
+/// The base of links; paths are put behind it.
+fn external_url(cx: &Cx<'_>, node: &Node) -> Option<String> {
+    const HELP: &str = "where people reach listen from outside, such as \"https://backstop.example.com\"";
+    let text = cx.some_text(node, HELP)?;
+    if let Ok(url) = Url::parse(&text.value) {
+        let problem = if !url.username().is_empty() || url.password().is_some() {
+            hide_lone_user(cx, &text, &url);
+            Some(("credentials must not stand in a URL", "take them out: every notice would carry them"))
+        } else if url.query().is_some() || url.fragment().is_some() {
+            Some(("links are made by putting a path behind this", "end it before the `?` or `#`"))
+        } else {
+            None
+        };
+        if let Some((message, help)) = problem {
+            cx.error(Problem::at(text.place, message).help(help));
+            return None;
+        }
+    }
+    check_url(cx, &text, &text.value).then(|| text.value.trim_end_matches('/').to_owned())
 }
 
 fn tokens(cx: &Cx<'_>, node: &Node) -> Option<BTreeMap<String, crate::decide::event::SecretRef>> {

@@ -54,6 +54,7 @@ pub(super) fn check_url(cx: &Cx<'_>, text: &Text, value: &str) -> bool {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
             let help =
                 "take them out, and write basic = { username = \"…\", password = { file = \"/path\" } } beside it";
+            hide_lone_user(cx, text, &url);
             no("credentials must not stand in a URL", help.to_owned())
         }
         Ok(url) if url.host_str().is_none_or(str::is_empty) => no("the URL has no host", example),
@@ -61,6 +62,13 @@ pub(super) fn check_url(cx: &Cx<'_>, text: &Text, value: &str) -> bool {
             no("a URL's `#…` is never sent", "take it out, or write %23 if a `#` is meant".to_owned())
         }
         Ok(_) => true,
+    }
+}
+
+/// `https://TOKEN@host/`: the mask knows `user:password@`, but a user alone may be the secret too.
+pub(super) fn hide_lone_user(cx: &Cx<'_>, text: &Text, url: &Url) {
+    if url.password().is_none() {
+        cx.hide(text.place);
     }
 }
 

@@ -136,17 +136,34 @@ fn hash(cx: &Cx<'_>) -> Arc<str> {
     Arc::from(hex)
 }
 
-/// Names stand in addresses, file names, label values and on command lines.
+/// `[A-Za-z0-9_-]{1,64}`, not beginning with `-`: names stand in ids, addresses, file names, label values and on command
+/// lines. A dot separates the parts of an id.
 fn name(cx: &Cx<'_>, key: &Key, what: &str) -> Option<Arc<str>> {
-    let fits = key.text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && key.text.len() <= 64
-        && key.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if fits {
+    const HELP: &str = "a name is 1 to 64 of the characters A-Z a-z 0-9 _ -, not beginning with -";
+    if is_name(&key.text) {
         return Some(Arc::from(key.text.as_str()));
     }
     let problem = Problem::at(key.place, format!("this cannot be the name of {what}"));
-    cx.error(problem.help("up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"));
+    cx.error(problem.help(match near_name(&key.text) {
+        Some(near) => format!("write `{near}`, for example; {HELP}"),
+        None => HELP.to_owned(),
+    }));
     None
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && !text.starts_with('-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+/// What somebody who wrote this may have meant: with `-` for each run of what a name cannot have.
+fn near_name(text: &str) -> Option<String> {
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    let near = words.join("-");
+    // Letters of another script would be lost: that is no suggestion.
+    (text.is_ascii() && is_name(&near)).then_some(near)
 }
 
 /// A list of names, each of which must be known and stand once.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::super::cursor::{Cx, Got, Table, Text};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Node, Value};
+use super::known_name;
 use super::release::{promql_error, selector};
 use super::threshold::{self, Sense, Threshold};
 use super::trigger::Sources;
-use super::{known_name, name};
 use crate::decide::rules::{Question, Unit, ValueKind};
-use crate::promql::{Comparison, Expr, Selector};
+use crate::promql::{Comparison, Expr, Selector, Shape};
 
 const KINDS: [&str; 6] = ["ratio", "increase", "quantile", "health", "expr", "signal"];
 const KIND_HELP: &str = "say what it asks: ratio, increase, quantile, health, expr or signal";
@@ -29,8 +29,36 @@ pub(super) struct Asked {
     pub question: Question,
     /// The longest interval among its sources.
     pub interval: Duration,
-    /// How much of new time must be observed before it can say Clear again.
-    pub needs: Duration,
+    pub needs: Needs,
+}
+
+/// What must be seen anew, after what was before does not count any more, for the question to be answered.
+#[derive(Clone, Debug)]
+pub(super) struct Needs {
+    pub time: Duration,
+    /// How that comes about: "80 % of its window of 5m, and one interval of 15s".
+    pub why: String,
+}
+
+impl Needs {
+    /// DESIGN §4: a window counts when 80 % of it was observed; what was observed begins with the first sample after.
+    fn of(expr: &Expr, interval: Duration) -> Needs {
+        let covered = expr.covered_after();
+        let (shown, every) = (humantime::format_duration(covered), humantime::format_duration(interval));
+        let why = if covered.is_zero() {
+            format!("one interval of {every}")
+        } else {
+            format!("{shown} to see 80 % of its longest window, and one interval of {every}")
+        };
+        Needs { time: covered + interval, why }
+    }
+
+    /// A streak is told from as many probes as it looks at.
+    fn of_probes(number: u32, interval: Duration) -> Needs {
+        let every = humantime::format_duration(interval);
+        let probes = if number == 1 { "one probe".to_owned() } else { format!("{number} probes") };
+        Needs { time: interval * (number + 1), why: format!("{probes}, one every {every}, and one interval more") }
+    }
 }
 
 pub(super) fn asked(table: &mut Table<'_, '_>, sources: &Sources<'_>) -> Option<Asked> {
@@ -123,12 +151,7 @@ fn ratio(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sour
     let threshold = share_threshold(cx, threshold?, same_metric)?;
     let interval = sources.paced(cx, &[(&part, &part_text), (&whole, &whole_text)], Some((window, place)))?;
     let expr = Expr::ratio(part, whole, window, min_events?, widen_to);
-    Some(asked_value(ValueKind::Ratio, expr, threshold, interval, covering(window, interval)))
-}
-
-/// DESIGN §4: a window counts when 80 % of it was observed; what was observed begins with the first sample after.
-fn covering(window: Duration, interval: Duration) -> Duration {
-    window.mul_f64(0.8) + interval
+    Some(asked_value(ValueKind::Ratio, expr, threshold, interval))
 }
 
 /// A ratio's threshold, as a fraction. Where both sides are the same metric, the ratio is from 0 to 1.
@@ -180,7 +203,7 @@ fn increase(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, s
     makes_sense(cx, &threshold, false, "an increase", "never below zero")?;
     let interval = sources.paced(cx, &[(&counter, &text)], Some((window, place)))?;
     let expr = Expr::increase(counter, window);
-    Some(asked_value(ValueKind::Increase, expr, threshold, interval, covering(window, interval)))
+    Some(asked_value(ValueKind::Increase, expr, threshold, interval))
 }
 
 fn quantile(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sources: &Sources<'_>) -> Option<Asked> {
@@ -209,7 +232,7 @@ fn quantile(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, s
     }
     let interval = sources.paced(cx, &[(&histogram, &text)], Some((window, place)))?;
     match Expr::quantile(histogram, q, window, min_events) {
-        Ok(expr) => Some(asked_value(ValueKind::Quantile, expr, threshold, interval, covering(window, interval))),
+        Ok(expr) => Some(asked_value(ValueKind::Quantile, expr, threshold, interval)),
         Err(error) => {
             promql_error(cx, &text, error);
             None
@@ -217,8 +240,9 @@ fn quantile(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, s
     }
 }
 
-fn asked_value(kind: ValueKind, expr: Expr, threshold: Threshold, interval: Duration, needs: Duration) -> Asked {
+fn asked_value(kind: ValueKind, expr: Expr, threshold: Threshold, interval: Duration) -> Asked {
     let Threshold { comparison, value, unit, .. } = threshold;
+    let needs = Needs::of(&expr, interval);
     let question = Question::Value { kind, expr: Arc::new(expr), comparison, threshold: value, unit };
     Asked { question, interval, needs }
 }
@@ -252,8 +276,8 @@ fn health(cx: &Cx<'_>, node: &Node, threshold: Got<Threshold>, sources: &Sources
         unit: Unit::Number,
         place: node.place,
     };
-    let needs = interval * (of - failures + 1);
-    Some(asked_value(ValueKind::Health, Expr::streak(probe, failures, of), threshold, interval, needs))
+    let asked = asked_value(ValueKind::Health, Expr::streak(probe, failures, of), threshold, interval);
+    Some(Asked { needs: Needs::of_probes(of, interval), ..asked })
 }
 
 /// `3`, or `"3 of 5"`.
@@ -311,9 +335,7 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
         }
         (None, Got::Absent) => {
             let problem = Problem::at(text.place, "nothing says which values are wrong");
-            let help =
-                "end the expression with a comparison such as `> 0.95`, or add above, below, at_least or at_most";
-            cx.error(problem.help(format!("{help}; `a > b` compares two expressions: write `a - b` and above = 0")));
+            cx.error(problem.help(way_to_compare(&parsed, &text)));
             return None;
         }
     };
@@ -326,15 +348,56 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
     }
     let selectors: Vec<(&Selector, &Text)> = selectors.into_iter().map(|selector| (selector, &text)).collect();
     let interval = sources.paced(cx, &selectors, None)?;
-    Some(asked_value(ValueKind::Expr, expr, threshold, interval, interval))
+    Some(asked_value(ValueKind::Expr, expr, threshold, interval))
+}
+
+/// Both ways out, with the operator's own expression: a comparison at its end, or a threshold beside it.
+fn way_to_compare(expr: &Expr, text: &Text) -> String {
+    // In one line, without a comment; and what variables have put in is not shown.
+    let own = match text.value.trim() {
+        _ if text.substituted => "…".to_owned(),
+        lines if lines.contains(['\n', '#']) => expr.source(),
+        line => line.to_owned(),
+    };
+    let beside = "a line of its own beside expr";
+    match expr.shape() {
+        Shape::Absent => format!(
+            "add at_least = 1, {beside}, or write `{own} == 1`: it is 1 while there is no such series, else nothing"
+        ),
+        Shape::ComparesBool => format!("add at_least = 1, {beside}, or write `({own}) == 1`: it is 1 where that holds"),
+        Shape::Compares => format!(
+            "this compares two expressions: take the difference of its sides and add above = 0, {beside}, or count where \
+             it holds: `count({own}) > 0`"
+        ),
+        Shape::JoinsSets => compared(&format!("({own})"), beside),
+        Shape::Value => compared(&own, beside),
+    }
+}
+
+fn compared(own: &str, beside: &str) -> String {
+    format!(
+        "compare it with a number of yours: `{own} > 0.95`; or add above = 0.95 (or below, at_least, at_most), {beside}"
+    )
 }
 
 fn signal(cx: &Cx<'_>, node: &Node, threshold: Got<Threshold>, sources: &Sources<'_>) -> Option<Asked> {
     let text = cx.some_text(node, "the name of the signal, such as \"vulnerability\"");
     unneeded(cx, &threshold, "a signal", "a signal is raised or not; take the threshold out")?;
-    let text = text?;
-    let key = super::super::tree::Key { text: text.value, place: text.place };
-    let name = name(cx, &key, "a signal")?;
+    let name = signal_name(cx, &text?)?;
     // It has no source of its own; what comes in from the others is when it is looked at.
-    Some(Asked { question: Question::Signal { name }, interval: sources.slowest(), needs: Duration::ZERO })
+    let needs = Needs { time: Duration::ZERO, why: String::new() };
+    Some(Asked { question: Question::Signal { name }, interval: sources.slowest(), needs })
+}
+
+/// Signals have their names from scanners and alerts, where dots are common; they stand in no id.
+fn signal_name(cx: &Cx<'_>, text: &Text) -> Option<Arc<str>> {
+    let fits = text.value.len() <= 64
+        && text.value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if fits {
+        return Some(Arc::from(text.value.as_str()));
+    }
+    let problem = Problem::at(text.place, "this cannot be the name of a signal");
+    cx.error(problem.help("1 to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"));
+    None
 }

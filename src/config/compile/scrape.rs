@@ -105,7 +105,10 @@ fn scrape(cx: &Cx<'_>, key: &Key, node: &Node, service: Option<&Arc<str>>, share
     let client = client(&mut table);
     let job = table.get("job", |cx, node| cx.some_text(node, "the value of the label `job`"));
     let labels = table.get("labels", labels);
-    let honor_timestamps = table.get("honor_timestamps", super::super::cursor::Cx::boolean);
+    table.not_yet(
+        "honor_timestamps",
+        "take it out: what a target exposes beside a value is ignored, and the instant of the scrape counts",
+    );
     table.finish();
     let spec = || {
         let (interval, timeout) = times?;
@@ -119,7 +122,6 @@ fn scrape(cx: &Cx<'_>, key: &Key, node: &Node, service: Option<&Arc<str>>, share
             samples_max: setting(own.samples_max, &shared.samples_max, 50_000)?,
             client: client?,
             job: job.optional()?.map(|text| text.value),
-            honor_timestamps: honor_timestamps.or(false)?,
         })
     };
     Compiled { interval: times.map(|(interval, _)| interval), spec: spec() }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::cursor::{Cx, Text};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Key, Node, Value};
-use super::question::{Asked, asked};
+use super::question::{Asked, Needs, asked};
 use super::{name, service};
 use crate::decide::event::{Autonomy, Gate, Severity};
 use crate::decide::rules::{FireWhen, OnUnknown, Trigger};
@@ -81,8 +81,8 @@ pub(super) struct Around<'s> {
 
 pub(super) struct Compiled {
     pub trigger: Trigger,
-    /// How much of new time must be observed before it can say Clear again.
-    pub needs: Duration,
+    /// Before it can say Clear again.
+    pub needs: Needs,
 }
 
 pub(super) fn trigger(cx: &Cx<'_>, key: &Key, node: &Node, around: &Around<'_>) -> Option<Compiled> {

@@ -29,6 +29,7 @@ pub(crate) mod millis {
 
     use crate::time::Timestamp;
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
     pub fn serialize<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_i64(at.as_millis())
     }

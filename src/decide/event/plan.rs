@@ -61,7 +61,9 @@ impl Step {
         use sha2::{Digest, Sha256};
         // A plan holds only strings, numbers and maps with string keys, which JSON can always express.
         let text = serde_json::to_vec(&(self, variables, captures)).unwrap_or_default();
-        Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        let digest = Sha256::digest(text);
+        let head = digest.iter().take(8).fold(0_u64, |head, byte| head << 8 | u64::from(*byte));
+        format!("{head:016x}")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Breach, Incident, Move, RELEASE_GRACE, Situation, State, is_first_try};
+use super::{Breach, Incident, Move, Order, RELEASE_GRACE, Situation, State, is_first_try};
 use crate::decide::event::{
     Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, OnFailure, Outcome, Reason, Release, Running, Verified,
     WhyHuman,
@@ -105,7 +105,7 @@ impl Incident {
             }
         }
         let first_of_level = attempt.step == 0 && is_first_try(attempt);
-        if situation.paused && first_of_level {
+        if first_of_level && (situation.journal_failing || (situation.paused && self.order != Order::Begun)) {
             return None;
         }
         Some(IncidentEvent::StepIntended { attempt, input_hash: String::new() })
@@ -195,7 +195,7 @@ impl Incident {
         }
         let levels = self.plan.as_ref().map_or(0, |plan| plan.levels.len());
         match self.untried(level + 1, levels) {
-            Some(_) if situation.paused => None,
+            Some(_) if situation.paused || situation.journal_failing => None,
             Some(to) if self.asks_before(to) => Some(IncidentEvent::Proposed {
                 level: to,
                 respond_by: now + situation.respond_within,

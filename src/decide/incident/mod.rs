@@ -23,10 +23,10 @@ use crate::time::Timestamp;
 const ATTEMPTS_MAX: u32 = 3;
 
 /// How long what runs may stay unreadable between two steps before a person is called: a restart takes a moment.
-const RELEASE_GRACE: Duration = Duration::from_secs(60);
+const RELEASE_GRACE: Duration = Duration::from_mins(1);
 
 /// Beside the limits of its levels, an incident gets this for disk, detectors and scheduling.
-const DEADLINE_SLACK: Duration = Duration::from_secs(60);
+const DEADLINE_SLACK: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
@@ -162,9 +162,22 @@ pub struct Situation<'a> {
     pub level: usize,
     /// Verification's view of the trigger windows and probes, since the level finished.
     pub reading: Reading,
+    /// No new level starts, unless a person ordered it.
     pub paused: bool,
+    /// No new level starts, whoever asks: it could not be remembered.
+    pub journal_failing: bool,
     pub respond_within: Duration,
     pub remind_every: Duration,
+}
+
+/// A person's word for a level: a pause does not hold it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    None,
+    /// The level that begins next is theirs.
+    Given,
+    /// The level that was begun last is theirs.
+    Begun,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -196,6 +209,7 @@ pub struct Incident {
     pub admitted: Option<Timestamp>,
     /// A step may still run although the incident has moved on (deadline, abort).
     pub in_flight: Option<Attempt>,
+    order: Order,
     /// Since when what runs cannot be read, between steps. Not recorded.
     pub unread_since: Option<Timestamp>,
     /// Not recorded: after a restart the soak starts anew.
@@ -228,6 +242,7 @@ impl Incident {
             ended: None,
             admitted: None,
             in_flight: None,
+            order: Order::None,
             unread_since: None,
             soak: Soak::default(),
         })
@@ -277,9 +292,10 @@ impl Incident {
     // Length: one arm per event; taken apart, nobody could see that it is total.
     /// The state that follows from an event. Total: an event that does not fit its state changes nothing but what it
     /// reports (a step that ends after the deadline is still recorded).
+    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     pub fn apply(&mut self, event: &IncidentEvent, at: Timestamp) -> Vec<Effect> {
         match event {
-            IncidentEvent::Opened { .. } => Vec::new(),
+            IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } => Vec::new(),
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
             IncidentEvent::Joined { fact } => {
                 self.facts.insert(fact.trigger.clone(), (**fact).clone());
@@ -292,8 +308,11 @@ impl Incident {
                 let asked = format!("asks to roll back at level {}: {}", level + 1, sentences(decision));
                 vec![self.notify(NoticeKind::ApprovalRequested, NoticeStatus::Firing, true, asked)]
             }
-            // Answered by the admission that follows.
-            IncidentEvent::Approved { .. } => Vec::new(),
+            // Answered by the admission, or the level, that follows.
+            IncidentEvent::Approved { .. } => {
+                self.order = Order::Given;
+                Vec::new()
+            }
             IncidentEvent::Declined { actor, reason } => {
                 self.end(State::Declined, NoticeKind::Declined, format!("declined by {}: {reason}", actor.name), at)
             }
@@ -323,7 +342,6 @@ impl Incident {
                 self.in_flight = Some(*attempt);
                 vec![Effect::RunStep(*attempt)]
             }
-            IncidentEvent::StepStarted { .. } => Vec::new(),
             IncidentEvent::StepFinished { attempt, result } => self.stepped(*attempt, result, at),
             IncidentEvent::LevelFinished { level, at: finished } => self.level_finished(*level, *finished),
             IncidentEvent::CameClear { at: since } => {
@@ -444,6 +462,10 @@ impl Incident {
 
     fn begin_level(&mut self, level: usize, at: Timestamp) {
         *self.tried.entry(level).or_default() += 1;
+        self.order = match self.order {
+            Order::Given => Order::Begun,
+            Order::None | Order::Begun => Order::None,
+        };
         self.state = State::Ready { attempt: self.first_try(level, 0), since: at };
         self.unread_since = None;
     }

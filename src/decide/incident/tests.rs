@@ -1,1 +1,436 @@
+use super::*;
+use crate::decide::event::{Action, Actor, Evidence, Level, Reason, Verified};
+use std::collections::BTreeMap;
 
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000)
+}
+
+fn release(name: &str) -> Release {
+    Release(name.into())
+}
+
+fn fact(name: &str) -> TriggerFact {
+    TriggerFact {
+        trigger: name.to_owned(),
+        severity: Severity::High,
+        expression: String::new(),
+        threshold: String::new(),
+        value: None,
+        labels: String::new(),
+        hold_ms: 0,
+        since: at(0),
+        fired: None,
+        sentence: String::new(),
+        evidence: Evidence::default(),
+    }
+}
+
+fn actor() -> Actor {
+    Actor { name: "ada".to_owned(), via: "cli".to_owned() }
+}
+
+fn step(name: &str) -> Step {
+    let (argv, env) = (vec![name.to_owned()], BTreeMap::new());
+    Step {
+        name: name.to_owned(),
+        action: Action::Command { argv, env, inherit: Vec::new(), directory: None },
+        timeout: Duration::from_mins(1),
+        idempotent: false,
+        on_failure: OnFailure::Climb,
+    }
+}
+
+fn plan(levels: usize) -> Plan {
+    let verify = Verify { within: Duration::from_mins(2), soak: Duration::from_mins(1), probes: Vec::new() };
+    let level = |n| Level {
+        name: format!("level {n}"),
+        steps: vec![step("first"), step("second")],
+        verify: verify.clone(),
+        autonomy: None,
+    };
+    Plan {
+        bad: release("r2"),
+        target: Some(release("r1")),
+        levels: (0..levels).map(level).collect(),
+        start_level: 0,
+        variables: BTreeMap::new(),
+    }
+}
+
+fn decision(kind: DecisionKind, code: &str) -> Decision {
+    let reasons = vec![Reason { code: code.to_owned(), sentence: code.to_owned() }];
+    Decision { kind, reasons, checks: Vec::new() }
+}
+
+fn opened() -> Incident {
+    let event =
+        IncidentEvent::Opened { service: "api".to_owned(), release: Some(release("r2")), fact: Box::new(fact("t")) };
+    Incident::open(IncidentId("api-1".into()), &event, at(0)).expect("opened")
+}
+
+fn admitted(plan: Plan) -> Incident {
+    let mut incident = opened();
+    let event = IncidentEvent::Admitted {
+        deadline: deadline(&plan, 0, at(0)),
+        plan: Box::new(plan),
+        decision: decision(DecisionKind::RollBack, ""),
+        facts: vec![fact("t")],
+        running: Running::One(release("r2")),
+        actor: None,
+        receivers: Vec::new(),
+    };
+    incident.apply(&event, at(0));
+    incident
+}
+
+struct World {
+    running: Running,
+    breach: Breach,
+    decision: Option<Decision>,
+    reading: Reading,
+    paused: bool,
+}
+
+fn world() -> World {
+    World {
+        running: Running::One(release("r2")),
+        breach: Breach::Firing,
+        decision: None,
+        reading: Reading::Breached,
+        paused: false,
+    }
+}
+
+impl World {
+    fn next(&self, incident: &Incident, second: i64) -> Option<Move> {
+        let situation = Situation {
+            running: &self.running,
+            breach: self.breach,
+            decision: self.decision.clone(),
+            level: 0,
+            reading: self.reading,
+            paused: self.paused,
+            journal_failing: false,
+            respond_within: Duration::from_mins(10),
+            remind_every: Duration::from_mins(15),
+        };
+        incident.advance(&situation, at(second))
+    }
+
+    /// Lets it go on at this instant; the events that followed.
+    fn settle(&self, incident: &mut Incident, second: i64) -> Vec<IncidentEvent> {
+        let mut events = Vec::new();
+        while let Some(next) = self.next(incident, second) {
+            let Move::Event(event) = next else { panic!("an admission") };
+            incident.apply(&event, at(second));
+            events.push(event);
+            assert!(events.len() < 20, "a circle: {events:?}");
+        }
+        events
+    }
+}
+
+fn ended(outcome: Outcome) -> StepResult {
+    StepResult {
+        outcome,
+        detail: String::new(),
+        output: String::new(),
+        truncated: false,
+        captures: BTreeMap::new(),
+        duration_ms: 1,
+    }
+}
+
+fn finish(incident: &mut Incident, outcome: Outcome, second: i64) -> Vec<Effect> {
+    let attempt = incident.in_flight.expect("a step runs");
+    incident.apply(&IncidentEvent::StepFinished { attempt, result: Box::new(ended(outcome)) }, at(second))
+}
+
+/// Both steps of the level succeed.
+fn carry_out(incident: &mut Incident, world: &World, second: i64) {
+    for _ in 0..2 {
+        world.settle(incident, second);
+        finish(incident, Outcome::Succeeded, second);
+    }
+    world.settle(incident, second);
+    assert!(matches!(incident.state, State::Verifying { .. }), "{:?}", incident.state);
+}
+
+#[test]
+fn a_refusal_is_told_once_and_again_only_when_its_reason_changes() {
+    let mut incident = opened();
+    let mut world = world();
+    world.decision = Some(decision(DecisionKind::Hold, "paused"));
+    assert_eq!(world.settle(&mut incident, 1).len(), 1);
+    assert_eq!(world.settle(&mut incident, 2).len(), 0);
+    world.decision = Some(decision(DecisionKind::Hold, "cut_off"));
+    assert_eq!(world.settle(&mut incident, 3).len(), 1);
+    world.breach = Breach::Unclear;
+    world.decision = Some(decision(DecisionKind::RollBack, ""));
+    assert_eq!(world.next(&incident, 4), None, "what is not known now is not acted on");
+    world.breach = Breach::Firing;
+    assert!(matches!(world.next(&incident, 5), Some(Move::Admit { .. })));
+}
+
+#[test]
+fn another_reason_for_the_same_question_gives_nobody_more_time() {
+    let mut incident = opened();
+    let mut world = world();
+    for (second, code) in [(0, "cooldown"), (300, "budget"), (599, "cooldown")] {
+        world.decision = Some(decision(DecisionKind::Propose, code));
+        assert_eq!(world.settle(&mut incident, second).len(), 1);
+        assert_eq!(incident.wakes(Duration::ZERO), [at(600)]);
+    }
+    assert_eq!(world.settle(&mut incident, 600), [IncidentEvent::Expired]);
+    assert_eq!(world.settle(&mut incident, 700), []);
+}
+
+#[test]
+fn steps_follow_each_other_and_verification_follows_the_last() {
+    let mut incident = admitted(plan(1));
+    let world = world();
+    carry_out(&mut incident, &world, 10);
+    assert_eq!(incident.soak.from, at(10));
+}
+
+#[test]
+fn how_a_step_ends_decides_what_follows() {
+    use Outcome::{Ambiguous, Failed, TimedOut};
+    let cases = [
+        (Failed, OnFailure::Climb, "needs_human"),
+        (Failed, OnFailure::Stop, "needs_human"),
+        (Failed, OnFailure::Continue, "running"),
+        (TimedOut, OnFailure::Continue, "needs_human"),
+        (Ambiguous, OnFailure::Continue, "needs_human"),
+    ];
+    for (outcome, on_failure, expected) in cases {
+        let mut plan = plan(1);
+        plan.levels[0].steps[0].on_failure = on_failure;
+        let mut incident = admitted(plan);
+        let world = world();
+        world.settle(&mut incident, 1);
+        finish(&mut incident, outcome, 2);
+        world.settle(&mut incident, 2);
+        assert_eq!(incident.state.as_str(), expected, "{outcome:?} {on_failure:?}");
+    }
+}
+
+#[test]
+fn an_idempotent_step_runs_again_three_times_at_most() {
+    let mut plan = plan(1);
+    plan.levels[0].steps[0].idempotent = true;
+    let mut incident = admitted(plan);
+    let world = world();
+    let mut attempts = Vec::new();
+    for second in 1..=3 {
+        world.settle(&mut incident, second);
+        attempts.push(incident.in_flight.expect("a step").attempt);
+        finish(&mut incident, Outcome::Ambiguous, second);
+    }
+    world.settle(&mut incident, 4);
+    assert_eq!((attempts, incident.state.as_str()), (vec![1, 2, 3], "needs_human"));
+}
+
+#[test]
+fn verification_both_sides_of_within_and_soak() {
+    let mut world = world();
+    let begun = |world: &World| {
+        let mut incident = admitted(plan(2));
+        carry_out(&mut incident, world, 10);
+        incident
+    };
+    let mut incident = begun(&world);
+    assert_eq!(world.settle(&mut incident, 129), []);
+    let events = world.settle(&mut incident, 130);
+    assert!(matches!(events[0], IncidentEvent::LevelFailed { verified: Verified::NotRecovered, .. }), "{events:?}");
+    assert!(matches!(events[1], IncidentEvent::Climbed { to: 1 }));
+
+    let mut incident = begun(&world);
+    world.reading = Reading::Clear;
+    let gap = Duration::from_secs(10);
+    for second in (20..=70).step_by(10) {
+        incident.soak.take(Reading::Clear, at(second), gap, gap);
+        assert!(!world.settle(&mut incident, second).iter().any(|e| matches!(e, IncidentEvent::Recovered { .. })));
+    }
+    incident.soak.take(Reading::Clear, at(80), gap, gap);
+    assert_eq!(world.settle(&mut incident, 80), [IncidentEvent::Recovered { clear_since: Some(at(20)) }]);
+}
+
+#[test]
+fn a_relapse_is_forgiven_within_the_limit_only() {
+    let mut world = world();
+    for (second, relapses) in [(129, true), (130, false)] {
+        world.reading = Reading::Breached;
+        let mut incident = admitted(plan(1));
+        carry_out(&mut incident, &world, 10);
+        world.reading = Reading::Clear;
+        world.settle(&mut incident, 20);
+        world.reading = Reading::Breached;
+        let events = world.settle(&mut incident, second);
+        assert_eq!(events[0] == IncidentEvent::Relapsed, relapses, "{events:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_told_at_the_end_needs_a_person() {
+    let mut world = world();
+    let mut incident = admitted(plan(2));
+    carry_out(&mut incident, &world, 10);
+    world.reading = Reading::Unknown;
+    assert_eq!(world.settle(&mut incident, 189), []);
+    let events = world.settle(&mut incident, 190);
+    assert!(matches!(events[0], IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, .. }), "{events:?}");
+}
+
+#[test]
+fn a_pause_stops_a_new_level_and_not_a_running_one() {
+    let mut world = world();
+    let mut incident = admitted(plan(1));
+    world.paused = true;
+    assert_eq!(world.settle(&mut incident, 1), [], "not begun");
+    world.paused = false;
+    world.settle(&mut incident, 2);
+    finish(&mut incident, Outcome::Succeeded, 3);
+    world.paused = true;
+    assert_eq!(world.settle(&mut incident, 3).len(), 1, "its second step");
+}
+
+#[test]
+fn no_step_starts_while_something_else_runs() {
+    let cases = [
+        (Running::One(release("r3")), Some("superseded")),
+        (Running::Mix(vec![(release("r2"), 0.5), (release("r3"), 0.5)]), Some("superseded")),
+        (Running::Mix(vec![(release("r2"), 0.5), (release("r1"), 0.5)]), None),
+        (Running::One(release("r1")), None),
+    ];
+    for (running, end) in cases {
+        let mut incident = admitted(plan(1));
+        let world = World { running, ..world() };
+        let events = world.settle(&mut incident, 1);
+        let begun = events.iter().any(|event| matches!(event, IncidentEvent::StepIntended { .. }));
+        assert_eq!((begun, end.unwrap_or("running")), (end.is_none(), incident.state.as_str()));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_waited_for_and_then_a_person_is_called() {
+    let mut incident = admitted(plan(1));
+    let world = World { running: Running::Unknown("gone".to_owned()), ..world() };
+    assert_eq!(world.settle(&mut incident, 59), []);
+    assert_eq!(incident.wakes(Duration::ZERO)[0], at(60));
+    let events = world.settle(&mut incident, 60);
+    assert!(matches!(events[0], IncidentEvent::NeedsHuman { why: WhyHuman::ReleaseUnknown, .. }));
+}
+
+#[test]
+fn the_bad_release_that_comes_back_calls_a_person_at_every_stage() {
+    let world = world();
+    let mut incident = admitted(plan(2));
+    incident.target_seen = true;
+    let events = world.settle(&mut incident, 1);
+    assert!(matches!(events[0], IncidentEvent::NeedsHuman { why: WhyHuman::BadReleaseCameBack, .. }));
+    let mut incident = admitted(plan(2));
+    carry_out(&mut incident, &world, 10);
+    incident.target_seen = true;
+    let events = world.settle(&mut incident, 11);
+    assert!(matches!(events[0], IncidentEvent::NeedsHuman { why: WhyHuman::BadReleaseCameBack, .. }));
+}
+
+#[test]
+fn the_deadline_calls_a_person_and_kills_nothing() {
+    let mut incident = admitted(plan(1));
+    let world = world();
+    world.settle(&mut incident, 1);
+    let end = incident.deadline.expect("a deadline").as_millis() / 1000;
+    assert_eq!(world.settle(&mut incident, end - 1), []);
+    let events = world.settle(&mut incident, end);
+    assert!(matches!(events[0], IncidentEvent::NeedsHuman { why: WhyHuman::DeadlineReached, .. }));
+    assert!(incident.in_flight.is_some());
+    // While it runs nothing is over, but people are reminded.
+    let over = World { breach: Breach::Over, ..world };
+    assert_eq!(over.settle(&mut incident, end + 899), []);
+    assert_eq!(over.settle(&mut incident, end + 900), [IncidentEvent::Reminded]);
+    finish(&mut incident, Outcome::Succeeded, end + 901);
+    assert_eq!(over.settle(&mut incident, end + 901), [IncidentEvent::Cleared]);
+}
+
+#[test]
+fn a_person_who_lets_it_climb_gives_it_time() {
+    let mut incident = admitted(plan(2));
+    incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() }, at(9000));
+    incident.apply(&IncidentEvent::Climbed { to: 1 }, at(9000));
+    let events = world().settle(&mut incident, 9001);
+    assert!(matches!(events[0], IncidentEvent::StepIntended { .. }), "{events:?}");
+}
+
+#[test]
+fn an_ended_incident_says_nothing_more() {
+    let mut incident = admitted(plan(1));
+    let world = world();
+    world.settle(&mut incident, 1);
+    let effects = incident.apply(&IncidentEvent::Aborted { actor: actor(), reason: String::new() }, at(2));
+    let told = |effects: &[Effect]| {
+        effects.iter().filter(|e| matches!(e, Effect::Notify { status: NoticeStatus::Resolved, .. })).count()
+    };
+    assert_eq!(told(&effects), 1);
+    let attempt = incident.in_flight.expect("it still runs");
+    assert_eq!(finish(&mut incident, Outcome::Failed, 3), []);
+    assert_eq!(incident.in_flight, None);
+    assert_eq!(world.settle(&mut incident, 4), []);
+    // And twice is once.
+    let again = IncidentEvent::StepFinished { attempt, result: Box::new(ended(Outcome::Failed)) };
+    assert_eq!(incident.apply(&again, at(5)), []);
+}
+
+#[test]
+fn what_was_never_told_ends_silently() {
+    let mut incident = opened();
+    let effects = incident.apply(&IncidentEvent::Cleared, at(1));
+    assert_eq!(effects, [Effect::Ended("cleared")]);
+}
+
+#[test]
+fn a_level_that_is_begun_again_counts_on() {
+    let mut incident = admitted(plan(1));
+    let world = world();
+    carry_out(&mut incident, &world, 10);
+    incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() }, at(20));
+    incident.apply(&IncidentEvent::Climbed { to: 0 }, at(20));
+    world.settle(&mut incident, 21);
+    let attempt = incident.in_flight.expect("a step");
+    assert_eq!((attempt.attempt, incident.run(attempt)), (4, 2));
+}
+
+#[test]
+fn replay_gives_the_same_state() {
+    let mut live = opened();
+    let world = world();
+    let mut events = Vec::new();
+    let admit = IncidentEvent::Admitted {
+        deadline: at(9000),
+        plan: Box::new(plan(2)),
+        decision: decision(DecisionKind::RollBack, ""),
+        facts: Vec::new(),
+        running: world.running.clone(),
+        actor: None,
+        receivers: vec!["oncall".to_owned()],
+    };
+    live.apply(&admit, at(1));
+    events.push((admit, at(1)));
+    for second in 2..8 {
+        for event in world.settle(&mut live, second) {
+            events.push((event, at(second)));
+        }
+        if let Some(attempt) = live.in_flight {
+            let event = IncidentEvent::StepFinished { attempt, result: Box::new(ended(Outcome::Succeeded)) };
+            live.apply(&event, at(second));
+            events.push((event, at(second)));
+        }
+    }
+    let mut replayed = opened();
+    for (event, at) in &events {
+        replayed.apply(event, *at);
+    }
+    assert_eq!(replayed, live);
+}

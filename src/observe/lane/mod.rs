@@ -2,7 +2,7 @@
 //!
 //! Of what is seen of a target the latest counts: an unread scrape or probe is replaced by the next one of the same
 //! target, and [`Observation::Overrun`] tells of it before the newer one is read. What was born and what vanished in
-//! a replaced batch goes over into the next batch, so that the reader knows every local id ([`absorb`]).
+//! a replaced batch goes over into the next batch, so that the reader knows every local id (`absorb`).
 //!
 //! The bound: one slot per target, release detector and reference, and the coming and going of each target, where a
 //! target that came and went unread leaves nothing. So it is bounded by the configuration, not by time.

@@ -203,7 +203,7 @@ impl<'a> Context<'a> {
             Node::Ratio(ratio) => Ok(typed::ratio(self, ratio, at).into_val()),
             Node::Increase { counter, window } => Ok(typed::increase(self, counter, *window, at).into_val()),
             Node::Quantile(quantile) => Ok(typed::quantile(self, quantile, at).into_val()),
-            Node::Streak { probe, of, .. } => Ok(Val::Vector(typed::streak(self, probe, *of, at))),
+            Node::Streak { probe, failures, of } => Ok(Val::Vector(typed::streak(self, probe, *failures, *of, at))),
         }
     }
 

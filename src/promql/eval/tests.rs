@@ -116,17 +116,21 @@ fn a_streak_counts_zeros_among_the_last_samples() {
     };
     probe(&mut kit, 0.0);
     let now = probe(&mut kit, 0.0);
-    assert_eq!(kit.value(&three, now), None, "two samples are not three");
+    let is_not_told = |value: Option<f64>| value.is_some_and(f64::is_nan);
+    assert!(is_not_told(kit.value(&three, now)), "two samples are not three");
+    assert!(is_not_told(kit.value(&of_five, now)));
     let now = probe(&mut kit, 0.0);
     assert_eq!(kit.value(&three, now), Some(3.0));
-    assert_eq!(kit.value(&of_five, now), None);
+    assert_eq!(kit.value(&of_five, now), Some(3.0), "whatever the other two will be");
     probe(&mut kit, 1.0);
     let now = probe(&mut kit, 0.0);
     assert_eq!(kit.value(&three, now), Some(2.0));
     assert_eq!(kit.value(&of_five, now), Some(4.0));
     // After a hole the run begins anew.
     kit.own(0, now + 60, "probe_success", 0.0);
-    assert_eq!(kit.value(&three, now + 60), None);
+    assert!(is_not_told(kit.value(&three, now + 60)));
+    kit.own(0, now + 75, "probe_success", 1.0);
+    assert_eq!(kit.value(&three, now + 75), Some(1.0), "it cannot be three in a row any more");
 }
 
 #[test]

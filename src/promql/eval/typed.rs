@@ -83,8 +83,10 @@ pub(super) fn quantile(context: Context<'_>, quantile: &Quantile, at: Timestamp)
 }
 
 /// Zeros among the newest `of` samples. Samples count as one run while they are at most two and a half intervals
-/// apart: what was before a hole, such as downtime of the daemon, earns nothing.
-pub(super) fn streak(context: Context<'_>, probe: &Selector, of: u32, at: Timestamp) -> Vec<Sample> {
+/// apart: what was before a hole, such as downtime of the daemon, earns nothing. A run that is still too short to tell
+/// on which side of `failures` it will be gives NaN, since "not known yet" is not "no such series".
+pub(super) fn streak(context: Context<'_>, probe: &Selector, failures: u32, of: u32, at: Timestamp) -> Vec<Sample> {
+    let failures = failures as usize;
     let of = of.max(1) as usize;
     let mut out = Vec::new();
     for (target, series) in context.store.select(context.service, probe) {
@@ -100,10 +102,13 @@ pub(super) fn streak(context: Context<'_>, probe: &Selector, of: u32, at: Timest
             run.push(point.value);
             next = Some(point.at);
         }
-        if run.len() == of {
-            let zeros = count(run.iter().filter(|value| **value == 0.0).count());
-            out.push(Sample { labels: series.labels.nameless(), value: zeros });
+        if run.is_empty() && !(target.attached && series.is_live()) {
+            continue;
         }
+        let zeros = run.iter().filter(|value| **value == 0.0).count();
+        let is_told = zeros >= failures || zeros + (of - run.len()) < failures;
+        let value = if is_told { count(zeros) } else { f64::NAN };
+        out.push(Sample { labels: series.labels.nameless(), value });
     }
     out
 }

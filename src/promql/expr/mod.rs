@@ -2,6 +2,7 @@
 
 mod call;
 pub(super) mod parse;
+mod shape;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub(super) use call::{Aggregator, Function};
+pub use shape::Shape;
 
 use super::{Labels, Selector};
 
@@ -258,8 +260,8 @@ impl Expr {
         Ok(Expr { root: Node::Quantile(Quantile { buckets, q, window, min_events }) })
     }
 
-    /// Per series: how many of its last `of` samples were zero; no value before it has that many (for `failures ==
-    /// of`, from the first `failures` on).
+    /// Per series: how many of its last `of` samples were zero; NaN while it has too few of them to tell whether these
+    /// are `failures` or not.
     #[must_use]
     pub fn streak(probe: Selector, failures: u32, of: u32) -> Expr {
         Expr { root: Node::Streak { probe, failures, of } }

@@ -1,0 +1,196 @@
+use super::*;
+use crate::decide::event::IncidentId;
+use crate::time::BootId;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000)
+}
+
+fn now() -> Now {
+    Now { monotonic: at(1000), wall: at(1_790_000_000), boot: BootId("b".into()) }
+}
+
+fn release(name: &str) -> Release {
+    Release(name.into())
+}
+
+/// A world in which everything allows, to be spoiled in one place.
+struct World {
+    running: Running,
+    judged: Release,
+    way_back: Release,
+    change: Change,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            running: Running::One(release("r2")),
+            judged: release("r2"),
+            way_back: release("r1"),
+            change: Change {
+                release: release("r2"),
+                previous: Some(release("r1")),
+                old_last_seen: Some(at(490)),
+                first_seen: at(500),
+                returned: false,
+                installed_by: None,
+            },
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            autonomy: Autonomy::Act,
+            gate: Gate::Release,
+            release_window: Duration::from_mins(5),
+            breach: Breach { began: at(600), inherited: None, was_clear: true },
+            running: &self.running,
+            judged: Some(&self.judged),
+            change: Some(&self.change),
+            rolled_back_before: false,
+            step_in_flight: false,
+            way_back: Some(&self.way_back),
+            release_read: true,
+            reach: Reach::Target,
+            paused: None,
+            journal_failing: None,
+            cooldown_until: None,
+            budget_used: None,
+            breaching_share: None,
+            level_left: true,
+        }
+    }
+}
+
+fn kind(facts: &Facts<'_>, mandate: Mandate) -> DecisionKind {
+    judge(facts, mandate, &now()).kind
+}
+
+#[test]
+fn when_everything_allows_it_rolls_back() {
+    let world = World::new();
+    for mandate in [Mandate::Trigger, Mandate::Approved, Mandate::ByHand] {
+        let decision = judge(&world.facts(), mandate, &now());
+        assert_eq!((decision.kind, decision.reasons.len()), (DecisionKind::RollBack, 0), "{mandate:?}");
+        assert!(decision.checks.iter().all(|check| check.allows));
+    }
+}
+
+type Spoil = fn(&mut Facts<'_>);
+
+/// Each check alone: its code, and what it makes of a trigger's, an approved and a manual rollback.
+#[test]
+fn each_check_alone_stops_the_action() {
+    use DecisionKind::{Escalate, Hold, Propose, RollBack, WouldRollBack};
+    let unknown = Running::Unknown("the link is gone".to_owned());
+    let other = Running::One(release("r3"));
+    let mixed = Running::Mix(vec![(release("r2"), 0.5), (release("r0"), 0.5)]);
+    let strangers = Running::Mix(vec![(release("r3"), 0.5), (release("r0"), 0.5)]);
+    let cases: [(&str, Spoil, [DecisionKind; 3]); 19] = [
+        ("journal_failing", |f| f.journal_failing = Some("full"), [Hold, Hold, Hold]),
+        ("step_in_flight", |f| f.step_in_flight = true, [Hold, Hold, Hold]),
+        ("rolled_back_before", |f| f.rolled_back_before = true, [Escalate, Escalate, RollBack]),
+        ("cut_off", |f| f.reach = Reach::CutOff { references: 2 }, [Hold, Hold, RollBack]),
+        ("no_reference", |f| f.reach = Reach::NoReference, [Hold, Hold, RollBack]),
+        ("share", |f| f.breaching_share = Some((0.51, 0.5)), [Propose, RollBack, RollBack]),
+        ("paused", |f| f.paused = Some((at(1001), "maintenance")), [Hold, Hold, RollBack]),
+        ("release_not_read", |f| f.release_read = false, [Hold, Hold, RollBack]),
+        ("no_release", |f| f.change = None, [Escalate, Escalate, RollBack]),
+        ("never_clear", |f| f.breach.was_clear = false, [Escalate, Escalate, RollBack]),
+        ("before_release", |f| f.breach.inherited = Some(at(10)), [Escalate, Escalate, RollBack]),
+        ("before_release", |f| f.breach.began = at(489), [Escalate, Escalate, RollBack]),
+        ("not_after_release", |f| f.breach.began = at(801), [Escalate, Escalate, RollBack]),
+        ("no_way_back", |f| f.way_back = None, [Escalate, Escalate, Escalate]),
+        ("ladder_exhausted", |f| f.level_left = false, [Escalate, Escalate, Escalate]),
+        ("cooldown", |f| f.cooldown_until = Some(at(1001)), [Propose, RollBack, RollBack]),
+        ("budget", |f| f.budget_used = Some("used up".to_owned()), [Propose, RollBack, RollBack]),
+        ("autonomy", |f| f.autonomy = Autonomy::Propose, [Propose, RollBack, RollBack]),
+        ("", |f| f.autonomy = Autonomy::Observe, [WouldRollBack, RollBack, RollBack]),
+    ];
+    let world = World::new();
+    for (code, spoil, expected) in cases {
+        for (mandate, expected) in [Mandate::Trigger, Mandate::Approved, Mandate::ByHand].into_iter().zip(expected) {
+            let mut facts = world.facts();
+            spoil(&mut facts);
+            let decision = judge(&facts, mandate, &now());
+            assert_eq!(decision.kind, expected, "{code} {mandate:?}");
+            let codes: Vec<&str> = decision.reasons.iter().map(|reason| reason.code.as_str()).collect();
+            let wanted: Vec<&str> = if expected == RollBack || code.is_empty() { vec![] } else { vec![code] };
+            assert_eq!(codes, wanted, "{mandate:?}");
+        }
+    }
+    for (running, code, expected) in [
+        (&unknown, "release_unknown", [Propose, RollBack, Hold]),
+        (&other, "other_release", [Hold, Hold, Hold]),
+        (&mixed, "mixed", [Hold, Hold, Hold]),
+        (&strangers, "other_release", [Hold, Hold, Hold]),
+    ] {
+        for (mandate, expected) in [Mandate::Trigger, Mandate::Approved, Mandate::ByHand].into_iter().zip(expected) {
+            let facts = Facts { running, ..world.facts() };
+            let decision = judge(&facts, mandate, &now());
+            assert_eq!(decision.kind, expected, "{code} {mandate:?}");
+            assert!(decision.reasons.iter().all(|reason| reason.code == code));
+        }
+    }
+}
+
+#[test]
+fn both_sides_of_each_limit() {
+    let world = World::new();
+    let with = |spoil: Spoil| {
+        let mut facts = world.facts();
+        spoil(&mut facts);
+        kind(&facts, Mandate::Trigger)
+    };
+    assert_eq!(with(|f| f.breach.began = at(490)), DecisionKind::RollBack, "at the last sight of the old release");
+    assert_eq!(with(|f| f.breach.began = at(495)), DecisionKind::RollBack, "within the change");
+    assert_eq!(with(|f| f.breach.began = at(800)), DecisionKind::RollBack, "at the end of the window");
+    assert_eq!(with(|f| f.cooldown_until = Some(at(1000))), DecisionKind::RollBack, "the cooldown is just over");
+    assert_eq!(with(|f| f.breaching_share = Some((0.5, 0.5))), DecisionKind::RollBack, "at the limit");
+    assert_eq!(with(|f| f.reach = Reach::Reference("example".to_owned())), DecisionKind::RollBack);
+}
+
+#[test]
+fn a_change_of_our_own_or_a_return_is_not_to_blame() {
+    for (installed_by, returned, code) in
+        [(Some(IncidentId("api-1".into())), false, "own_release"), (None, true, "returned_release")]
+    {
+        let mut world = World::new();
+        (world.change.installed_by, world.change.returned) = (installed_by, returned);
+        let decision = judge(&world.facts(), Mandate::Trigger, &now());
+        assert_eq!((decision.kind, decision.reasons[0].code.as_str()), (DecisionKind::Escalate, code));
+        let ungated = Facts { gate: Gate::None, ..world.facts() };
+        assert_eq!(kind(&ungated, Mandate::Trigger), DecisionKind::RollBack, "wrong whatever was deployed");
+    }
+}
+
+#[test]
+fn the_release_and_its_way_back_may_run_side_by_side() {
+    let mut world = World::new();
+    world.running = Running::Mix(vec![(release("r1"), 0.7), (release("r2"), 0.3)]);
+    assert_eq!(kind(&world.facts(), Mandate::Trigger), DecisionKind::RollBack);
+}
+
+#[test]
+fn doubt_comes_before_calling_and_calling_before_asking() {
+    let world = World::new();
+    let mut facts = Facts { autonomy: Autonomy::Propose, ..world.facts() };
+    assert_eq!(kind(&facts, Mandate::Trigger), DecisionKind::Propose);
+    facts.way_back = None;
+    assert_eq!(kind(&facts, Mandate::Trigger), DecisionKind::Escalate);
+    facts.journal_failing = Some("full");
+    let decision = judge(&facts, Mandate::Trigger, &now());
+    assert_eq!((decision.kind, decision.reasons.len()), (DecisionKind::Hold, 1));
+    let refusals = decision.checks.iter().filter(|check| !check.allows).count();
+    assert_eq!(refusals, 3, "all of them are shown");
+}
+
+#[test]
+fn nobody_knows_what_ever_ran() {
+    let world = World::new();
+    let running = Running::Unknown("unread".to_owned());
+    let facts = Facts { judged: None, change: None, way_back: None, running: &running, ..world.facts() };
+    assert_ne!(kind(&facts, Mandate::Approved), DecisionKind::RollBack);
+    assert_ne!(kind(&Facts { gate: Gate::None, ..facts }, Mandate::ByHand), DecisionKind::RollBack);
+}

@@ -1,0 +1,330 @@
+use super::*;
+
+const TARGET: Option<TargetId> = Some(TargetId(1));
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000)
+}
+
+fn outside() -> Detector {
+    Detector { describe: "symlink".into(), kind: DetectorKind::Outside, interval: Duration::from_secs(10) }
+}
+
+fn inside() -> Detector {
+    // Which series it reads is the store's matter.
+    let kind = DetectorKind::Probe { probe: "health".into() };
+    Detector { describe: "probe".into(), kind, interval: Duration::from_secs(10) }
+}
+
+fn release(name: &str) -> Release {
+    Release(name.into())
+}
+
+/// What is true of the world, read every 10 s.
+struct Service {
+    releases: Releases,
+    now: i64,
+    changes: Vec<Change>,
+    symlink: Option<&'static str>,
+    /// By target. None: it does not answer.
+    processes: Vec<Option<&'static str>>,
+}
+
+impl Service {
+    fn new(detectors: &[Detector], symlink: &'static str, process: &'static str) -> Service {
+        let releases = Releases::new(detectors);
+        let mut service =
+            Service { releases, now: 0, changes: Vec::new(), symlink: Some(symlink), processes: vec![Some(process)] };
+        service.run(300);
+        service
+    }
+
+    fn update(&mut self) {
+        if let Some(change) = self.releases.update(at(self.now)) {
+            self.releases.take(change.clone());
+            self.changes.push(change);
+        }
+    }
+
+    fn run(&mut self, seconds: i64) {
+        for _ in 0..seconds / 10 {
+            self.now += 10;
+            for index in 0..self.releases.detectors().len() {
+                if self.releases.is_inside(index) {
+                    for (place, process) in self.processes.clone().into_iter().enumerate() {
+                        let target = TargetId(u32::try_from(place).expect("few") + 1);
+                        match process {
+                            Some(value) => {
+                                self.releases.read(index, Some(target), Ok(value.to_owned()), at(self.now));
+                            }
+                            None => self.releases.unread(target),
+                        }
+                    }
+                } else {
+                    let value = self.symlink.map(str::to_owned).ok_or_else(|| "no such file".to_owned());
+                    self.releases.read(index, None, value, at(self.now));
+                }
+            }
+            self.update();
+        }
+    }
+
+    fn appeared(&self) -> Vec<&str> {
+        self.changes.iter().map(|change| &*change.release.0).collect()
+    }
+
+    fn last(&self) -> &Change {
+        self.changes.last().expect("a change")
+    }
+}
+
+#[test]
+fn a_normal_release_appears_once_under_the_name_of_the_first_detector() {
+    for (detectors, names) in [([outside(), inside()], ["r1", "r2"]), ([inside(), outside()], ["1.0", "2.0"])] {
+        let mut service = Service::new(&detectors, "r1", "1.0");
+        service.symlink = Some("r2");
+        service.run(20);
+        service.processes = vec![Some("2.0")];
+        service.run(300);
+        assert_eq!(service.appeared(), names);
+        assert_eq!(service.last().old_last_seen, Some(at(300)), "dated by the symlink: {names:?}");
+        assert!(!service.last().returned);
+        // Either detector alone names it the same.
+        service.symlink = None;
+        service.run(100);
+        service.symlink = Some("r2");
+        service.run(20);
+        service.processes = vec![None];
+        service.run(100);
+        assert_eq!(service.appeared(), names, "{:?}", service.releases.running);
+    }
+}
+
+#[test]
+fn a_release_that_never_answers_is_seen_by_the_symlink() {
+    for (detectors, names) in [([outside(), inside()], ["r1", "r2"]), ([inside(), outside()], ["1.0", "r2"])] {
+        let mut service = Service::new(&detectors, "r1", "1.0");
+        service.symlink = Some("r2");
+        service.processes = vec![None];
+        service.run(10);
+        assert_eq!(service.appeared(), names, "at the first look");
+        assert_eq!((service.last().old_last_seen, service.last().first_seen), (Some(at(300)), at(310)));
+        assert_eq!(service.releases.running, Running::One(release("r2")));
+        // Somebody repairs the host, and it answers after all: still the same release.
+        service.run(600);
+        service.processes = vec![Some("2.0")];
+        service.run(600);
+        assert_eq!(service.appeared(), names);
+        assert_eq!(service.releases.running, Running::One(release("r2")));
+    }
+}
+
+#[test]
+fn a_crashed_release_that_is_rolled_back_gives_the_old_name_again() {
+    let mut service = Service::new(&[inside(), outside()], "r1", "1.0");
+    service.symlink = Some("r2");
+    service.processes = vec![None];
+    service.run(200);
+    service.symlink = Some("r1");
+    service.processes = vec![Some("1.0")];
+    service.run(200);
+    assert_eq!(service.appeared(), ["1.0", "r2", "1.0"]);
+    assert!(service.last().returned);
+}
+
+#[test]
+fn a_process_that_dies_without_a_release_stays_what_it_was() {
+    for detectors in [[outside(), inside()], [inside(), outside()]] {
+        let mut service = Service::new(&detectors, "r1", "1.0");
+        let named = service.releases.running.clone();
+        service.processes = vec![None];
+        service.run(600);
+        assert_eq!((service.changes.len(), &service.releases.running), (1, &named));
+    }
+}
+
+#[test]
+fn a_symlink_that_waits_for_a_restart_is_not_the_release_that_runs() {
+    let mut service = Service::new(&[inside(), outside()], "r1", "1.0");
+    service.symlink = Some("r2");
+    service.run(600);
+    assert_eq!(service.appeared(), ["1.0"], "the process was not restarted yet");
+    service.processes = vec![None];
+    service.run(10);
+    assert_eq!(service.appeared(), ["1.0", "r2"], "it was, and died");
+}
+
+#[test]
+fn a_rolling_release_is_a_mix_and_appears_once() {
+    let mut service = Service::new(&[inside()], "", "1.0");
+    service.processes = vec![Some("1.0"); 3];
+    service.run(100);
+    service.processes[2] = Some("2.0");
+    service.run(10);
+    assert_eq!(service.appeared(), ["1.0", "2.0"]);
+    let Running::Mix(shares) = &service.releases.running else { panic!("{:?}", service.releases.running) };
+    assert_eq!(shares[0].0, release("1.0"));
+    service.processes[1] = Some("2.0");
+    service.run(50);
+    service.processes[0] = Some("2.0");
+    service.run(50);
+    assert_eq!(service.appeared(), ["1.0", "2.0"]);
+    assert_eq!(service.releases.running, Running::One(release("2.0")));
+    // And back, by way of a mix: a return once it is complete.
+    service.processes[0] = Some("1.0");
+    service.run(50);
+    assert_eq!(service.appeared(), ["1.0", "2.0"]);
+    service.processes = vec![Some("1.0"); 3];
+    service.run(50);
+    assert_eq!(service.appeared(), ["1.0", "2.0", "1.0"]);
+    assert!(service.last().returned);
+}
+
+#[test]
+fn a_third_release_in_a_mix_is_another_change() {
+    let mut service = Service::new(&[inside()], "", "1.0");
+    service.processes = vec![Some("1.0"), Some("2.0")];
+    service.run(50);
+    service.processes = vec![Some("3.0"), Some("2.0")];
+    service.run(50);
+    assert_eq!(service.appeared(), ["1.0", "2.0", "3.0"]);
+}
+
+#[test]
+fn an_unreadable_first_detector_is_stood_in_for_and_a_stranger_is_not_guessed() {
+    let mut service = Service::new(&[outside(), inside()], "r1", "1.0");
+    service.symlink = None;
+    service.run(100);
+    assert_eq!(service.releases.running, Running::One(release("r1")));
+    service.symlink = Some("r1");
+    service.run(10);
+    assert_eq!(service.appeared(), ["r1"]);
+    // A link that is removed and made anew is a change like any other.
+    service.symlink = None;
+    service.run(10);
+    service.symlink = Some("r2");
+    service.run(10);
+    assert_eq!(service.appeared(), ["r1", "r2"]);
+    assert_eq!(service.last().old_last_seen, Some(at(410)));
+}
+
+#[test]
+fn nothing_readable_is_unknown_and_changes_nothing() {
+    let mut service = Service::new(&[outside()], "r1", "");
+    service.symlink = None;
+    service.run(50);
+    assert!(matches!(&service.releases.running, Running::Unknown(why) if why.contains("no such file")));
+    service.symlink = Some("r1");
+    service.run(10);
+    assert_eq!(service.appeared(), ["r1"]);
+}
+
+/// What a new daemon knows after replay.
+fn restarted(service: &Service) -> Service {
+    let mut releases = Releases::new(service.releases.detectors());
+    for change in &service.changes {
+        releases.take(change.clone());
+    }
+    releases.resume(at(service.now));
+    Service {
+        releases,
+        now: service.now + 100,
+        changes: Vec::new(),
+        symlink: service.symlink,
+        processes: service.processes.clone(),
+    }
+}
+
+#[test]
+fn after_a_restart_the_same_release_is_no_change_and_another_one_is() {
+    for detectors in [[outside(), inside()], [inside(), outside()]] {
+        let mut same = restarted(&Service::new(&detectors, "r1", "1.0"));
+        same.run(100);
+        assert!(same.changes.is_empty());
+
+        let mut other = restarted(&Service::new(&detectors, "r1", "1.0"));
+        (other.symlink, other.processes) = (Some("r2"), vec![Some("2.0")]);
+        other.run(100);
+        assert_eq!(other.changes.len(), 1);
+        assert_eq!(other.last().old_last_seen, Some(at(300)), "as long as the daemon had seen the old one");
+    }
+}
+
+#[test]
+fn after_a_restart_a_stand_in_that_nobody_matched_names_nothing() {
+    let mut service = restarted(&Service::new(&[inside(), outside()], "r1", "1.0"));
+    (service.symlink, service.processes) = (Some("r2"), vec![None]);
+    service.run(200);
+    assert!(service.changes.is_empty());
+    assert!(matches!(service.releases.running, Running::Unknown(_)), "{:?}", service.releases.running);
+}
+
+#[test]
+fn an_announced_release_is_remembered_over_a_restart() {
+    let detector = Detector { describe: "announced".into(), kind: DetectorKind::Announced, interval: Duration::ZERO };
+    let mut releases = Releases::new(&[detector]);
+    releases.read(0, None, Ok("r1".to_owned()), at(1));
+    let change = releases.update(at(1)).expect("a change");
+    let mut releases = Releases::new(releases.detectors());
+    releases.take(change);
+    releases.resume(at(50));
+    assert_eq!(releases.update(at(100)), None);
+    assert_eq!(releases.running, Running::One(release("r1")));
+}
+
+fn history(names: &[(&str, bool)]) -> Releases {
+    let mut releases = Releases::new(&[outside()]);
+    for (place, (name, good)) in (1..).zip(names) {
+        releases.read(0, None, Ok((*name).to_owned()), at(place * 100));
+        if let Some(change) = releases.update(at(place * 100)) {
+            releases.take(change);
+        }
+        if *good {
+            releases.mark_good(&release(name));
+        }
+    }
+    releases
+}
+
+#[test]
+fn the_way_back_is_the_newest_good_release_before() {
+    let mut releases = history(&[("a", true), ("b", true), ("c", false), ("d", false)]);
+    let back = |releases: &Releases, from: &str| releases.way_back(&release(from)).map(ToString::to_string);
+    assert_eq!(back(&releases, "d").as_deref(), Some("b"), "c never proved itself");
+    assert_eq!(back(&releases, "b").as_deref(), Some("a"), "only what came before");
+    assert_eq!(back(&releases, "a"), None);
+    assert_eq!(back(&releases, "x"), None);
+    releases.mark_bad(&release("b"), IncidentId("i".into()));
+    assert_eq!(back(&releases, "d").as_deref(), Some("a"), "a bad one is none");
+    assert!(releases.forget("b") && !releases.forget("b"));
+    assert_eq!(back(&releases, "d").as_deref(), Some("b"));
+    // Ordered by the latest stint, not by the first.
+    let releases = history(&[("a", true), ("b", true), ("a", true), ("c", false)]);
+    assert_eq!(back(&releases, "c").as_deref(), Some("a"));
+}
+
+#[test]
+fn a_release_grows_good_by_calm_time_only() {
+    let mut releases = history(&[("a", false)]);
+    let half_hour = Duration::from_mins(30);
+    let grow = |releases: &mut Releases, calm, second| releases.grow(calm, half_hour, at(second));
+    assert_eq!(grow(&mut releases, true, 100), None);
+    assert_eq!(grow(&mut releases, false, 1800), None, "a firing verdict starts it anew");
+    assert_eq!(grow(&mut releases, true, 1900), None);
+    assert_eq!(releases.good_at(half_hour), Some(at(3700)));
+    assert_eq!(grow(&mut releases, true, 3699), None);
+    assert_eq!(grow(&mut releases, true, 3700), Some(release("a")));
+    releases.mark_good(&release("a"));
+    assert_eq!((grow(&mut releases, true, 3701), releases.good_at(half_hour)), (None, None));
+}
+
+#[test]
+fn the_symlink_must_have_been_read_since_the_breach() {
+    let mut releases = Releases::new(&[outside(), inside()]);
+    releases.read(0, None, Ok("r1".to_owned()), at(100));
+    releases.read(1, TARGET, Ok("1.0".to_owned()), at(105));
+    assert!(!releases.read_since(at(103), at(106)), "the process answers, but it cannot show what was flipped");
+    assert!(releases.read_since(at(100), at(106)));
+    releases.read(0, None, Err("gone".to_owned()), at(110));
+    assert!(releases.read_since(at(103), at(111)), "what cannot be read is not waited for");
+}

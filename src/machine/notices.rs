@@ -1,0 +1,284 @@
+//! Notices: what is told about incidents, services and the daemon, in the words of people.
+
+use std::collections::BTreeMap;
+
+use super::Machine;
+use super::output::Output;
+use crate::decide::event::{
+    IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Running, Severity,
+};
+use crate::decide::incident::{Incident, State};
+use crate::decide::verdict::Phase;
+use crate::time::{Now, Timestamp};
+
+impl Machine {
+    // Length: a notice has this many fields.
+    /// Makes and queues a notice about an incident.
+    pub(super) fn tell_incident(
+        &mut self,
+        id: &IncidentId,
+        kind: NoticeKind,
+        status: NoticeStatus,
+        action_required: bool,
+        text: &str,
+        now: &Now,
+    ) {
+        let Some(incident) = self.incidents.get_mut(id) else { return };
+        incident.notices += 1;
+        let seq = incident.notices;
+        let incident = incident.clone();
+        let index = self.service_index(&incident.service);
+        let service = index.map(|index| &self.services[index]);
+        let receivers: Vec<String> = match (incident.receivers.as_slice(), service) {
+            ([], Some(service)) => service.rules.notify.iter().map(ToString::to_string).collect(),
+            (frozen, _) => frozen.to_vec(),
+        };
+        let labels = service.map(|service| &service.rules.labels);
+        let labels = labels.into_iter().flatten().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let running = service.and_then(|service| match &service.releases.running {
+            Running::One(release) => Some(release.to_string()),
+            Running::Mix(_) | Running::Unknown(_) => None,
+        });
+        let way_back = service.and_then(|service| {
+            let bad = incident.release.as_ref()?;
+            service.releases.way_back(bad).map(ToString::to_string)
+        });
+        let plan_target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref()).map(ToString::to_string);
+        let lead = incident.facts.values().max_by_key(|fact| fact.severity);
+        let notice = Notice {
+            id: self.notice_id(&format!("{id}.{seq}")),
+            seq,
+            kind,
+            status,
+            dedup_key: format!("{}/{id}/{}", self.rules.instance, incident.episode),
+            severity: incident.severity(),
+            action_required,
+            incident: Some(id.clone()),
+            service: Some(incident.service.clone()),
+            labels,
+            release_bad: incident.release.as_ref().map(ToString::to_string),
+            release_target: plan_target.or(way_back),
+            release_running: running,
+            trigger: lead.map(|fact| NoticeTrigger {
+                name: fact.trigger.clone(),
+                value: fact.value.clone(),
+                threshold: fact.threshold.clone(),
+                hold_ms: fact.hold_ms,
+                since: now.wall_of(fact.since),
+                sentence: fact.sentence.clone(),
+            }),
+            decision: incident.decision.as_ref().map(|decision| decision_text(decision.kind).to_owned()),
+            reasons: incident
+                .decision
+                .iter()
+                .flat_map(|decision| decision.reasons.iter().map(|reason| reason.sentence.clone()))
+                .collect(),
+            level: notice_level(&incident),
+            eta: eta(&incident).map(|at| now.wall_of(at)),
+            respond_by: match incident.state {
+                State::Proposed { respond_by, .. } => Some(now.wall_of(respond_by)),
+                _ => None,
+            },
+            actor: None,
+            text: format!("{}: {text}", incident.service),
+            occurred_at: now.wall,
+            config_hash: self.rules.hash.to_string(),
+            drill: false,
+        };
+        self.queue(notice, receivers, now);
+    }
+
+    /// A notice about a service that belongs to no incident.
+    pub(super) fn tell_service(
+        &mut self,
+        index: usize,
+        kind: NoticeKind,
+        status: NoticeStatus,
+        action_required: bool,
+        text: &str,
+        now: &Now,
+    ) {
+        let rules = &self.services[index].rules;
+        let receivers = rules.notify.iter().map(ToString::to_string).collect();
+        let name = rules.name.to_string();
+        let notice = self.plain_notice(kind, status, action_required, format!("{name}: {text}"), Some(name), now);
+        self.queue(notice, receivers, now);
+    }
+
+    /// A notice about the daemon itself, to every receiver.
+    fn tell_all(&mut self, kind: NoticeKind, status: NoticeStatus, action_required: bool, text: String, now: &Now) {
+        let receivers = self.outbox.names().map(str::to_owned).collect();
+        let notice = self.plain_notice(kind, status, action_required, text, None, now);
+        self.queue(notice, receivers, now);
+    }
+
+    fn plain_notice(
+        &mut self,
+        kind: NoticeKind,
+        status: NoticeStatus,
+        action_required: bool,
+        text: String,
+        service: Option<String>,
+        now: &Now,
+    ) -> Notice {
+        self.outbox.count += 1;
+        let seq = self.outbox.count;
+        let about = service.clone().unwrap_or_else(|| "daemon".to_owned());
+        Notice {
+            id: self.notice_id(&format!("{about}.{seq}")),
+            seq,
+            kind,
+            status,
+            dedup_key: format!("{}/{about}/{}", self.rules.instance, topic(kind)),
+            severity: if action_required { Severity::High } else { Severity::Low },
+            action_required,
+            incident: None,
+            service,
+            labels: BTreeMap::new(),
+            release_bad: None,
+            release_target: None,
+            release_running: None,
+            trigger: None,
+            decision: None,
+            reasons: Vec::new(),
+            level: None,
+            eta: None,
+            respond_by: None,
+            actor: None,
+            text,
+            occurred_at: now.wall,
+            config_hash: self.rules.hash.to_string(),
+            drill: false,
+        }
+    }
+
+    /// Unique over journals: a new one counts from 1 again.
+    fn notice_id(&self, local: &str) -> String {
+        format!("{:x}.{local}", self.founded.as_millis())
+    }
+
+    /// Tells once that a trigger is blind, and once that it sees again.
+    pub(super) fn tell_blindness(&mut self, index: usize, place: usize, now: &Now, _out: &mut Vec<Output>) {
+        let service = &self.services[index];
+        let state = &service.triggers[place];
+        let is_blind = state.verdicts.values().any(|verdict| verdict.phase == Phase::Blind);
+        if is_blind == state.blind_told {
+            return;
+        }
+        let name = &service.rules.triggers[place].name;
+        let (kind, status, text) = if is_blind {
+            let why = state.latest.as_ref().map(|latest| match latest.worst().1 {
+                crate::decide::trigger::Finding::Unknown(why) => why.to_string(),
+                crate::decide::trigger::Finding::Clear | crate::decide::trigger::Finding::Breached => String::new(),
+            });
+            let why = why.unwrap_or_default();
+            (NoticeKind::Blind, NoticeStatus::Firing, format!("trigger {name} is blind: {why}"))
+        } else {
+            (NoticeKind::Unblind, NoticeStatus::Resolved, format!("trigger {name} sees again"))
+        };
+        self.services[index].triggers[place].blind_told = is_blind;
+        self.tell_service(index, kind, status, false, &text, now);
+    }
+
+    pub(super) fn degraded(&mut self, now: &Now, text: String) {
+        self.tell_all(NoticeKind::Degraded, NoticeStatus::Firing, true, text, now);
+    }
+
+    pub(super) fn restored(&mut self, now: &Now, text: String) {
+        self.tell_all(NoticeKind::Degraded, NoticeStatus::Resolved, false, text, now);
+    }
+
+    /// The heartbeat, when it is due.
+    pub(super) fn beat(&mut self, now: &Now) {
+        let Some(due) = self.heartbeat_due.filter(|due| *due <= now.monotonic) else { return };
+        let Some(heartbeat) = self.rules.heartbeat.clone() else { return };
+        // After a sleep of the host one heartbeat is enough.
+        let next = due + heartbeat.every;
+        self.heartbeat_due = Some(if next > now.monotonic { next } else { now.monotonic + heartbeat.every });
+        let receivers = heartbeat.receivers.iter().map(ToString::to_string).collect();
+        let text = "backstop is alive".to_owned();
+        let notice = self.plain_notice(NoticeKind::Heartbeat, NoticeStatus::Resolved, false, text, None, now);
+        self.queue(notice, receivers, now);
+    }
+
+    pub(super) fn tell_pause(&mut self, service: Option<&str>, kind: NoticeKind, text: String, now: &Now) {
+        let status = if kind == NoticeKind::Paused { NoticeStatus::Firing } else { NoticeStatus::Resolved };
+        match service.and_then(|service| self.service_index(service)) {
+            Some(index) => self.tell_service(index, kind, status, false, &text, now),
+            None => self.tell_all(kind, status, false, text, now),
+        }
+    }
+
+    pub(super) fn tell_test(&mut self, receiver: &str, now: &Now) {
+        let text = "a test notice: this receiver works".to_owned();
+        let notice = self.plain_notice(NoticeKind::Test, NoticeStatus::Resolved, false, text, None, now);
+        self.queue(notice, vec![receiver.to_owned()], now);
+    }
+}
+
+/// What a notice of the daemon is about: opening and resolving share it.
+const fn topic(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::Blind | NoticeKind::Unblind => "blind",
+        NoticeKind::Paused | NoticeKind::Resumed => "paused",
+        NoticeKind::WouldRollBack
+        | NoticeKind::Held
+        | NoticeKind::Escalated
+        | NoticeKind::ApprovalRequested
+        | NoticeKind::Declined
+        | NoticeKind::Expired
+        | NoticeKind::Started
+        | NoticeKind::StepFailed
+        | NoticeKind::LevelFinished
+        | NoticeKind::Recovered
+        | NoticeKind::Superseded
+        | NoticeKind::NeedsHuman
+        | NoticeKind::ReleaseReappeared
+        | NoticeKind::Degraded
+        | NoticeKind::Heartbeat
+        | NoticeKind::Test => kind.as_str(),
+    }
+}
+
+pub(super) const fn decision_text(kind: crate::decide::event::DecisionKind) -> &'static str {
+    use crate::decide::event::DecisionKind;
+    match kind {
+        DecisionKind::RollBack => "roll_back",
+        DecisionKind::WouldRollBack => "would_roll_back",
+        DecisionKind::Propose => "propose",
+        DecisionKind::Hold => "hold",
+        DecisionKind::Escalate => "escalate",
+    }
+}
+
+fn notice_level(incident: &Incident) -> Option<NoticeLevel> {
+    let plan = incident.plan.as_ref()?;
+    let level = incident.level()?;
+    let name = plan.levels.get(level)?.name.clone();
+    Some(NoticeLevel { n: level + 1, of: plan.levels.len(), name })
+}
+
+/// When the current phase ends at the latest.
+fn eta(incident: &Incident) -> Option<Timestamp> {
+    match &incident.state {
+        State::Verifying { level, finished, .. } => {
+            let verify = incident.verify(*level);
+            Some(*finished + verify.within + verify.soak)
+        }
+        State::Ready { .. } | State::Running { .. } | State::Stepped { .. } | State::LevelOver { .. } => {
+            incident.deadline
+        }
+        State::Firing
+        | State::Held
+        | State::Escalated
+        | State::WouldRollBack
+        | State::Proposed { .. }
+        | State::NeedsHuman { .. }
+        | State::Recovered
+        | State::Declined
+        | State::Expired
+        | State::Superseded
+        | State::Aborted
+        | State::Cleared => None,
+    }
+}
