@@ -187,7 +187,10 @@ fn refused(status: StatusCode, body: &[u8], place: &str) -> Failure {
         _ => Exit::Unavailable,
     };
     match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(ErrorBody { error }) => Failure::new(exit, error.message).help(error.help),
+        Ok(ErrorBody { error }) => {
+            let failure = Failure::new(exit, error.message).help(error.help);
+            if exit == Exit::NotAllowed { failure.also("here: --token-file FILE") } else { failure }
+        }
         Err(_) => Failure::new(Exit::Unavailable, format!("{place} answered {status}, but not as a backstop does"))
             .help("is this the address of a backstop?"),
     }
