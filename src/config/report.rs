@@ -79,10 +79,16 @@ impl Report {
             group = group.element(snippet);
         }
         match &diagnostic.help {
-            Some(help) => group.element(Level::HELP.message(help.as_str())),
+            Some(help) => group.element(Level::HELP.message(without_controls(help))),
             None => group,
         }
     }
+}
+
+/// A key may hold an escape sequence; only titles are made harmless by the renderer.
+fn without_controls(text: &str) -> String {
+    let harmless = |letter: char| if letter.is_control() && letter != '\n' { '\u{fffd}' } else { letter };
+    text.chars().map(harmless).collect()
 }
 
 trait Placed<'r> {

@@ -597,3 +597,9 @@ fn names_on_their_boundaries() {
         assert!(error.help.as_deref().is_some_and(|help| help.starts_with("write `b-c`, for example")), "{report}");
     }
 }
+
+#[test]
+fn an_escape_sequence_in_a_key_does_not_reach_the_terminal() {
+    let report = of(&["[services.\"a\\u001b[31mred\"]\nautonomy = \"act\"\n"]).expect_err("no name of a service");
+    assert!(!report.render(Style::Plain).contains('\u{1b}'), "{report}");
+}

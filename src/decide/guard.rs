@@ -317,7 +317,10 @@ fn ladder(facts: &Facts<'_>) -> Answer {
     if facts.level_left {
         Answer::Allow("a level is left to try".to_owned())
     } else {
-        Answer::Escalate("ladder_exhausted", "every level was tried for this release".to_owned())
+        Answer::Escalate(
+            "ladder_exhausted",
+            "no rollback level is configured that was not tried for this release".to_owned(),
+        )
     }
 }
 

@@ -85,7 +85,7 @@ impl Machine {
             config_hash: self.rules.hash.to_string(),
             drill: false,
         };
-        self.queue(notice, receivers, now);
+        self.queue(with_what_a_person_needs(notice), receivers, now);
     }
 
     /// A notice about a service that belongs to no incident.
@@ -281,4 +281,42 @@ fn eta(incident: &Incident) -> Option<Timestamp> {
         | State::Aborted
         | State::Cleared => None,
     }
+}
+
+/// Puts into the sentence what somebody who is woken by it asks first: which release, back to which, why, and, where an
+/// answer is wanted, how and until when.
+fn with_what_a_person_needs(mut notice: Notice) -> Notice {
+    let asks = match notice.kind {
+        NoticeKind::ApprovalRequested => true,
+        NoticeKind::WouldRollBack | NoticeKind::Held | NoticeKind::Escalated | NoticeKind::Started => false,
+        NoticeKind::Declined
+        | NoticeKind::Expired
+        | NoticeKind::StepFailed
+        | NoticeKind::LevelFinished
+        | NoticeKind::Recovered
+        | NoticeKind::Superseded
+        | NoticeKind::NeedsHuman
+        | NoticeKind::ReleaseReappeared
+        | NoticeKind::Blind
+        | NoticeKind::Unblind
+        | NoticeKind::Paused
+        | NoticeKind::Resumed
+        | NoticeKind::Degraded
+        | NoticeKind::Heartbeat
+        | NoticeKind::Test => return notice,
+    };
+    let mut more = Vec::new();
+    match (&notice.release_bad, &notice.release_target) {
+        (Some(bad), Some(target)) => more.push(format!("{bad} back to {target}")),
+        (Some(bad), None) => more.push(format!("release {bad}")),
+        (None, _) => {}
+    }
+    more.extend(notice.trigger.as_ref().map(|trigger| trigger.sentence.clone()));
+    if asks && let (Some(incident), Some(until)) = (&notice.incident, notice.respond_by) {
+        more.push(format!("`backstop approve {incident}` or `backstop decline {incident}` until {until}"));
+    }
+    if !more.is_empty() {
+        notice.text = format!("{} ({})", notice.text, more.join("; "));
+    }
+    notice
 }
