@@ -165,9 +165,17 @@ fn died(death: Death) -> AppError {
     AppError::Died(death)
 }
 
+/// Some tools signal a process and then its group: what follows at once is the same request.
+const SAME_STOP: Duration = Duration::from_millis(200);
+
 async fn second_stop(signals: &mut Signals) {
-    while signals.next().await != Asked::Stop {
-        tracing::info!("a reload while stopping changes nothing");
+    let same_until = tokio::time::Instant::now() + SAME_STOP;
+    loop {
+        match signals.next().await {
+            Asked::Stop if tokio::time::Instant::now() >= same_until => return,
+            Asked::Stop => {}
+            Asked::Reload => tracing::info!("a reload while stopping changes nothing"),
+        }
     }
 }
 
