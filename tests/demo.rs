@@ -86,7 +86,8 @@ fn processes_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let numbered = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()));
-    let read = |path: std::path::PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ");
+    let read =
+        |path: std::path::PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ");
     let named = numbered.filter_map(|entry| {
         let arguments = read(entry.path().join("cmdline"));
         let names = arguments.contains(folder) || read(entry.path().join("environ")).contains(folder);
@@ -155,7 +156,10 @@ fn what_was_broken_before_is_a_matter_for_people() {
 #[test]
 fn a_rollback_that_does_not_help_climbs_and_then_calls_a_person() {
     let told = plays(&["--unhelpful"]);
-    in_order(&told, &["deploys v2", "rolling back v2 to v1", "did not help", "level 2", "did not help", "needs_human: "]);
+    in_order(
+        &told,
+        &["deploys v2", "rolling back v2 to v1", "did not help", "level 2", "did not help", "needs_human: "],
+    );
     assert!(told.contains("cache emptied"), "the report shows what the second level printed:\n{told}");
 }
 
@@ -173,7 +177,11 @@ fn an_interrupt_ends_everything() {
         demo.says("deploys v2");
         demo.says("trigger error-rate is");
         let pid = Pid::from_child(&demo.child);
-        if to_all { kill_process_group(pid, signal).unwrap() } else { kill_process(pid, signal).unwrap() }
+        if to_all {
+            kill_process_group(pid, signal).unwrap()
+        } else {
+            kill_process(pid, signal).unwrap()
+        }
         let (code, told, errors) = demo.end();
         assert_eq!(code, Some(69), "{told}{errors}");
         assert!(errors.starts_with("error: interrupted"), "{errors}");

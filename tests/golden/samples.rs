@@ -265,6 +265,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Aborted { actor: actor(), reason: text("fixed by hand") },
         IncidentEvent::Reminded,
         IncidentEvent::Acknowledged { actor: actor() },
+        IncidentEvent::RtoPassed { rto_ms: 900_000 },
         IncidentEvent::Cleared,
     ];
     let decisions = [
