@@ -198,6 +198,20 @@ fn keep_last<T>(list: &mut Vec<T>, keep: usize) {
     list.drain(..list.len().saturating_sub(keep));
 }
 
+/// One selector per target, which matches all that it ever showed.
+fn note_ever(checkpoint: &mut Checkpoint, key: &TargetKey, values: &[Option<u64>]) {
+    let place = checkpoint.ever.iter().position(|one| one.selector == *key.source).unwrap_or_else(|| {
+        let service = key.source.ends_with('0').then(|| "api".into());
+        checkpoint.ever.push(EverMatched { service, selector: key.source.to_string(), series: Vec::new() });
+        checkpoint.ever.len() - 1
+    });
+    let series = &mut checkpoint.ever[place].series;
+    series.extend(values.iter().flatten());
+    series.sort_unstable();
+    series.dedup();
+    checkpoint.ever.retain(|one| !one.series.is_empty());
+}
+
 fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
     let (Change::Scrape { target, .. }
     | Change::Trim { target, .. }
@@ -211,6 +225,9 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
         checkpoint.ever.retain(|one| one.selector != *key.source);
         return;
     }
+    if let Change::Scrape { values, .. } = change {
+        note_ever(checkpoint, &key, values);
+    }
     if !checkpoint.windows.iter().any(|(have, _)| *have == key) {
         let dump = TargetDump {
             target: TargetId(u32::try_from(at % 1_000).unwrap()),
@@ -223,20 +240,6 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
     let (_, dump) = checkpoint.windows.iter_mut().find(|(have, _)| *have == key).unwrap();
     match change {
         Change::Scrape { values, .. } => {
-            match checkpoint.ever.iter_mut().find(|one| one.selector == *key.source) {
-                Some(one) => {
-                    one.series.extend(values.iter().flatten());
-                    one.series.sort_unstable();
-                    one.series.dedup();
-                }
-                None if values.iter().any(Option::is_some) => {
-                    let series: std::collections::BTreeSet<u64> = values.iter().flatten().copied().collect();
-                    let service = (*target == 0).then(|| "api".into());
-                    let (selector, series) = (key.source.to_string(), series.into_iter().collect());
-                    checkpoint.ever.push(EverMatched { service, selector, series });
-                }
-                None => {}
-            }
             dump.scrapes.push(Timestamp::from_millis(at));
             for (index, bits) in values.iter().enumerate() {
                 let Some(bits) = bits else { continue };
@@ -385,9 +388,9 @@ fn a_checkpoint_file_stays_within_three_times_its_windows() {
         let length = std::fs::metadata(&path).unwrap().len();
         assert!(length < 400 * 1024, "{length} bytes after {at} saves");
         if length > before {
-            appended += 1
+            appended += 1;
         } else {
-            rewritten += 1
+            rewritten += 1;
         }
         before = length;
     }

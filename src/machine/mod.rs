@@ -232,7 +232,7 @@ impl Machine {
         if self.journal_failing.is_none() {
             log(out, LogLevel::Error, None, format!("the journal cannot be written, no rollback starts: {why}"));
             self.journal_failing = Some((now.wall, why.to_owned()));
-            self.degraded(now, format!("the journal cannot be written, so no rollback starts: {why}"));
+            self.degraded(now, &format!("the journal cannot be written, so no rollback starts: {why}"));
         }
         self.dirty = true;
     }
@@ -240,7 +240,7 @@ impl Machine {
     fn journal_back(&mut self, now: &Now, out: &mut Vec<Output>) {
         if self.journal_failing.take().is_some() {
             log(out, LogLevel::Info, None, "the journal is written again".to_owned());
-            self.restored(now, "the journal is written again".to_owned());
+            self.restored(now, "the journal is written again");
         }
         self.dirty = true;
     }

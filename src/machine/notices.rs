@@ -171,14 +171,14 @@ impl Machine {
         self.tell_service(index, Told { kind, status, action_required: false, actor: None, text: &text }, now);
     }
 
-    pub(super) fn degraded(&mut self, now: &Now, text: String) {
+    pub(super) fn degraded(&mut self, now: &Now, text: &str) {
         let (kind, status) = (NoticeKind::Degraded, NoticeStatus::Firing);
-        self.tell_all(Told { kind, status, action_required: true, actor: None, text: &text }, now);
+        self.tell_all(Told { kind, status, action_required: true, actor: None, text }, now);
     }
 
-    pub(super) fn restored(&mut self, now: &Now, text: String) {
+    pub(super) fn restored(&mut self, now: &Now, text: &str) {
         let (kind, status) = (NoticeKind::Degraded, NoticeStatus::Resolved);
-        self.tell_all(Told { kind, status, action_required: false, actor: None, text: &text }, now);
+        self.tell_all(Told { kind, status, action_required: false, actor: None, text }, now);
     }
 
     /// The heartbeat, when it is due.

@@ -271,7 +271,7 @@ impl Machine {
             seq.0
         );
         out.push(Output::Log { level: LogLevel::Error, service: None, message: text.clone() });
-        self.degraded(now, text.clone());
+        self.degraded(now, &text);
         let open = self.incidents.values().filter(|incident| incident.state.is_open());
         let hit = open.filter(|incident| unreadable.iter().any(|entry| self.has_lost(&incident.id, entry)));
         let hit: Vec<_> = hit.map(|incident| incident.id.clone()).collect();

@@ -252,7 +252,7 @@ mod tests {
                 threshold: 0.0,
                 unit: Unit::Number,
             },
-            hold: Duration::from_secs(600),
+            hold: Duration::from_mins(10),
             severity: Severity::High,
             gate: Gate::Release,
             autonomy: None,

@@ -224,6 +224,7 @@ fn mix() -> Running {
     Running::Mix(vec![(release("v42"), 0.75), (release("v41"), 0.25)])
 }
 
+// Length: one of every kind.
 pub fn events() -> Vec<IncidentEvent> {
     let result = |outcome| StepResult {
         outcome,

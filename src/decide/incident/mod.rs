@@ -5,6 +5,7 @@
 //! recovery after a crash is not a second path.
 
 mod advance;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -13,11 +14,13 @@ use std::time::Duration;
 
 use super::event::{
     Actor, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, OnFailure, Outcome,
-    Plan, Release, Running, Severity, Step, StepResult, TriggerFact, Verify, WhyHuman,
+    Plan, Release, Running, Severity, Step, StepResult, TriggerFact, Verify,
 };
 use super::trigger::short;
 use super::verify::{Reading, Soak};
 use crate::time::Timestamp;
+
+pub use state::State;
 
 /// An idempotent step whose outcome cannot be known is run at most this often.
 const ATTEMPTS_MAX: u32 = 3;
@@ -27,90 +30,6 @@ const RELEASE_GRACE: Duration = Duration::from_mins(1);
 
 /// Beside the limits of its levels, an incident gets this for disk, detectors and scheduling.
 const DEADLINE_SLACK: Duration = Duration::from_mins(1);
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum State {
-    /// Opened, not yet judged.
-    Firing,
-    Held,
-    Escalated,
-    WouldRollBack,
-    Proposed {
-        level: usize,
-        respond_by: Timestamp,
-    },
-    /// The next thing to do is this attempt.
-    Ready {
-        attempt: Attempt,
-        since: Timestamp,
-    },
-    /// Its intent is written; it may have started.
-    Running {
-        attempt: Attempt,
-    },
-    /// The step has ended; what follows is derived.
-    Stepped {
-        attempt: Attempt,
-        outcome: Outcome,
-    },
-    Verifying {
-        level: usize,
-        finished: Timestamp,
-        clear_since: Option<Timestamp>,
-    },
-    /// The level did not help, or could not be carried out.
-    LevelOver {
-        level: usize,
-        why: String,
-    },
-    NeedsHuman {
-        why: WhyHuman,
-        reminded: Timestamp,
-    },
-    Recovered,
-    Declined,
-    Expired,
-    Superseded,
-    Aborted,
-    Cleared,
-}
-
-impl State {
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            State::Firing => "firing",
-            State::Held => "held",
-            State::Escalated => "escalated",
-            State::WouldRollBack => "would_roll_back",
-            State::Proposed { .. } => "proposed",
-            State::Ready { .. } | State::Running { .. } | State::Stepped { .. } | State::LevelOver { .. } => "running",
-            State::Verifying { .. } => "verifying",
-            State::NeedsHuman { .. } => "needs_human",
-            State::Recovered => "recovered",
-            State::Declined => "declined",
-            State::Expired => "expired",
-            State::Superseded => "superseded",
-            State::Aborted => "aborted",
-            State::Cleared => "cleared",
-        }
-    }
-
-    /// Something may still happen by itself, or somebody must do something.
-    #[must_use]
-    pub const fn is_open(&self) -> bool {
-        !matches!(
-            self,
-            State::Recovered | State::Declined | State::Expired | State::Superseded | State::Aborted | State::Cleared
-        )
-    }
-
-    /// Before anything was done.
-    #[must_use]
-    pub const fn is_waiting(&self) -> bool {
-        matches!(self, State::Firing | State::Held | State::Escalated | State::WouldRollBack | State::Proposed { .. })
-    }
-}
 
 /// What follows from an event, beside the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,6 +106,7 @@ pub struct Patience {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may be true together")]
 pub struct Incident {
     pub id: IncidentId,
     pub service: String,

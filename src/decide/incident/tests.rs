@@ -1,5 +1,5 @@
 use super::*;
-use crate::decide::event::{Action, Actor, Evidence, Level, Reason, Verified};
+use crate::decide::event::{Action, Actor, Evidence, Level, Reason, Verified, WhyHuman};
 use std::collections::BTreeMap;
 
 fn at(seconds: i64) -> Timestamp {
@@ -479,7 +479,7 @@ fn an_incident_that_takes_longer_than_the_rto_says_so_once_per_episode() {
         (*kind, *action_required, &**text),
         (NoticeKind::Escalated, true, "recovery takes longer than the RTO of 10h")
     );
-    assert_eq!(unclear.settle(&mut incident, 36_000), [passed.clone()]);
+    assert_eq!(unclear.settle(&mut incident, 36_000), std::slice::from_ref(&passed));
     assert_eq!(unclear.settle(&mut incident, 40_000), []);
     assert_eq!(incident.wakes(&PATIENCE), []);
     // What ends at that instant ends in time.
