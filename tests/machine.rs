@@ -4,10 +4,14 @@
 
 mod support;
 
-use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, Outcome};
-use backstop::decide::rules::Budget;
+use backstop::decide::event::{
+    Autonomy, Entry, Gate, IncidentEvent, IncidentId, Notice, NoticeKind as N, Outcome, Seq,
+};
+use backstop::decide::rules::{Budget, ValueKind};
 use backstop::machine::input::{Answer, Command, Input, Refusal};
-use backstop::machine::output::StepOrder;
+use backstop::machine::output::{Output, StepOrder};
+use backstop::machine::{Machine, Recovered, Unreadable};
+use backstop::promql::{Comparison, Expr};
 use support::*;
 
 /// Long enough for `r1` to be a release to go back to.
@@ -663,14 +667,227 @@ fn an_entry_that_cannot_be_read_calls_a_person_once() {
     world.run_until(3 * MINUTE, "verifying", |world| world.state() == "verifying");
     let last = world.disk.last().map_or(0, |record| record.seq.0);
     world.disk.retain(|record| record.seq.0 < last);
-    world.unreadable = vec![(backstop::decide::event::Seq(last), "kind 99".to_owned())];
-    for _ in 0..3 {
-        world.restart();
-        world.run(10 * SECOND);
+    // Of another incident: this one has lost nothing.
+    let entry = |incident: Option<String>| Unreadable {
+        seq: Seq(last),
+        why: "kind 99".to_owned(),
+        incident: incident.map(|id| IncidentId(id.into())),
+    };
+    world.unreadable = vec![entry(Some("web-1".to_owned()))];
+    world.restart();
+    world.run(10 * SECOND);
+    assert_eq!(world.state(), "verifying");
+    let before = world.disk.clone();
+    for of in [None, Some(only(&world))] {
+        world.disk.clone_from(&before);
+        world.unreadable = vec![entry(of)];
+        world.seen.clear();
+        for _ in 0..3 {
+            world.restart();
+            world.run(10 * SECOND);
+        }
+        assert_eq!(world.state(), "needs_human");
+        let calls = world.kinds().iter().filter(|kind| **kind == N::NeedsHuman).count();
+        assert_eq!(calls, 1, "{:?}", world.kinds());
     }
-    assert_eq!(world.state(), "needs_human");
-    let calls = world.kinds().iter().filter(|kind| **kind == N::NeedsHuman).count();
-    assert_eq!(calls, 1, "{:?}", world.kinds());
+}
+
+#[test]
+fn numbering_goes_on_behind_the_newest_entry_whether_it_can_be_read_or_not() {
+    let now = world(|_| {}).time();
+    let recovered = Recovered { last: Seq(100), ..Recovered::default() };
+    let mut out = Vec::new();
+    drop(Machine::new(std::sync::Arc::new(rules(vec![service()])), &now, recovered, &mut out));
+    let first = out.iter().find_map(|output| match output {
+        Output::Append(records) => records.first().map(|record| record.seq),
+        _ => None,
+    });
+    assert_eq!(first, Some(Seq(101)));
+}
+
+#[test]
+fn the_next_look_at_the_release_is_waited_for_in_silence() {
+    let mut world = world(|service| service.triggers.push(signal("alert", Gate::Release)));
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(MINUTE + SECOND);
+    let (service, signal, detail) = ("api".to_owned(), "alert".to_owned(), String::new());
+    world.command(Command::RaiseSignal { service, signal, ttl: secs(30), detail });
+    world.run(SECOND);
+    assert_eq!((world.state(), world.kinds()), ("firing", vec![]), "{}", world.story());
+    world.run_until(INTERVAL, "the next look", |world| !world.steps_begun().is_empty());
+    world.run(SECOND);
+    assert_eq!(world.kinds(), [N::Started]);
+    let judged = |entry: &Entry| matches!(entry, Entry::Incident { event, .. } if matches!(**event, IncidentEvent::Judged { .. }));
+    assert!(!world.disk.iter().any(|record| judged(&record.entry)), "{}", world.story());
+}
+
+/// Everything that reached a receiver.
+fn delivered(world: &World) -> Vec<Notice> {
+    let notices = world.seen.iter().filter_map(|seen| match seen {
+        Seen::Delivered { receiver, notice, .. } if receiver == "oncall" => Some((**notice).clone()),
+        _ => None,
+    });
+    notices.collect()
+}
+
+#[test]
+fn no_two_notices_share_an_id_and_none_has_a_dot() {
+    let mut other = service();
+    let mut name = "web".to_owned();
+    // The second time there is a service that is called as the incident of the first.
+    for _ in 0..2 {
+        other.name = name.as_str().into();
+        other.triggers.clear();
+        let mut world = World::new(rules(vec![service(), other.clone()]), 1);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+        for service in [None, Some(name.clone())] {
+            let pause = Command::Pause { service, duration: secs(60), reason: String::new() };
+            assert!(is_done(&world.command(pause)));
+        }
+        world.run(2 * MINUTE);
+        let notices = delivered(&world);
+        let ids: std::collections::BTreeSet<&str> = notices.iter().map(|notice| &*notice.id).collect();
+        assert_eq!(ids.len(), notices.len(), "{ids:?}");
+        assert!(ids.iter().all(|id| !id.contains('.')), "{ids:?}");
+        name = only(&world);
+        for end in [format!("-i-{name}-1"), "-d-1".to_owned(), format!("-s-{}-2", other.name)] {
+            assert!(ids.iter().any(|id| id.ends_with(&end)), "{end}: {ids:?}");
+        }
+    }
+}
+
+#[test]
+fn a_notice_names_the_person_who_did_it() {
+    let mut world = world(|service| service.autonomy = Autonomy::Propose);
+    calm(&mut world);
+    let pause = Command::Pause { service: None, duration: secs(60), reason: String::new() };
+    world.command(pause.clone());
+    world.command(Command::Resume { service: None });
+    world.command(pause);
+    world.run(2 * MINUTE);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the question", |world| world.state() == "proposed");
+    world.command(Command::Approve { incident: only(&world), reason: String::new() });
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    world.command(Command::TestNotify { receiver: Some("oncall".to_owned()) });
+    world.run(SECOND);
+    let told: Vec<_> = delivered(&world).into_iter().map(|notice| (notice.kind, notice.actor)).collect();
+    let ada = Some("ada".to_owned());
+    let expected = [
+        (N::Paused, ada.clone()),
+        (N::Resumed, ada.clone()),
+        (N::Paused, ada.clone()),
+        // It ran out.
+        (N::Resumed, None),
+        (N::ApprovalRequested, None),
+        (N::Started, ada.clone()),
+        (N::LevelFinished, None),
+        (N::Recovered, None),
+        (N::Test, ada),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_has_ever_matched_is_known_after_a_restart() {
+    for kept in [true, false] {
+        let part = backstop::promql::Selector::parse(r#"http_requests_total{status="500"}"#).unwrap();
+        let whole = backstop::promql::Selector::parse("http_requests_total").unwrap();
+        let expr = Expr::ratio(part, whole, secs(30), 20.0, secs(60));
+        let below = trigger("some", ValueKind::Ratio, expr, Comparison::Below, 0.01, 0);
+        let mut world = world(|service| {
+            service.autonomy = Autonomy::Observe;
+            service.triggers = vec![below];
+        });
+        world.fleet.errors_anyway = 0.5;
+        world.run(6 * MINUTE);
+        world.fleet.errors_anyway = 0.0;
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(2 * MINUTE);
+        world.checkpoint();
+        // Windows that are gone know nothing of it.
+        let checkpoint = world.checkpoints.last_mut().unwrap();
+        checkpoint.windows.clear();
+        checkpoint.ever.retain(|_| kept);
+        world.restart();
+        world.run(2 * MINUTE);
+        let expected = if kept { "breached" } else { "unknown" };
+        assert_eq!(world.service().triggers[0].finding, expected, "{}", world.story());
+    }
+}
+
+#[test]
+fn an_incident_that_takes_longer_than_the_rto_is_told_once() {
+    let mut world = world(|service| service.rto = Some(secs(150)));
+    world.scripts.insert("rollback".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the RTO", |world| world.kinds().contains(&N::Escalated));
+    let told = delivered(&world).into_iter().find(|notice| notice.kind == N::Escalated).unwrap();
+    assert!(
+        told.action_required && told.text.ends_with("recovery takes longer than the RTO of 2m 30s"),
+        "{}",
+        told.text
+    );
+    let late = told.occurred_at.since(told.trigger.unwrap().since);
+    assert!(late >= secs(150) && late < secs(151), "{late:?}");
+    assert_eq!(world.notices("oncall").iter().find(|(kind, _)| *kind == N::Escalated), Some(&(N::Escalated, false)));
+    world.restart();
+    world.run(30 * MINUTE);
+    let told = world.kinds().iter().filter(|kind| **kind == N::Escalated).count();
+    assert_eq!(told, 1, "{:?}", world.kinds());
+}
+
+#[test]
+fn a_daemon_that_stops_leaves_nothing_half_begun() {
+    // Nothing is admitted.
+    let mut idle = world(|_| {});
+    calm(&mut idle);
+    idle.input(Input::Draining);
+    deploy(&mut idle, "r2", Behaviour::BROKEN);
+    idle.run(3 * MINUTE);
+    assert_eq!((idle.state(), idle.steps_begun().len()), ("firing", 0), "{}", idle.story());
+    let order = Command::Rollback { service: "api".to_owned(), reason: String::new(), level: None, overrides: vec![] };
+    assert!(matches!(idle.command(order), Answer::Refused(Refusal::Unavailable(_))));
+    // As the daemon does at its end.
+    idle.checkpoint();
+    idle.restart();
+    idle.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+
+    // The step that runs ends; the next one waits for the next start.
+    let mut busy = world(|service| service.ladder[0].steps = vec![step("first"), step("second")]);
+    busy.scripts.insert("first".to_owned(), Script::Nothing);
+    calm(&mut busy);
+    deploy(&mut busy, "r2", Behaviour::BROKEN);
+    busy.run_until(3 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+    busy.input(Input::Draining);
+    busy.run(20 * SECOND);
+    assert_eq!((busy.state(), busy.steps_begun().len()), ("running", 1), "{}", busy.story());
+    let intents = |world: &World| {
+        let is_intent = |entry: &Entry| matches!(entry, Entry::Incident { event, .. } if matches!(**event, IncidentEvent::StepIntended { .. }));
+        world.disk.iter().filter(|record| is_intent(&record.entry)).count()
+    };
+    assert_eq!(intents(&busy), 1);
+    busy.restart();
+    busy.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(busy.steps_begun().len(), 2);
+}
+
+#[test]
+fn a_step_whose_intent_becomes_durable_while_the_daemon_stops_is_started_without_another_tick() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.disk_state = Disk::Stalls;
+    world.run_until(3 * MINUTE, "the intent", |world| world.state() == "running");
+    world.input(Input::Draining);
+    world.now += SECOND;
+    let last = world.unacknowledged.back().and_then(|records| records.last()).unwrap().seq;
+    world.input(Input::Durable(last));
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
 }
 
 #[test]

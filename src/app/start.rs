@@ -13,9 +13,9 @@ use crate::act::Executor;
 use crate::config::model::Config;
 use crate::engine::handle::Handle;
 use crate::engine::{self, Engine, Lanes};
-use crate::journal::{CheckpointFile, Journal, JournalEvent, Opened};
+use crate::journal::{self, CheckpointFile, Journal, JournalEvent, Opened};
 use crate::machine::input::Input;
-use crate::machine::{Machine, Recovered};
+use crate::machine::{Machine, Recovered, Unreadable};
 use crate::notify::{Notifier, Origin};
 use crate::observe::{Observers, lane};
 use crate::platform::clock::Clock;
@@ -53,7 +53,7 @@ impl Daemon {
         let socket = serve::bind_unix(&loaded.socket).await?;
 
         let (opened, checkpoints, checkpoint) = opened;
-        let Opened { journal, events, records, unreadable, last: _ } = opened;
+        let Opened { journal, events, records, unreadable, last } = opened;
         let clock = Clock::start(newest(records.last(), checkpoint.as_ref().map(|saved| &saved.now)).as_ref());
         let executor = Executor::new(clock.clone()).map_err(AppError::Executor)?;
         let notifier = Notifier::new(&config.receivers, origin(config))?;
@@ -61,8 +61,11 @@ impl Daemon {
             Arc::new(Adapters::new(clock.clone(), options.systemd.clone(), executor, journal, checkpoints, notifier));
 
         let mut outputs = Vec::new();
-        let unreadable = unreadable.into_iter().map(|entry| (entry.seq, entry.why)).collect();
-        let recovered = Recovered { records, unreadable, checkpoint };
+        let unreadable = unreadable
+            .into_iter()
+            .map(|journal::Unreadable { seq, kind: _, why, incident }| Unreadable { seq, why, incident })
+            .collect();
+        let recovered = Recovered { records, unreadable, last, checkpoint };
         let machine = Machine::new(Arc::clone(&config.rules), &clock.now(), recovered, &mut outputs);
 
         let (control, control_lane) = mpsc::channel(engine::CONTROL_QUEUED_MAX);

@@ -81,6 +81,9 @@ enum Answer {
     Propose(&'static str, String),
 }
 
+/// The code of the hold that ends by itself at the next look at the release.
+pub const RELEASE_NOT_READ: &str = "release_not_read";
+
 /// Of the answers for several triggers, the one that does most: lower is more.
 #[must_use]
 pub const fn rank(kind: DecisionKind) -> u8 {
@@ -257,7 +260,7 @@ fn release_read(facts: &Facts<'_>) -> Answer {
     if facts.gate == Gate::None || facts.release_read {
         Answer::Allow("the release was read after the breach began".to_owned())
     } else {
-        Answer::Hold("release_not_read", "waiting for the next look at the release".to_owned())
+        Answer::Hold(RELEASE_NOT_READ, "waiting for the next look at the release".to_owned())
     }
 }
 

@@ -193,6 +193,7 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
                 Event::Stop => {
                     stopping = Some(self.clock.monotonic());
                     self.dispatch.deliveries_start = false;
+                    self.handle(Input::Draining)?;
                 }
             }
             self.chores();

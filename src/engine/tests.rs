@@ -60,7 +60,7 @@ impl Core for Scripted {
     }
 
     fn checkpoint(&self, now: &Now) -> Checkpoint {
-        Checkpoint { now: now.clone(), windows: Vec::new(), verdicts: Vec::new() }
+        Checkpoint { now: now.clone(), windows: Vec::new(), verdicts: Vec::new(), ever: Vec::new() }
     }
 }
 
@@ -368,6 +368,7 @@ async fn stopping_waits_for_a_running_step_and_for_its_entries() {
     assert_eq!(next(&mut seen).await, Input::JournalBack);
     assert!(matches!(next(&mut seen).await, Input::StepStarted { .. }));
     rig.stop.cancel();
+    assert_eq!(next(&mut seen).await, Input::Draining);
     // Commands are no longer taken; the one who asks is told so at the end.
     let handle = rig.handle.clone();
     let late = tokio::spawn(async move { handle.command(actor(), Command::Resume { service: None }).await });

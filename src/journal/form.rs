@@ -84,6 +84,7 @@ kinds! {
         IncidentEvent::NeedsHuman { .. } => "incident.needs_human",
         IncidentEvent::Reminded => "incident.reminded",
         IncidentEvent::Acknowledged { .. } => "incident.acknowledged",
+        IncidentEvent::RtoPassed { .. } => "incident.rto_passed",
         IncidentEvent::Cleared => "incident.cleared",
     }
 }

@@ -11,7 +11,7 @@ use super::writer::Writer;
 use super::*;
 use crate::decide::event::{Entry, Record};
 use crate::decide::verdict::{Phase, Verdict};
-use crate::machine::checkpoint::{Checkpoint, VerdictDump};
+use crate::machine::checkpoint::{Checkpoint, EverMatched, VerdictDump};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
 use crate::time::{BootId, Now, Timestamp};
@@ -198,6 +198,20 @@ fn keep_last<T>(list: &mut Vec<T>, keep: usize) {
     list.drain(..list.len().saturating_sub(keep));
 }
 
+/// One selector per target, which matches all that it ever showed.
+fn note_ever(checkpoint: &mut Checkpoint, key: &TargetKey, values: &[Option<u64>]) {
+    let place = checkpoint.ever.iter().position(|one| one.selector == *key.source).unwrap_or_else(|| {
+        let service = key.source.ends_with('0').then(|| "api".into());
+        checkpoint.ever.push(EverMatched { service, selector: key.source.to_string(), series: Vec::new() });
+        checkpoint.ever.len() - 1
+    });
+    let series = &mut checkpoint.ever[place].series;
+    series.extend(values.iter().flatten());
+    series.sort_unstable();
+    series.dedup();
+    checkpoint.ever.retain(|one| !one.series.is_empty());
+}
+
 fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
     let (Change::Scrape { target, .. }
     | Change::Trim { target, .. }
@@ -208,7 +222,11 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
     let key = key(&format!("s{target}"));
     if matches!(change, Change::Gone { .. }) {
         checkpoint.windows.retain(|(have, _)| *have != key);
+        checkpoint.ever.retain(|one| one.selector != *key.source);
         return;
+    }
+    if let Change::Scrape { values, .. } = change {
+        note_ever(checkpoint, &key, values);
     }
     if !checkpoint.windows.iter().any(|(have, _)| *have == key) {
         let dump = TargetDump {
@@ -273,7 +291,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut file = CheckpointFile::open(folder.path());
-        let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new() };
+        let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), ever: Vec::new() };
         let mut at = 1_000;
         let mut history = Vec::new();
         for changes in &saves {
@@ -284,12 +302,14 @@ proptest! {
             at += 1;
             checkpoint.now = now(at);
             checkpoint.verdicts = vec![verdict(at)];
+            checkpoint.ever.sort_by(|a, b| (&a.service, &a.selector).cmp(&(&b.service, &b.selector)));
             file.save(&checkpoint).unwrap();
             history.push(plain(&checkpoint));
         }
         let read = CheckpointFile::open(folder.path()).load().unwrap();
         prop_assert_eq!(&read.now, &checkpoint.now);
         prop_assert_eq!(&read.verdicts, &checkpoint.verdicts);
+        prop_assert_eq!(&read.ever, &checkpoint.ever);
         prop_assert_eq!(plain(&read), history.last().unwrap().clone());
 
         // Cut short anywhere, it is one of those before, or none.
@@ -308,7 +328,7 @@ fn a_damaged_or_foreign_checkpoint_is_none_and_never_stops_anyone() {
     let path = folder.path().join("windows");
     assert_eq!(CheckpointFile::open(folder.path()).load(), None, "there is none");
     let mut file = CheckpointFile::open(folder.path());
-    let mut checkpoint = Checkpoint { now: now(5), windows: Vec::new(), verdicts: vec![verdict(1)] };
+    let mut checkpoint = Checkpoint { now: now(5), windows: Vec::new(), verdicts: vec![verdict(1)], ever: Vec::new() };
     make(&mut checkpoint, &Change::Scrape { target: 0, values: vec![Some(1), None, Some(3)] }, 250);
     file.save(&checkpoint).unwrap();
     let good = std::fs::read(&path).unwrap();
@@ -329,11 +349,35 @@ fn a_damaged_or_foreign_checkpoint_is_none_and_never_stops_anyone() {
 }
 
 #[test]
+fn what_has_ever_matched_is_written_once_and_forgotten_with_its_selector() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("windows");
+    let mut file = CheckpointFile::open(folder.path());
+    let ever = |service: Option<&str>, series: std::ops::Range<u64>| EverMatched {
+        service: service.map(Into::into),
+        selector: "m".to_owned(),
+        series: series.collect(),
+    };
+    let mut checkpoint =
+        Checkpoint { now: now(1), windows: Vec::new(), verdicts: Vec::new(), ever: vec![ever(None, 1..5_000)] };
+    file.save(&checkpoint).unwrap();
+    let first = std::fs::metadata(&path).unwrap().len();
+    checkpoint.ever = vec![ever(None, 1..5_001), ever(Some("api"), 7..8)];
+    file.save(&checkpoint).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < first + 100, "only what is new");
+    assert_eq!(file.load().unwrap().ever, checkpoint.ever);
+    // It had gone in between and began again.
+    checkpoint.ever = vec![ever(None, 3..4)];
+    file.save(&checkpoint).unwrap();
+    assert_eq!(file.load().unwrap().ever, checkpoint.ever);
+}
+
+#[test]
 fn a_checkpoint_file_stays_within_three_times_its_windows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("windows");
     let mut file = CheckpointFile::open(folder.path());
-    let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new() };
+    let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), ever: Vec::new() };
     let noise = |at: i64, index: u64| Some((at.cast_unsigned() + index).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let (mut appended, mut rewritten, mut before) = (0, 0, 0);
     for at in 1..4_000 {

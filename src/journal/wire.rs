@@ -3,22 +3,23 @@
 //! Windows grow at the end and are trimmed at the front. So a frame says, per series: how many old samples remain, and
 //! which are new, each as the difference to the one before (time in milliseconds; the value's bits by XOR, reversed, so
 //! that equal and whole numbers are short). A series whose past changed otherwise is written whole. Verdicts are few
-//! and change in place: they are whole in each frame.
+//! and change in place: they are whole in each frame. What has ever matched only
+//! grows: a frame has what is new.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::decide::verdict::{Phase, Verdict};
-use crate::machine::checkpoint::{Checkpoint, VerdictDump};
+use crate::machine::checkpoint::{Checkpoint, EverMatched, VerdictDump};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
 use crate::time::{BootId, Now, Timestamp};
 
 /// Raised with every change of the types in this file.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Frame {
@@ -28,6 +29,18 @@ pub(super) struct Frame {
     /// Every target there is; one that is missing is gone.
     targets: Vec<TargetFrame>,
     verdicts: Vec<VerdictFrame>,
+    /// Where something has changed.
+    ever: Vec<EverFrame>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EverFrame {
+    service: Option<String>,
+    selector: String,
+    /// What was written before is forgotten: the selector had gone meanwhile.
+    anew: bool,
+    /// Hashes that are new; they are random, so that differences would not be shorter.
+    new: Vec<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,7 +137,12 @@ pub(super) struct Written {
     targets: HashMap<TargetKey, WrittenTarget>,
     next_target: u32,
     next_series: u32,
+    /// Sorted.
+    ever: BTreeMap<EverKey, Vec<u64>>,
 }
+
+/// Service (None: shared) and selector.
+type EverKey = (Option<Arc<str>>, String);
 
 #[derive(Debug, Default)]
 struct WrittenTarget {
@@ -170,7 +188,7 @@ impl WrittenSeries {
 impl Written {
     /// The frame that brings a reader from what was written to `checkpoint`.
     pub fn frame(&mut self, checkpoint: &Checkpoint) -> Frame {
-        let Checkpoint { now, windows, verdicts } = checkpoint;
+        let Checkpoint { now, windows, verdicts, ever } = checkpoint;
         let mut before = std::mem::take(&mut self.targets);
         let targets = windows
             .iter()
@@ -185,7 +203,29 @@ impl Written {
             boot: now.boot.0.as_ref().to_owned(),
             targets,
             verdicts: verdicts.iter().map(verdict_frame).collect(),
+            ever: self.ever(ever),
         }
+    }
+
+    fn ever(&mut self, ever: &[EverMatched]) -> Vec<EverFrame> {
+        let mut before = std::mem::take(&mut self.ever);
+        let mut frames = Vec::new();
+        for EverMatched { service, selector, series } in ever {
+            let key = (service.clone(), selector.clone());
+            let mut after = series.clone();
+            after.sort_unstable();
+            after.dedup();
+            let known = before.remove(&key).unwrap_or_default();
+            let grown = known.iter().all(|hash| after.binary_search(hash).is_ok());
+            let is_new = |hash: &u64| !grown || known.binary_search(hash).is_err();
+            let new: Vec<u64> = after.iter().copied().filter(is_new).collect();
+            if !grown || !new.is_empty() {
+                frames.push(ever_frame(&key, !grown, new));
+            }
+            self.ever.insert(key, after);
+        }
+        frames.extend(before.keys().map(|key| ever_frame(key, true, Vec::new())));
+        frames
     }
 
     fn target(&mut self, key: &TargetKey, dump: &TargetDump, known: Option<WrittenTarget>) -> TargetFrame {
@@ -234,6 +274,10 @@ impl Written {
     }
 }
 
+fn ever_frame((service, selector): &EverKey, anew: bool, new: Vec<u64>) -> EverFrame {
+    EverFrame { service: service.as_ref().map(|name| name.as_ref().to_owned()), selector: selector.clone(), anew, new }
+}
+
 /// What is new in `samples`, and where they end. Anything but growth and trimming, as far as it can be told from the
 /// number of samples and the newest one, writes them whole.
 fn grow(span: Span, samples: &[(i64, u64)]) -> (Growth, Span) {
@@ -255,6 +299,7 @@ pub(super) struct Read {
     targets: BTreeMap<u32, ReadTarget>,
     now: Option<Now>,
     verdicts: Vec<VerdictFrame>,
+    ever: BTreeMap<EverKey, BTreeSet<u64>>,
 }
 
 #[derive(Debug)]
@@ -316,6 +361,13 @@ impl Read {
             boot: BootId(Arc::from(frame.boot)),
         });
         self.verdicts = frame.verdicts;
+        for EverFrame { service, selector, anew, new } in frame.ever {
+            let hashes = self.ever.entry((service.map(Arc::from), selector)).or_default();
+            if anew {
+                hashes.clear();
+            }
+            hashes.extend(new);
+        }
         Ok(())
     }
 
@@ -330,8 +382,14 @@ impl Read {
             };
             (target.key, dump)
         });
+        let ever = self.ever.into_iter().filter(|(_, hashes)| !hashes.is_empty());
+        let ever = ever.map(|((service, selector), hashes)| {
+            let series = hashes.into_iter().collect();
+            EverMatched { service, selector, series }
+        });
         Some(Checkpoint {
             now: self.now?,
+            ever: ever.collect(),
             windows: windows.collect(),
             verdicts: self.verdicts.into_iter().map(verdict_of).collect(),
         })

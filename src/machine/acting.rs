@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Machine;
 use super::input::CommandId;
+use super::notices::Told;
 use super::output::{LogLevel, Output, StepOrder};
 use crate::decide::event::{
     Actor, Attempt, Decision, Entry, IncidentEvent, IncidentId, Outcome, Plan, Record, Release, Running, StepResult,
@@ -81,8 +82,8 @@ impl Machine {
                     self.gate(Output::RunStep(Box::new(order)));
                 }
             }
-            Effect::Notify { kind, status, action_required, text } => {
-                self.tell_incident(id, kind, status, action_required, &text, now);
+            Effect::Notify { kind, status, action_required, actor, text } => {
+                self.tell_incident(id, Told { kind, status, action_required, actor, text: &text }, now);
             }
             Effect::RestartWindows(at) => {
                 if let Some(index) = self.service_index(&service) {
@@ -245,7 +246,8 @@ impl Machine {
         let goes_on = matches!(&incident.state, State::Running { attempt } if *attempt == order.attempt);
         let why = match (goes_on, &running) {
             (true, _) if incident.may_step(&running) => return Some(true),
-            (true, Running::Unknown(_)) => return None,
+            (true, Running::Unknown(_)) if !self.draining => return None,
+            (true, Running::Unknown(_)) => "what runs cannot be read, and backstop stops",
             (true, Running::One(_) | Running::Mix(_)) => "another release runs by now",
             (false, _) => "the incident went on without it",
         };

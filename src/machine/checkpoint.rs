@@ -12,6 +12,17 @@ pub struct Checkpoint {
     pub now: Now,
     pub windows: Vec<(TargetKey, TargetDump)>,
     pub verdicts: Vec<VerdictDump>,
+    /// What has ever matched: a `part` that matched once and is gone now is zero, not unknown.
+    pub ever: Vec<EverMatched>,
+}
+
+/// The series that ever matched one selector, by their hashes, sorted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EverMatched {
+    /// None: of shared targets.
+    pub service: Option<Arc<str>>,
+    pub selector: String,
+    pub series: Vec<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

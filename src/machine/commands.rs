@@ -18,6 +18,9 @@ use crate::time::Now;
 /// A signal's or release's name and a reason are kept for ever: this much of them.
 const TEXT_BYTES_MAX: usize = 4096;
 
+/// How an end by time, and by nobody, came about: `Actor::via`.
+pub(super) const TIMER: &str = "timer";
+
 type Answered = Result<(String, Option<IncidentId>), Refusal>;
 
 impl Machine {
@@ -37,6 +40,9 @@ impl Machine {
     fn obey(&mut self, now: &Now, actor: &Actor, command: Command, out: &mut Vec<Output>) -> Answered {
         if let Some((_, why)) = &self.journal_failing {
             return Err(Refusal::Unavailable(format!("the journal cannot be written: {why}")));
+        }
+        if self.draining && matches!(command, Command::Rollback { .. } | Command::Approve { .. }) {
+            return Err(Refusal::Unavailable("backstop is stopping; ask again when it has started anew".to_owned()));
         }
         match command {
             Command::Rollback { service, reason, level, overrides } => {
@@ -93,7 +99,7 @@ impl Machine {
             Command::ClearSignal { service, signal } => self.clear_signal(now, actor, &service, signal),
             Command::AnnounceRelease { service, release, phase } => self.announce(now, &service, &release, phase),
             Command::Forget { service, release } => self.forget(now, actor, &service, &release),
-            Command::TestNotify { receiver } => self.test_notify(now, receiver),
+            Command::TestNotify { receiver } => self.test_notify(now, actor, receiver),
         }
     }
 
@@ -233,11 +239,12 @@ impl Machine {
                 reason: pause.reason.clone(),
             },
         );
+        let by = Some(pause.actor.name.clone());
         match service.and_then(|service| self.service_index(service)) {
             Some(index) => self.services[index].pause = Some(pause),
             None => self.pause = Some(pause),
         }
-        self.tell_pause(service, NoticeKind::Paused, text.clone(), now);
+        self.tell_pause(service, NoticeKind::Paused, by, &text, now);
         Ok((text, None))
     }
 
@@ -251,7 +258,9 @@ impl Machine {
             return false;
         }
         self.record(now, Entry::Resumed { service: service.map(str::to_owned), actor: actor.clone() });
-        self.tell_pause(service, NoticeKind::Resumed, format!("resumed by {}", actor.name), now);
+        // Only people are named: a pause that ran out was ended by nobody.
+        let by = (actor.via != TIMER).then(|| actor.name.clone());
+        self.tell_pause(service, NoticeKind::Resumed, by, &format!("resumed by {}", actor.name), now);
         true
     }
 
@@ -324,7 +333,7 @@ impl Machine {
         Ok((format!("{release} of {service} is no longer marked bad"), None))
     }
 
-    fn test_notify(&mut self, now: &Now, receiver: Option<String>) -> Answered {
+    fn test_notify(&mut self, now: &Now, actor: &Actor, receiver: Option<String>) -> Answered {
         let names: Vec<String> = self.outbox.names().map(str::to_owned).collect();
         let chosen = match receiver {
             None if names.is_empty() => {
@@ -338,7 +347,7 @@ impl Machine {
             }
         };
         for receiver in &chosen {
-            self.tell_test(receiver, now);
+            self.tell_test(receiver, actor, now);
         }
         Ok((format!("a test notice is queued for {}", chosen.join(", ")), None))
     }

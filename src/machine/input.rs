@@ -40,6 +40,8 @@ pub enum Input {
         actor: Actor,
         command: Command,
     },
+    /// The daemon stops: from here on nothing is admitted and no step is begun. What runs is waited for.
+    Draining,
     /// Another configuration, valid.
     Reload(Arc<Rules>),
     /// The deadline that `next_deadline` named has come.

@@ -26,13 +26,13 @@ use std::time::Duration;
 use crate::decide::event::{Actor, Entry, IncidentId, Record, Seq};
 use crate::decide::incident::Incident;
 use crate::decide::rules::{Rules, ServiceRules};
-use crate::promql::{Expr, Store, TargetId};
+use crate::promql::{Expr, Scope, Store, TargetId};
 use crate::time::{Now, Timestamp};
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, EverMatched};
 use input::Input;
 use outbox::Outbox;
 use output::{LogLevel, Output};
-pub use recover::Recovered;
+pub use recover::{Recovered, Unreadable};
 use service::Service;
 use snapshot::Counters;
 use watch::{ReferenceState, Target};
@@ -84,6 +84,8 @@ pub struct Machine {
     started_wall: Timestamp,
     counters: Counters,
     heartbeat_due: Option<Timestamp>,
+    /// The daemon stops: nothing new is begun.
+    draining: bool,
 }
 
 impl Machine {
@@ -113,6 +115,7 @@ impl Machine {
             started_wall: now.wall,
             counters: Counters::default(),
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
+            draining: false,
             rules,
         };
         machine.adopt_services(now);
@@ -129,6 +132,10 @@ impl Machine {
             Input::Durable(seq) => {
                 self.durable = self.durable.max(seq);
                 self.dirty = true;
+                // No tick may come between the last entry and the end: a step that was intended starts now or never.
+                if self.draining {
+                    self.settle(now, out);
+                }
             }
             Input::JournalFailed(why) => self.journal_failed(now, &why, out),
             Input::JournalBack => self.journal_back(now, out),
@@ -140,6 +147,10 @@ impl Machine {
             }
             Input::Delivery { receiver, notice, outcome } => self.delivered(now, &receiver, &notice, outcome, out),
             Input::Command { id, actor, command } => self.command(now, id, &actor, command, out),
+            Input::Draining => {
+                self.draining = true;
+                self.settle(now, out);
+            }
             Input::Reload(rules) => self.reload(now, rules, out),
             Input::Tick => self.settle(now, out),
         }
@@ -169,8 +180,16 @@ impl Machine {
             let target = self.targets.get(&dump.target)?;
             Some((target.key.clone(), dump))
         });
+        let ever = self.store.dump_ever().into_iter().filter_map(|dump| {
+            let service = match dump.scope {
+                Scope::Shared => None,
+                Scope::Service(id) => Some(Arc::clone(&self.services.iter().find(|s| s.id == id)?.rules.name)),
+            };
+            Some(EverMatched { service, selector: dump.selector, series: dump.series })
+        });
         Checkpoint {
             now: now.clone(),
+            ever: ever.collect(),
             windows: windows.collect(),
             verdicts: self.services.iter().flat_map(Service::dump_verdicts).collect(),
         }
@@ -213,7 +232,7 @@ impl Machine {
         if self.journal_failing.is_none() {
             log(out, LogLevel::Error, None, format!("the journal cannot be written, no rollback starts: {why}"));
             self.journal_failing = Some((now.wall, why.to_owned()));
-            self.degraded(now, format!("the journal cannot be written, so no rollback starts: {why}"));
+            self.degraded(now, &format!("the journal cannot be written, so no rollback starts: {why}"));
         }
         self.dirty = true;
     }
@@ -221,7 +240,7 @@ impl Machine {
     fn journal_back(&mut self, now: &Now, out: &mut Vec<Output>) {
         if self.journal_failing.take().is_some() {
             log(out, LogLevel::Info, None, "the journal is written again".to_owned());
-            self.restored(now, "the journal is written again".to_owned());
+            self.restored(now, "the journal is written again");
         }
         self.dirty = true;
     }
@@ -250,8 +269,8 @@ impl Machine {
     fn wakes(&self) -> impl Iterator<Item = Timestamp> {
         let services = self.services.iter().flat_map(Service::wakes);
         let incidents = self.incidents.values().filter(|incident| incident.state.is_open()).flat_map(|incident| {
-            let remind = self.service_index(&incident.service).map(|index| self.services[index].rules.remind_every);
-            incident.wakes(remind.unwrap_or(service::REMIND_DEFAULT))
+            let patience = self.service_index(&incident.service).map(|index| self.services[index].patience());
+            incident.wakes(&patience.unwrap_or(service::PATIENCE_DEFAULT))
         });
         let pauses = self.pause.iter().map(|pause| pause.until);
         services.chain(incidents).chain(pauses).chain(self.outbox.wakes()).chain(self.heartbeat_due)

@@ -5,24 +5,27 @@ use std::collections::BTreeMap;
 use super::Machine;
 use super::output::Output;
 use crate::decide::event::{
-    IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Running, Severity,
+    Actor, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Running, Severity,
 };
 use crate::decide::incident::{Incident, State};
 use crate::decide::verdict::Phase;
 use crate::time::{Now, Timestamp};
 
+/// What a notice says, beside what is known of its subject.
+pub(super) struct Told<'a> {
+    pub kind: NoticeKind,
+    pub status: NoticeStatus,
+    pub action_required: bool,
+    /// The person who did it.
+    pub actor: Option<String>,
+    pub text: &'a str,
+}
+
 impl Machine {
     // Length: a notice has this many fields.
     /// Makes and queues a notice about an incident.
-    pub(super) fn tell_incident(
-        &mut self,
-        id: &IncidentId,
-        kind: NoticeKind,
-        status: NoticeStatus,
-        action_required: bool,
-        text: &str,
-        now: &Now,
-    ) {
+    pub(super) fn tell_incident(&mut self, id: &IncidentId, told: Told<'_>, now: &Now) {
+        let Told { kind, status, action_required, actor, text } = told;
         let Some(incident) = self.incidents.get_mut(id) else { return };
         incident.notices += 1;
         let seq = incident.notices;
@@ -46,7 +49,7 @@ impl Machine {
         let plan_target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref()).map(ToString::to_string);
         let lead = incident.facts.values().max_by_key(|fact| fact.severity);
         let notice = Notice {
-            id: self.notice_id(&format!("{id}.{seq}")),
+            id: self.notice_id(&format!("i-{id}-{seq}")),
             seq,
             kind,
             status,
@@ -79,7 +82,7 @@ impl Machine {
                 State::Proposed { respond_by, .. } => Some(now.wall_of(respond_by)),
                 _ => None,
             },
-            actor: None,
+            actor,
             text: format!("{}: {text}", incident.service),
             occurred_at: now.wall,
             config_hash: self.rules.hash.to_string(),
@@ -89,43 +92,30 @@ impl Machine {
     }
 
     /// A notice about a service that belongs to no incident.
-    pub(super) fn tell_service(
-        &mut self,
-        index: usize,
-        kind: NoticeKind,
-        status: NoticeStatus,
-        action_required: bool,
-        text: &str,
-        now: &Now,
-    ) {
+    pub(super) fn tell_service(&mut self, index: usize, told: Told<'_>, now: &Now) {
         let rules = &self.services[index].rules;
         let receivers = rules.notify.iter().map(ToString::to_string).collect();
         let name = rules.name.to_string();
-        let notice = self.plain_notice(kind, status, action_required, format!("{name}: {text}"), Some(name), now);
+        let text = format!("{name}: {}", told.text);
+        let notice = self.plain_notice(Told { text: &text, ..told }, Some(name), now);
         self.queue(notice, receivers, now);
     }
 
     /// A notice about the daemon itself, to every receiver.
-    fn tell_all(&mut self, kind: NoticeKind, status: NoticeStatus, action_required: bool, text: String, now: &Now) {
+    fn tell_all(&mut self, told: Told<'_>, now: &Now) {
         let receivers = self.outbox.names().map(str::to_owned).collect();
-        let notice = self.plain_notice(kind, status, action_required, text, None, now);
+        let notice = self.plain_notice(told, None, now);
         self.queue(notice, receivers, now);
     }
 
-    fn plain_notice(
-        &mut self,
-        kind: NoticeKind,
-        status: NoticeStatus,
-        action_required: bool,
-        text: String,
-        service: Option<String>,
-        now: &Now,
-    ) -> Notice {
+    fn plain_notice(&mut self, told: Told<'_>, service: Option<String>, now: &Now) -> Notice {
+        let Told { kind, status, action_required, actor, text } = told;
         self.outbox.count += 1;
         let seq = self.outbox.count;
         let about = service.clone().unwrap_or_else(|| "daemon".to_owned());
+        let local = service.as_ref().map_or_else(|| format!("d-{seq}"), |service| format!("s-{service}-{seq}"));
         Notice {
-            id: self.notice_id(&format!("{about}.{seq}")),
+            id: self.notice_id(&local),
             seq,
             kind,
             status,
@@ -144,17 +134,18 @@ impl Machine {
             level: None,
             eta: None,
             respond_by: None,
-            actor: None,
-            text,
+            actor,
+            text: text.to_owned(),
             occurred_at: now.wall,
             config_hash: self.rules.hash.to_string(),
             drill: false,
         }
     }
 
-    /// Unique over journals: a new one counts from 1 again.
+    /// Unique over journals: a new one counts from 1 again. Without dots: receivers verify `id.timestamp.body`, and an id
+    /// with a dot could be read in two ways (Standard Webhooks, "message id").
     fn notice_id(&self, local: &str) -> String {
-        format!("{:x}.{local}", self.founded.as_millis())
+        format!("{:x}-{local}", self.founded.as_millis())
     }
 
     /// Tells once that a trigger is blind, and once that it sees again.
@@ -177,15 +168,17 @@ impl Machine {
             (NoticeKind::Unblind, NoticeStatus::Resolved, format!("trigger {name} sees again"))
         };
         self.services[index].triggers[place].blind_told = is_blind;
-        self.tell_service(index, kind, status, false, &text, now);
+        self.tell_service(index, Told { kind, status, action_required: false, actor: None, text: &text }, now);
     }
 
-    pub(super) fn degraded(&mut self, now: &Now, text: String) {
-        self.tell_all(NoticeKind::Degraded, NoticeStatus::Firing, true, text, now);
+    pub(super) fn degraded(&mut self, now: &Now, text: &str) {
+        let (kind, status) = (NoticeKind::Degraded, NoticeStatus::Firing);
+        self.tell_all(Told { kind, status, action_required: true, actor: None, text }, now);
     }
 
-    pub(super) fn restored(&mut self, now: &Now, text: String) {
-        self.tell_all(NoticeKind::Degraded, NoticeStatus::Resolved, false, text, now);
+    pub(super) fn restored(&mut self, now: &Now, text: &str) {
+        let (kind, status) = (NoticeKind::Degraded, NoticeStatus::Resolved);
+        self.tell_all(Told { kind, status, action_required: false, actor: None, text }, now);
     }
 
     /// The heartbeat, when it is due.
@@ -196,22 +189,31 @@ impl Machine {
         let next = due + heartbeat.every;
         self.heartbeat_due = Some(if next > now.monotonic { next } else { now.monotonic + heartbeat.every });
         let receivers = heartbeat.receivers.iter().map(ToString::to_string).collect();
-        let text = "backstop is alive".to_owned();
-        let notice = self.plain_notice(NoticeKind::Heartbeat, NoticeStatus::Resolved, false, text, None, now);
+        let (kind, status, text) = (NoticeKind::Heartbeat, NoticeStatus::Resolved, "backstop is alive");
+        let notice = self.plain_notice(Told { kind, status, action_required: false, actor: None, text }, None, now);
         self.queue(notice, receivers, now);
     }
 
-    pub(super) fn tell_pause(&mut self, service: Option<&str>, kind: NoticeKind, text: String, now: &Now) {
+    pub(super) fn tell_pause(
+        &mut self,
+        service: Option<&str>,
+        kind: NoticeKind,
+        actor: Option<String>,
+        text: &str,
+        now: &Now,
+    ) {
         let status = if kind == NoticeKind::Paused { NoticeStatus::Firing } else { NoticeStatus::Resolved };
+        let told = Told { kind, status, action_required: false, actor, text };
         match service.and_then(|service| self.service_index(service)) {
-            Some(index) => self.tell_service(index, kind, status, false, &text, now),
-            None => self.tell_all(kind, status, false, text, now),
+            Some(index) => self.tell_service(index, told, now),
+            None => self.tell_all(told, now),
         }
     }
 
-    pub(super) fn tell_test(&mut self, receiver: &str, now: &Now) {
-        let text = "a test notice: this receiver works".to_owned();
-        let notice = self.plain_notice(NoticeKind::Test, NoticeStatus::Resolved, false, text, None, now);
+    pub(super) fn tell_test(&mut self, receiver: &str, actor: &Actor, now: &Now) {
+        let (kind, status, text) = (NoticeKind::Test, NoticeStatus::Resolved, "a test notice: this receiver works");
+        let actor = Some(actor.name.clone());
+        let notice = self.plain_notice(Told { kind, status, action_required: false, actor, text }, None, now);
         self.queue(notice, vec![receiver.to_owned()], now);
     }
 }

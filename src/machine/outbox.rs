@@ -311,7 +311,9 @@ impl Machine {
         match notice.kind {
             NoticeKind::WouldRollBack => is("would_roll_back"),
             NoticeKind::Held => is("held"),
-            NoticeKind::Escalated => is("escalated"),
+            NoticeKind::Escalated if notice.decision.as_deref() == Some("escalate") => is("escalated"),
+            // It takes longer than the RTO, whatever is being done.
+            NoticeKind::Escalated => state.is_some_and(State::is_open),
             NoticeKind::ApprovalRequested => is("proposed"),
             NoticeKind::NeedsHuman => is("needs_human"),
             NoticeKind::Started | NoticeKind::StepFailed | NoticeKind::LevelFinished => {

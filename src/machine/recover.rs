@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, EverMatched};
 use super::output::{LogLevel, Output};
 use super::service::{Raised, Service};
 use super::{Machine, Pause};
-use crate::decide::event::{Entry, IncidentEvent, Outcome, Record, Seq, StepResult, WhyHuman};
+use crate::decide::event::{Entry, IncidentEvent, IncidentId, Outcome, Record, Seq, StepResult, WhyHuman};
 use crate::decide::incident::{Incident, State};
 use crate::decide::release::Change;
-use crate::promql::ServiceId;
+use crate::promql::{EverDump, Scope, ServiceId};
 use crate::time::{Now, Timestamp};
 
 /// What was found on the disk.
@@ -18,9 +18,20 @@ use crate::time::{Now, Timestamp};
 pub struct Recovered {
     /// All records, oldest first.
     pub records: Vec<Record>,
-    /// Entries that this version cannot read: their position and why.
-    pub unreadable: Vec<(Seq, String)>,
+    pub unreadable: Vec<Unreadable>,
+    /// The newest entry, readable or not: numbering goes on behind it.
+    pub last: Seq,
     pub checkpoint: Option<Checkpoint>,
+}
+
+/// An entry that this version cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub seq: Seq,
+    /// One sentence.
+    pub why: String,
+    /// The incident it belongs to, where at least that can be read; without it, it may belong to any.
+    pub incident: Option<IncidentId>,
 }
 
 impl Machine {
@@ -49,9 +60,7 @@ impl Machine {
             self.seq = self.seq.max(record.seq);
             self.replay(record);
         }
-        for (seq, _) in &recovered.unreadable {
-            self.seq = self.seq.max(*seq);
-        }
+        self.seq = self.seq.max(recovered.last);
         self.durable = self.seq;
         let seen = recovered.checkpoint.as_ref().map(|checkpoint| checkpoint.now.monotonic).max(last);
         if let Some(seen) = seen {
@@ -64,6 +73,16 @@ impl Machine {
                 if let Some(index) = self.service_index(&dump.service) {
                     self.services[index].restore_verdict(dump, now.monotonic);
                 }
+            }
+            for EverMatched { service, selector, series } in checkpoint.ever {
+                let scope = match service {
+                    None => Scope::Shared,
+                    Some(name) => match self.service_index(&name) {
+                        Some(index) => Scope::Service(self.services[index].id),
+                        None => continue,
+                    },
+                };
+                self.store.restore_ever(&EverDump { scope, selector, series });
             }
             self.recovered_windows = checkpoint.windows;
             self.forget_old_release(checkpoint.now.monotonic, now);
@@ -250,30 +269,33 @@ impl Machine {
     }
 
     /// An entry that cannot be read is never guessed at: what was under way when it was written needs a human.
-    fn report_unreadable(&mut self, unreadable: &[(Seq, String)], now: &Now, out: &mut Vec<Output>) {
-        let Some((seq, why)) = unreadable.first() else { return };
+    fn report_unreadable(&mut self, unreadable: &[Unreadable], now: &Now, out: &mut Vec<Output>) {
+        let Some(Unreadable { seq, why, .. }) = unreadable.first() else { return };
         let text = format!(
             "the journal holds {} entries that this version cannot read, first {}: {why}",
             unreadable.len(),
             seq.0
         );
         out.push(Output::Log { level: LogLevel::Error, service: None, message: text.clone() });
-        self.degraded(now, text.clone());
-        // One that was opened later has lost nothing, and one that has told this before need not tell it at each start.
-        let last = unreadable.iter().map(|(seq, _)| *seq).max();
-        let open: Vec<_> = self
-            .incidents
-            .values()
-            .filter(|i| {
-                let opened = self.histories.get(&i.id).and_then(|history| history.first()).map(|record| record.seq);
-                let told = matches!(i.state, State::NeedsHuman { why: WhyHuman::Unreadable, .. });
-                i.state.is_open() && !told && opened < last
-            })
-            .map(|i| i.id.clone())
-            .collect();
-        for id in open {
+        self.degraded(now, &text);
+        let open = self.incidents.values().filter(|incident| incident.state.is_open());
+        let hit = open.filter(|incident| unreadable.iter().any(|entry| self.has_lost(&incident.id, entry)));
+        let hit: Vec<_> = hit.map(|incident| incident.id.clone()).collect();
+        for id in hit {
             let event = IncidentEvent::NeedsHuman { why: WhyHuman::Unreadable, text: text.clone() };
             self.incident_event(&id, event, now, out);
         }
+    }
+
+    /// May the entry have been one of the incident's, and has no person heard of it yet? An incident that was opened later
+    /// has lost nothing, and what was told once is not told again at each start.
+    fn has_lost(&self, id: &IncidentId, entry: &Unreadable) -> bool {
+        let Some(history) = self.histories.get(id) else { return false };
+        let opened_before = history.first().is_some_and(|opened| opened.seq < entry.seq);
+        let told = history.iter().any(|record| {
+            let Entry::Incident { event, .. } = &record.entry else { return false };
+            record.seq > entry.seq && matches!(**event, IncidentEvent::NeedsHuman { why: WhyHuman::Unreadable, .. })
+        });
+        entry.incident.as_ref().is_none_or(|of| of == id) && opened_before && !told
     }
 }

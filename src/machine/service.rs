@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Pause;
 use super::checkpoint::VerdictDump;
 use crate::decide::event::Release;
+use crate::decide::incident::Patience;
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
 use crate::decide::trigger::{Finding, Findings};
@@ -14,8 +15,13 @@ use crate::decide::verdict::{Hold, Phase, Verdict};
 use crate::promql::{Labels, ServiceId};
 use crate::time::Timestamp;
 
-/// Between two reminders where the service of an incident is no longer configured.
-pub const REMIND_DEFAULT: Duration = Duration::from_mins(15);
+/// Where the service of an incident is no longer configured.
+pub const PATIENCE_DEFAULT: Patience = Patience {
+    respond_within: Duration::ZERO,
+    remind_every: Duration::from_mins(15),
+    rto: None,
+    release_read: Duration::ZERO,
+};
 
 /// A trigger whose interval is not known (nothing feeds it) is not looked at more often.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(100);
@@ -183,6 +189,16 @@ impl Service {
             FireWhen::All => firing > 0 && firing == all,
             #[expect(clippy::cast_precision_loss, reason = "counts of label sets are small")]
             FireWhen::Share(share) => firing > 0 && firing as f64 >= share * all as f64,
+        }
+    }
+
+    /// How long its incidents wait for what.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            respond_within: self.rules.respond_within,
+            remind_every: self.rules.remind_every,
+            rto: self.rules.rto,
+            release_read: self.releases.slowest() * 2,
         }
     }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Machine;
+use super::commands::TIMER;
 use super::input::TargetKind;
+use super::notices::Told;
 use super::output::{LogLevel, Output};
-use super::service::{REMIND_DEFAULT, Service, TriggerState};
+use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
 use crate::decide::event::{Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running};
 use crate::decide::incident::{Breach, Incident, Move, Situation, State};
 use crate::decide::release::Change;
@@ -54,7 +56,7 @@ impl Machine {
         let services = self.services.iter().filter(|service| service.pause.as_ref().is_some_and(over));
         ended.extend(services.map(|service| Some(service.rules.name.to_string())));
         for service in ended {
-            let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: "timer".to_owned() };
+            let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: TIMER.to_owned() };
             self.resume(now, service.as_deref(), &actor);
         }
     }
@@ -145,7 +147,8 @@ impl Machine {
         if let Some(by) = reappeared {
             let text =
                 format!("{} was rolled back ({by}) and runs again; backstop does not fight over it", change.release);
-            self.tell_service(index, NoticeKind::ReleaseReappeared, NoticeStatus::Firing, true, &text, now);
+            let (kind, status) = (NoticeKind::ReleaseReappeared, NoticeStatus::Firing);
+            self.tell_service(index, Told { kind, status, action_required: true, actor: None, text: &text }, now);
         }
     }
 
@@ -335,7 +338,7 @@ impl Machine {
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
         let Some(index) = self.service_index(&incident.service) else {
-            return incident.advance(&gone(self.journal_failing.is_some()), now.monotonic);
+            return incident.advance(&gone(self.journal_failing.is_some(), self.draining), now.monotonic);
         };
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
@@ -352,8 +355,8 @@ impl Machine {
             },
             paused,
             journal_failing: self.journal_failing.is_some(),
-            respond_within: service.rules.respond_within,
-            remind_every: service.rules.remind_every,
+            draining: self.draining,
+            patience: service.patience(),
         };
         incident.advance(&situation, now.monotonic)
     }
@@ -433,7 +436,7 @@ fn breach_of(service: &Service, incident: &Incident) -> Breach {
 }
 
 /// What can be known of a service that is not configured any more: nothing, so that its incident ends with a person.
-fn gone(journal_failing: bool) -> Situation<'static> {
+fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
     static RUNNING: std::sync::LazyLock<Running> =
         std::sync::LazyLock::new(|| Running::Unknown("the service is not configured any more".to_owned()));
     Situation {
@@ -444,7 +447,7 @@ fn gone(journal_failing: bool) -> Situation<'static> {
         reading: Reading::Unknown,
         paused: false,
         journal_failing,
-        respond_within: Duration::ZERO,
-        remind_every: REMIND_DEFAULT,
+        draining,
+        patience: PATIENCE_DEFAULT,
     }
 }

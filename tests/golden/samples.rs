@@ -224,7 +224,7 @@ fn mix() -> Running {
     Running::Mix(vec![(release("v42"), 0.75), (release("v41"), 0.25)])
 }
 
-// Length: one sample for each event, in the order of an incident.
+// Length: one of every kind.
 pub fn events() -> Vec<IncidentEvent> {
     let result = |outcome| StepResult {
         outcome,
@@ -266,6 +266,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Aborted { actor: actor(), reason: text("fixed by hand") },
         IncidentEvent::Reminded,
         IncidentEvent::Acknowledged { actor: actor() },
+        IncidentEvent::RtoPassed { rto_ms: 900_000 },
         IncidentEvent::Cleared,
     ];
     let decisions = [

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Action, Actor, Autonomy, Entry, Gate, IncidentEvent, Level, Notice, NoticeKind, OnFailure, Outcome, Record, Seq,
+    Action, Actor, Autonomy, Entry, Gate, IncidentEvent, Level, Notice, NoticeKind, OnFailure, Outcome, Record,
     Severity, Step, StepResult, Verify,
 };
 use backstop::decide::rules::{
@@ -23,7 +23,7 @@ use backstop::machine::input::{
 };
 use backstop::machine::output::{Output, StepOrder};
 use backstop::machine::snapshot::{IncidentView, ServiceView, Snapshot};
-use backstop::machine::{Machine, Recovered};
+use backstop::machine::{Machine, Recovered, Unreadable};
 use backstop::promql::{Batch, Comparison, Expr, Labels, LocalId, Selector, TargetId};
 use backstop::time::{BootId, Now, Timestamp};
 
@@ -393,7 +393,7 @@ pub struct World {
     /// Newest last.
     pub checkpoints: Vec<Checkpoint>,
     /// Entries that this version cannot read.
-    pub unreadable: Vec<(Seq, String)>,
+    pub unreadable: Vec<Unreadable>,
     /// After so many more outputs the daemon dies.
     pub crash_in: Option<u32>,
     inbox: VecDeque<Input>,
@@ -470,6 +470,12 @@ impl World {
         let recovered = Recovered {
             records: self.disk.clone(),
             unreadable: self.unreadable.clone(),
+            last: self
+                .disk
+                .last()
+                .map(|record| record.seq)
+                .max(self.unreadable.last().map(|entry| entry.seq))
+                .unwrap_or_default(),
             checkpoint: self.checkpoints.last().cloned(),
         };
         let mut out = Vec::new();

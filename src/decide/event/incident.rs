@@ -113,6 +113,10 @@ pub enum IncidentEvent {
     Acknowledged {
         actor: Actor,
     },
+    /// The breach began longer ago than the service's RTO, and it has not recovered. Once per episode.
+    RtoPassed {
+        rto_ms: u64,
+    },
     /// The breach ended without backstop having acted (or after it had called a person).
     Cleared,
 }

@@ -75,8 +75,8 @@ impl fmt::Display for IncidentId {
     }
 }
 
-/// Position in the journal; the first entry is 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Position in the journal; the first entry is 1. By default 0: there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(pub u64);
 
 /// How much backstop may do by itself. Ordered: the most careful of several counts.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Breach, Incident, Move, Order, RELEASE_GRACE, Situation, State, is_first_try};
+use super::{Breach, Incident, Move, Patience, RELEASE_GRACE, Situation, State, is_first_try};
 use crate::decide::event::{
     Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, OnFailure, Outcome, Reason, Release, Running, Verified,
     WhyHuman,
 };
+use crate::decide::guard::RELEASE_NOT_READ;
 use crate::decide::trigger::short;
 use crate::decide::verify::Reading;
 use crate::time::Timestamp;
@@ -15,6 +16,16 @@ impl Incident {
     /// What happens next, if anything does at this instant. Called again after each event until it says None.
     #[must_use]
     pub fn advance(&self, situation: &Situation<'_>, now: Timestamp) -> Option<Move> {
+        // Last: what ends at this instant has not taken too long.
+        self.go_on(situation, now).or_else(|| self.takes_too_long(situation.patience.rto?, now).map(Move::Event))
+    }
+
+    fn takes_too_long(&self, rto: Duration, now: Timestamp) -> Option<IncidentEvent> {
+        let late = self.state.is_open() && !self.rto_passed && now >= self.began + rto;
+        late.then(|| IncidentEvent::RtoPassed { rto_ms: u64::try_from(rto.as_millis()).unwrap_or(u64::MAX) })
+    }
+
+    fn go_on(&self, situation: &Situation<'_>, now: Timestamp) -> Option<Move> {
         let event = match &self.state {
             State::Proposed { level, respond_by } if self.admitted.is_some() => {
                 self.asking_to_climb(*level, *respond_by, situation, now)?
@@ -63,7 +74,9 @@ impl Incident {
             return None;
         }
         match decision.kind {
-            DecisionKind::RollBack if situation.breach == Breach::Firing => {
+            // Over at the next look, most often: telling it would be noise.
+            DecisionKind::Hold if waits_for_a_look(decision) && now <= self.told_from(&situation.patience) => None,
+            DecisionKind::RollBack if situation.breach == Breach::Firing && !situation.draining => {
                 Some(Move::Admit { decision: decision.clone(), level: situation.level })
             }
             DecisionKind::RollBack => None,
@@ -72,7 +85,7 @@ impl Incident {
                 let asked = if let State::Proposed { respond_by, .. } = &self.state { Some(*respond_by) } else { None };
                 Some(Move::Event(IncidentEvent::Proposed {
                     level: situation.level,
-                    respond_by: asked.unwrap_or(now + situation.respond_within),
+                    respond_by: asked.unwrap_or(now + situation.patience.respond_within),
                     decision: decision.clone(),
                 }))
             }
@@ -104,8 +117,11 @@ impl Incident {
                 });
             }
         }
+        if situation.draining {
+            return None;
+        }
         let first_of_level = attempt.step == 0 && is_first_try(attempt);
-        if first_of_level && (situation.journal_failing || (situation.paused && self.order != Order::Begun)) {
+        if first_of_level && (situation.journal_failing || (situation.paused && !self.ordered)) {
             return None;
         }
         Some(IncidentEvent::StepIntended { attempt, input_hash: String::new() })
@@ -195,10 +211,10 @@ impl Incident {
         }
         let levels = self.plan.as_ref().map_or(0, |plan| plan.levels.len());
         match self.untried(level + 1, levels) {
-            Some(_) if situation.paused || situation.journal_failing => None,
+            Some(_) if situation.paused || situation.journal_failing || situation.draining => None,
             Some(to) if self.asks_before(to) => Some(IncidentEvent::Proposed {
                 level: to,
-                respond_by: now + situation.respond_within,
+                respond_by: now + situation.patience.respond_within,
                 decision: Decision {
                     kind: DecisionKind::Propose,
                     reasons: vec![Reason {
@@ -250,7 +266,8 @@ impl Incident {
                 return Some(IncidentEvent::Cleared);
             }
         }
-        (!self.acknowledged && now.since(reminded) >= situation.remind_every).then_some(IncidentEvent::Reminded)
+        (!self.acknowledged && now.since(reminded) >= situation.patience.remind_every)
+            .then_some(IncidentEvent::Reminded)
     }
 
     fn bad_is_back(&self, running: &Running) -> bool {
@@ -276,11 +293,24 @@ impl Incident {
         }
     }
 
+    /// Until then nobody is told that the next look at the release is waited for.
+    fn told_from(&self, patience: &Patience) -> Timestamp {
+        self.opened + patience.release_read
+    }
+
     /// Instants at which `advance` may say something although nothing happens until then.
     #[must_use]
-    pub fn wakes(&self, remind_every: Duration) -> Vec<Timestamp> {
+    pub fn wakes(&self, patience: &Patience) -> Vec<Timestamp> {
+        let mut wakes = self.wakes_of_state(patience);
+        let rto = patience.rto.filter(|_| self.state.is_open() && !self.rto_passed);
+        wakes.extend(rto.map(|rto| self.began + rto));
+        wakes
+    }
+
+    fn wakes_of_state(&self, patience: &Patience) -> Vec<Timestamp> {
         let deadline = self.deadline.unwrap_or(Timestamp::MAX);
         match &self.state {
+            State::Firing => vec![self.told_from(patience) + Duration::from_millis(1)],
             State::Proposed { respond_by, .. } => vec![*respond_by],
             State::Ready { since, .. } => vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline],
             State::Running { .. } | State::LevelOver { .. } => vec![deadline],
@@ -292,9 +322,8 @@ impl Incident {
                 wakes.extend(soaked);
                 wakes
             }
-            State::NeedsHuman { reminded, .. } if !self.acknowledged => vec![*reminded + remind_every],
-            State::Firing
-            | State::Held
+            State::NeedsHuman { reminded, .. } if !self.acknowledged => vec![*reminded + patience.remind_every],
+            State::Held
             | State::Escalated
             | State::WouldRollBack
             | State::Stepped { .. }
@@ -320,6 +349,11 @@ enum Ours {
     Yes,
     No,
     Unknown(String),
+}
+
+/// Nothing but the next look at the release is waited for.
+fn waits_for_a_look(decision: &Decision) -> bool {
+    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| reason.code == RELEASE_NOT_READ)
 }
 
 /// The same answer for the same reasons; the sentences may differ in their numbers.

@@ -5,6 +5,7 @@
 //! recovery after a crash is not a second path.
 
 mod advance;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -12,12 +13,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{
-    Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, OnFailure, Outcome, Plan,
-    Release, Running, Severity, Step, StepResult, TriggerFact, Verify, WhyHuman,
+    Actor, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, OnFailure, Outcome,
+    Plan, Release, Running, Severity, Step, StepResult, TriggerFact, Verify,
 };
 use super::trigger::short;
 use super::verify::{Reading, Soak};
 use crate::time::Timestamp;
+
+pub use state::State;
 
 /// An idempotent step whose outcome cannot be known is run at most this often.
 const ATTEMPTS_MAX: u32 = 3;
@@ -28,90 +31,6 @@ const RELEASE_GRACE: Duration = Duration::from_mins(1);
 /// Beside the limits of its levels, an incident gets this for disk, detectors and scheduling.
 const DEADLINE_SLACK: Duration = Duration::from_mins(1);
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum State {
-    /// Opened, not yet judged.
-    Firing,
-    Held,
-    Escalated,
-    WouldRollBack,
-    Proposed {
-        level: usize,
-        respond_by: Timestamp,
-    },
-    /// The next thing to do is this attempt.
-    Ready {
-        attempt: Attempt,
-        since: Timestamp,
-    },
-    /// Its intent is written; it may have started.
-    Running {
-        attempt: Attempt,
-    },
-    /// The step has ended; what follows is derived.
-    Stepped {
-        attempt: Attempt,
-        outcome: Outcome,
-    },
-    Verifying {
-        level: usize,
-        finished: Timestamp,
-        clear_since: Option<Timestamp>,
-    },
-    /// The level did not help, or could not be carried out.
-    LevelOver {
-        level: usize,
-        why: String,
-    },
-    NeedsHuman {
-        why: WhyHuman,
-        reminded: Timestamp,
-    },
-    Recovered,
-    Declined,
-    Expired,
-    Superseded,
-    Aborted,
-    Cleared,
-}
-
-impl State {
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            State::Firing => "firing",
-            State::Held => "held",
-            State::Escalated => "escalated",
-            State::WouldRollBack => "would_roll_back",
-            State::Proposed { .. } => "proposed",
-            State::Ready { .. } | State::Running { .. } | State::Stepped { .. } | State::LevelOver { .. } => "running",
-            State::Verifying { .. } => "verifying",
-            State::NeedsHuman { .. } => "needs_human",
-            State::Recovered => "recovered",
-            State::Declined => "declined",
-            State::Expired => "expired",
-            State::Superseded => "superseded",
-            State::Aborted => "aborted",
-            State::Cleared => "cleared",
-        }
-    }
-
-    /// Something may still happen by itself, or somebody must do something.
-    #[must_use]
-    pub const fn is_open(&self) -> bool {
-        !matches!(
-            self,
-            State::Recovered | State::Declined | State::Expired | State::Superseded | State::Aborted | State::Cleared
-        )
-    }
-
-    /// Before anything was done.
-    #[must_use]
-    pub const fn is_waiting(&self) -> bool {
-        matches!(self, State::Firing | State::Held | State::Escalated | State::WouldRollBack | State::Proposed { .. })
-    }
-}
-
 /// What follows from an event, beside the state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -120,6 +39,8 @@ pub enum Effect {
         kind: NoticeKind,
         status: NoticeStatus,
         action_required: bool,
+        /// The person who made it happen.
+        actor: Option<String>,
         text: String,
     },
     /// Samples from before this instant never count again: a level finished.
@@ -166,21 +87,26 @@ pub struct Situation<'a> {
     pub paused: bool,
     /// No new level starts, whoever asks: it could not be remembered.
     pub journal_failing: bool,
-    pub respond_within: Duration,
-    pub remind_every: Duration,
+    /// The daemon stops: what is begun now could not be seen to its end.
+    pub draining: bool,
+    pub patience: Patience,
 }
 
-/// A person's word for a level: a pause does not hold it up.
+/// How long is waited for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    None,
-    /// The level that begins next is theirs.
-    Given,
-    /// The level that was begun last is theirs.
-    Begun,
+pub struct Patience {
+    /// For the answer to a proposal.
+    pub respond_within: Duration,
+    /// Between two reminders.
+    pub remind_every: Duration,
+    /// From the beginning of the breach; then a person is told that it takes too long.
+    pub rto: Option<Duration>,
+    /// For a look at the release, before anybody is told that it is waited for.
+    pub release_read: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may be true together")]
 pub struct Incident {
     pub id: IncidentId,
     pub service: String,
@@ -205,11 +131,18 @@ pub struct Incident {
     /// Something was told in this episode, so its end must be told too.
     pub told: bool,
     pub opened: Timestamp,
+    /// When the breach of this episode began.
+    pub began: Timestamp,
+    /// This episode was told to take longer than the service's RTO.
+    pub rto_passed: bool,
     pub ended: Option<Timestamp>,
     pub admitted: Option<Timestamp>,
     /// A step may still run although the incident has moved on (deadline, abort).
     pub in_flight: Option<Attempt>,
-    order: Order,
+    /// The person who has said yes; the level that begins next is theirs.
+    approved: Option<String>,
+    /// The level that was begun last was a person's order, which a pause does not hold up.
+    ordered: bool,
     /// Since when what runs cannot be read, between steps. Not recorded.
     pub unread_since: Option<Timestamp>,
     /// Not recorded: after a restart the soak starts anew.
@@ -239,10 +172,13 @@ impl Incident {
             notices: 0,
             told: false,
             opened: at,
+            began: fact.since,
+            rto_passed: false,
             ended: None,
             admitted: None,
             in_flight: None,
-            order: Order::None,
+            approved: None,
+            ordered: false,
             unread_since: None,
             soak: Soak::default(),
         })
@@ -298,6 +234,7 @@ impl Incident {
             IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } => Vec::new(),
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
             IncidentEvent::Joined { fact } => {
+                self.began = self.began.min(fact.since);
                 self.facts.insert(fact.trigger.clone(), (**fact).clone());
                 Vec::new()
             }
@@ -309,12 +246,13 @@ impl Incident {
                 vec![self.notify(NoticeKind::ApprovalRequested, NoticeStatus::Firing, true, asked)]
             }
             // Answered by the admission, or the level, that follows.
-            IncidentEvent::Approved { .. } => {
-                self.order = Order::Given;
+            IncidentEvent::Approved { actor, .. } => {
+                self.approved = Some(actor.name.clone());
                 Vec::new()
             }
             IncidentEvent::Declined { actor, reason } => {
-                self.end(State::Declined, NoticeKind::Declined, format!("declined by {}: {reason}", actor.name), at)
+                let text = format!("declined by {}: {reason}", actor.name);
+                by(actor, self.end(State::Declined, NoticeKind::Declined, text, at))
             }
             IncidentEvent::Expired => {
                 self.end(State::Expired, NoticeKind::Expired, "nobody answered, so nothing is done".to_owned(), at)
@@ -329,13 +267,17 @@ impl Incident {
                 self.admitted = Some(at);
                 self.plan = Some((**plan).clone());
                 self.begin_level(plan.start_level, at);
-                let by = actor.as_ref().map_or_else(String::new, |actor| format!(" by {}", actor.name));
+                let who = actor.as_ref().map_or_else(String::new, |actor| format!(" by {}", actor.name));
                 let to = plan.target.as_ref().map_or_else(String::new, |target| format!(" to {target}"));
-                let started = format!("rolling back {}{to}, started{by}", plan.bad);
-                vec![
+                let started = format!("rolling back {}{to}, started{who}", plan.bad);
+                let told = vec![
                     Effect::MarkBad(plan.bad.clone()),
                     self.notify(NoticeKind::Started, NoticeStatus::Firing, false, started),
-                ]
+                ];
+                match actor {
+                    Some(actor) => by(actor, told),
+                    None => told,
+                }
             }
             IncidentEvent::StepIntended { attempt, .. } => {
                 self.state = State::Running { attempt: *attempt };
@@ -368,15 +310,17 @@ impl Incident {
                 {
                     *deadline = (*deadline).max(self::deadline(plan, *to, at));
                 }
-                self.begin_level(*to, at);
+                let actor = self.begin_level(*to, at);
                 self.acknowledged = false;
                 self.ended = None;
-                vec![self.notify(
-                    NoticeKind::Started,
-                    NoticeStatus::Firing,
-                    false,
-                    format!("climbing to level {}{}", to + 1, self.level_name(*to)),
-                )]
+                self.told = true;
+                vec![Effect::Notify {
+                    kind: NoticeKind::Started,
+                    status: NoticeStatus::Firing,
+                    action_required: false,
+                    actor,
+                    text: format!("climbing to level {}{}", to + 1, self.level_name(*to)),
+                }]
             }
             IncidentEvent::Recovered { .. } => {
                 let recovered = match &self.plan {
@@ -395,7 +339,8 @@ impl Incident {
                 self.end(State::Superseded, NoticeKind::Superseded, text, at)
             }
             IncidentEvent::Aborted { actor, reason } => {
-                self.end(State::Aborted, NoticeKind::Declined, format!("aborted by {}: {reason}", actor.name), at)
+                let text = format!("aborted by {}: {reason}", actor.name);
+                by(actor, self.end(State::Aborted, NoticeKind::Declined, text, at))
             }
             IncidentEvent::NeedsHuman { why, text } => {
                 self.state = State::NeedsHuman { why: *why, reminded: at };
@@ -412,6 +357,11 @@ impl Incident {
             IncidentEvent::Acknowledged { .. } => {
                 self.acknowledged = true;
                 Vec::new()
+            }
+            IncidentEvent::RtoPassed { rto_ms } => {
+                self.rto_passed = true;
+                let text = format!("recovery takes longer than the RTO of {}", short(Duration::from_millis(*rto_ms)));
+                vec![self.notify(NoticeKind::Escalated, NoticeStatus::Firing, true, text)]
             }
             IncidentEvent::Cleared => {
                 let text = "the breach has ended without a rollback proved by backstop".to_owned();
@@ -433,6 +383,8 @@ impl Incident {
         self.told = false;
         self.acknowledged = false;
         self.opened = at;
+        self.began = fact.since;
+        self.rto_passed = false;
         self.ended = None;
         Vec::new()
     }
@@ -460,14 +412,14 @@ impl Incident {
         }
     }
 
-    fn begin_level(&mut self, level: usize, at: Timestamp) {
+    /// The person who ordered it, if one did.
+    fn begin_level(&mut self, level: usize, at: Timestamp) -> Option<String> {
         *self.tried.entry(level).or_default() += 1;
-        self.order = match self.order {
-            Order::Given => Order::Begun,
-            Order::None | Order::Begun => Order::None,
-        };
+        let actor = self.approved.take();
+        self.ordered = actor.is_some();
         self.state = State::Ready { attempt: self.first_try(level, 0), since: at };
         self.unread_since = None;
+        actor
     }
 
     /// Tries of a step go on counting when its level is begun again, so that no two effects share an identity.
@@ -551,7 +503,7 @@ impl Incident {
 
     fn notify(&mut self, kind: NoticeKind, status: NoticeStatus, action_required: bool, text: String) -> Effect {
         self.told = true;
-        Effect::Notify { kind, status, action_required, text }
+        Effect::Notify { kind, status, action_required, actor: None, text }
     }
 
     fn level_name(&self, level: usize) -> String {
@@ -579,6 +531,16 @@ pub fn deadline(plan: &Plan, start: usize, now: Timestamp) -> Timestamp {
         let steps: Duration = level.steps.iter().map(|step| step.timeout).sum();
         sum + steps + level.verify.within + level.verify.soak + DEADLINE_SLACK
     })
+}
+
+/// What an actor made happen carries their name.
+fn by(actor: &Actor, mut effects: Vec<Effect>) -> Vec<Effect> {
+    for effect in &mut effects {
+        if let Effect::Notify { actor: named, .. } = effect {
+            *named = Some(actor.name.clone());
+        }
+    }
+    effects
 }
 
 /// The first try of a step since its level was begun.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::decide::event::{Action, Actor, Evidence, Level, Reason, Verified};
+use crate::decide::event::{Action, Actor, Evidence, Level, Reason, Verified, WhyHuman};
 use std::collections::BTreeMap;
 
 fn at(seconds: i64) -> Timestamp {
@@ -90,7 +90,15 @@ struct World {
     decision: Option<Decision>,
     reading: Reading,
     paused: bool,
+    draining: bool,
 }
+
+const PATIENCE: Patience = Patience {
+    respond_within: Duration::from_mins(10),
+    remind_every: Duration::from_mins(15),
+    rto: Some(Duration::from_hours(10)),
+    release_read: Duration::from_secs(20),
+};
 
 fn world() -> World {
     World {
@@ -99,6 +107,7 @@ fn world() -> World {
         decision: None,
         reading: Reading::Breached,
         paused: false,
+        draining: false,
     }
 }
 
@@ -112,8 +121,8 @@ impl World {
             reading: self.reading,
             paused: self.paused,
             journal_failing: false,
-            respond_within: Duration::from_mins(10),
-            remind_every: Duration::from_mins(15),
+            draining: self.draining,
+            patience: PATIENCE,
         };
         incident.advance(&situation, at(second))
     }
@@ -180,7 +189,7 @@ fn another_reason_for_the_same_question_gives_nobody_more_time() {
     for (second, code) in [(0, "cooldown"), (300, "budget"), (599, "cooldown")] {
         world.decision = Some(decision(DecisionKind::Propose, code));
         assert_eq!(world.settle(&mut incident, second).len(), 1);
-        assert_eq!(incident.wakes(Duration::ZERO), [at(600)]);
+        assert_eq!(incident.wakes(&PATIENCE)[0], at(600));
     }
     assert_eq!(world.settle(&mut incident, 600), [IncidentEvent::Expired]);
     assert_eq!(world.settle(&mut incident, 700), []);
@@ -318,7 +327,7 @@ fn what_cannot_be_read_is_waited_for_and_then_a_person_is_called() {
     let mut incident = admitted(plan(1));
     let world = World { running: Running::Unknown("gone".to_owned()), ..world() };
     assert_eq!(world.settle(&mut incident, 59), []);
-    assert_eq!(incident.wakes(Duration::ZERO)[0], at(60));
+    assert_eq!(incident.wakes(&PATIENCE)[0], at(60));
     let events = world.settle(&mut incident, 60);
     assert!(matches!(events[0], IncidentEvent::NeedsHuman { why: WhyHuman::ReleaseUnknown, .. }));
 }
@@ -433,4 +442,108 @@ fn replay_gives_the_same_state() {
         replayed.apply(event, *at);
     }
     assert_eq!(replayed, live);
+}
+
+#[test]
+fn waiting_for_a_look_at_the_release_is_told_only_when_it_lasts() {
+    let mut incident = opened();
+    let hold = |codes: &[&str]| {
+        let reason = |code: &&str| Reason { code: (*code).to_owned(), sentence: (*code).to_owned() };
+        Some(Decision { kind: DecisionKind::Hold, reasons: codes.iter().map(reason).collect(), checks: Vec::new() })
+    };
+    let waiting = World { decision: hold(&["release_not_read"]), ..world() };
+    assert_eq!(waiting.settle(&mut incident, 0), []);
+    assert_eq!(waiting.settle(&mut incident, 20), []);
+    assert_eq!(incident.state, State::Firing);
+    assert_eq!(incident.wakes(&PATIENCE)[0], at(20) + Duration::from_millis(1));
+    // Beside another reason it is told at once.
+    let cut_off = World { decision: hold(&["cut_off", "release_not_read"]), ..world() };
+    assert!(matches!(cut_off.next(&incident, 5), Some(Move::Event(IncidentEvent::Judged { .. }))));
+    assert!(matches!(waiting.settle(&mut incident, 21)[..], [IncidentEvent::Judged { .. }]));
+    assert_eq!(incident.state, State::Held);
+}
+
+#[test]
+fn an_incident_that_takes_longer_than_the_rto_says_so_once_per_episode() {
+    let passed = IncidentEvent::RtoPassed { rto_ms: 36_000_000 };
+    let mut incident = opened();
+    let human = IncidentEvent::NeedsHuman { why: WhyHuman::Unreadable, text: String::new() };
+    incident.apply(&human, at(1));
+    incident.apply(&IncidentEvent::Acknowledged { actor: actor() }, at(2));
+    let unclear = World { running: Running::Unknown(String::new()), breach: Breach::Unclear, ..world() };
+    assert_eq!(incident.wakes(&PATIENCE), [at(36_000)]);
+    assert_eq!(unclear.settle(&mut incident, 35_999), []);
+    let told = incident.clone().apply(&passed, at(36_000));
+    let [Effect::Notify { kind, action_required, text, .. }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(
+        (*kind, *action_required, &**text),
+        (NoticeKind::Escalated, true, "recovery takes longer than the RTO of 10h")
+    );
+    assert_eq!(unclear.settle(&mut incident, 36_000), std::slice::from_ref(&passed));
+    assert_eq!(unclear.settle(&mut incident, 40_000), []);
+    assert_eq!(incident.wakes(&PATIENCE), []);
+    // What ends at that instant ends in time.
+    let over = World { breach: Breach::Over, ..world() };
+    assert_eq!(over.settle(&mut opened(), 36_000), [IncidentEvent::Cleared]);
+    // The breach of another episode began later.
+    incident.apply(&IncidentEvent::Cleared, at(40_001));
+    let again = TriggerFact { since: at(50_000), ..fact("t") };
+    incident.apply(&IncidentEvent::Reopened { fact: Box::new(again) }, at(50_010));
+    assert_eq!(unclear.settle(&mut incident, 50_020), []);
+    assert_eq!(unclear.settle(&mut incident, 86_000), [passed]);
+}
+
+#[test]
+fn a_daemon_that_stops_begins_nothing() {
+    let draining = World { draining: true, ..world() };
+    let roll_back = World { decision: Some(decision(DecisionKind::RollBack, "")), ..draining };
+    assert_eq!(roll_back.next(&opened(), 1), None);
+    assert!(matches!(World { draining: false, ..roll_back }.next(&opened(), 1), Some(Move::Admit { .. })));
+
+    let draining = World { draining: true, ..world() };
+    let mut incident = admitted(plan(2));
+    assert_eq!(draining.settle(&mut incident, 1), []);
+    assert!(matches!(incident.state, State::Ready { .. }));
+    let failed = IncidentEvent::LevelFailed { level: 0, verified: Verified::NotRecovered, why: String::new() };
+    incident.apply(&failed, at(2));
+    assert_eq!(draining.settle(&mut incident, 3), []);
+    assert!(matches!(
+        world().settle(&mut incident, 3)[..],
+        [IncidentEvent::Climbed { .. }, IncidentEvent::StepIntended { .. }]
+    ));
+}
+
+#[test]
+fn what_a_person_did_carries_their_name() {
+    let named = |incident: &mut Incident, event: IncidentEvent| {
+        incident.apply(&event, at(5)).into_iter().find_map(|effect| match effect {
+            Effect::Notify { actor, .. } => Some(actor),
+            Effect::RunStep(_) | Effect::RestartWindows(_) | Effect::MarkBad(_) | Effect::Ended(_) => None,
+        })
+    };
+    let ada = Some(Some("ada".to_owned()));
+    let reason = String::new;
+    let held = || {
+        let mut incident = opened();
+        incident.apply(&IncidentEvent::Judged { decision: decision(DecisionKind::Hold, "") }, at(1));
+        incident
+    };
+    assert_eq!(named(&mut held(), IncidentEvent::Declined { actor: actor(), reason: reason() }), ada);
+    assert_eq!(named(&mut held(), IncidentEvent::Aborted { actor: actor(), reason: reason() }), ada);
+    assert_eq!(named(&mut held(), IncidentEvent::Expired), Some(None));
+    let admission = |actor| IncidentEvent::Admitted {
+        deadline: deadline(&plan(2), 0, at(0)),
+        plan: Box::new(plan(2)),
+        decision: decision(DecisionKind::RollBack, ""),
+        facts: Vec::new(),
+        running: Running::One(release("r2")),
+        actor,
+        receivers: Vec::new(),
+    };
+    assert_eq!(named(&mut opened(), admission(Some(actor()))), ada);
+    assert_eq!(named(&mut opened(), admission(None)), Some(None));
+    let mut incident = admitted(plan(3));
+    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 1 }), Some(None));
+    incident.apply(&IncidentEvent::Approved { actor: actor(), reason: reason() }, at(4));
+    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 2 }), ada);
 }

@@ -181,6 +181,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::Aborted { .. }
             | IncidentEvent::NeedsHuman { .. }
             | IncidentEvent::Reminded
+            | IncidentEvent::RtoPassed { .. }
             | IncidentEvent::Acknowledged { .. } => {}
         }
     }
@@ -225,6 +226,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::Superseded { .. }
             | IncidentEvent::NeedsHuman { .. }
             | IncidentEvent::Reminded
+            | IncidentEvent::RtoPassed { .. }
             | IncidentEvent::Cleared => return,
         };
         self.people.push(PersonAct { wall: record.wall, actor: actor(who), did, reason: reason.to_owned() });
@@ -303,7 +305,7 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::NeedsHuman, text.clone())
             }
-            IncidentEvent::Reminded => return,
+            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } => return,
             IncidentEvent::Acknowledged { .. } => {
                 self.acknowledged = true;
                 return;

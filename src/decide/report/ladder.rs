@@ -73,6 +73,7 @@ impl Ladder {
             | IncidentEvent::Relapsed
             | IncidentEvent::Climbed { .. }
             | IncidentEvent::Reminded
+            | IncidentEvent::RtoPassed { .. }
             | IncidentEvent::Acknowledged { .. } => {}
         }
     }

@@ -93,6 +93,10 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
         }
         IncidentEvent::Reminded => line("reminded", "Reminded: a person is still needed".to_owned()),
         IncidentEvent::Acknowledged { actor: who } => line("acknowledged", format!("{} acknowledged", actor(who))),
+        IncidentEvent::RtoPassed { rto_ms } => {
+            let rto = span(std::time::Duration::from_millis(*rto_ms));
+            line("rto_passed", format!("Recovery takes longer than the RTO of {rto}"))
+        }
         IncidentEvent::Cleared => line("cleared", "The breach ended".to_owned()),
     }
 }
