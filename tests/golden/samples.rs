@@ -113,7 +113,7 @@ fn plan() -> Plan {
     let step = |name: &str, action, on_failure| Step {
         name: text(name),
         action,
-        timeout: Duration::from_secs(300),
+        timeout: Duration::from_mins(5),
         idempotent: true,
         on_failure,
     };
@@ -129,7 +129,7 @@ fn plan() -> Plan {
                 step("look", http(BodyTemplate::None), OnFailure::Climb),
             ],
             verify: Verify {
-                within: Duration::from_secs(600),
+                within: Duration::from_mins(10),
                 soak: Duration::from_millis(1_500),
                 probes: vec![text("health")],
             },
