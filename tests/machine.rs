@@ -828,7 +828,7 @@ fn an_incident_that_takes_longer_than_the_rto_is_told_once() {
     world.run_until(5 * MINUTE, "the RTO", |world| world.kinds().contains(&N::Escalated));
     let told = delivered(&world).into_iter().find(|notice| notice.kind == N::Escalated).unwrap();
     assert!(
-        told.action_required && told.text.ends_with("recovery takes longer than the RTO of 2m 30s"),
+        told.action_required && told.text.contains("recovery takes longer than the RTO of 2m 30s"),
         "{}",
         told.text
     );

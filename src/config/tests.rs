@@ -1,3 +1,5 @@
+//! Length: one test for each thing that an operator may write.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -7,6 +7,8 @@
 //! An alias is learned only for what belongs together. Outside the process a deployment shows first (the symlink is
 //! flipped), inside it after the restart: a symlink that changed while the process has not is not yet that process's
 //! release. A value that was seen under two releases names neither.
+//!
+//! Length: naming, dating and the way back read and write the same history.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

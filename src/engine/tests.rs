@@ -50,6 +50,7 @@ impl Core for Scripted {
             instance: Arc::from("test"),
             config_hash: Arc::from("0"),
             generation: self.handled,
+            settled: true,
             journal: JournalHealth::Writing,
             pause: None,
             services: Vec::new(),

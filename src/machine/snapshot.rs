@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub instance: Arc<str>,
     pub config_hash: Arc<str>,
     pub generation: u64,
+    /// Its targets are known: before the first turn nobody can say what there is to look at.
+    pub settled: bool,
     pub journal: JournalHealth,
     /// Of the whole daemon.
     pub pause: Option<PauseView>,

@@ -13,7 +13,7 @@ use crate::decide::incident::{Incident, State};
 use crate::decide::rules::{Question, Trigger, Unit};
 use crate::decide::trigger::{Finding, threshold_text, value_text};
 use crate::promql::Scope;
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 
 impl Machine {
     #[must_use]
@@ -31,6 +31,7 @@ impl Machine {
             instance: Arc::clone(&self.rules.instance),
             config_hash: Arc::clone(&self.rules.hash),
             generation: self.rules.generation,
+            settled: self.settled > Timestamp::MIN,
             journal,
             pause: self.pause.as_ref().map(|pause| pause_view(pause, now)),
             services: services.map(|service| self.service_view(service, now)).collect(),

@@ -69,6 +69,9 @@ fn not_ready(handle: &Handle, snapshot: &Snapshot) -> Vec<String> {
     if let JournalHealth::Failing { since_wall, why } = &snapshot.journal {
         reasons.push(format!("the journal cannot be written since {since_wall}: {why}"));
     }
+    if !snapshot.settled {
+        reasons.push("it has only just started".to_owned());
+    }
     for service in &snapshot.services {
         let waiting = service.targets.iter().filter(|target| target.up.is_none());
         for target in waiting {

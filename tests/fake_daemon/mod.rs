@@ -135,6 +135,7 @@ pub fn snapshot() -> Snapshot {
         instance: Arc::from("host-1"),
         config_hash: Arc::from("c0ffee123456"),
         generation: 2,
+        settled: true,
         journal: JournalHealth::Writing,
         pause: None,
         services: vec![service()],
