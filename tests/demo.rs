@@ -178,9 +178,9 @@ fn an_interrupt_ends_everything() {
         demo.says("trigger error-rate is");
         let pid = Pid::from_child(&demo.child);
         if to_all {
-            kill_process_group(pid, signal).unwrap()
+            kill_process_group(pid, signal).unwrap();
         } else {
-            kill_process(pid, signal).unwrap()
+            kill_process(pid, signal).unwrap();
         }
         let (code, told, errors) = demo.end();
         assert_eq!(code, Some(69), "{told}{errors}");

@@ -87,12 +87,12 @@ fn state(incident: &IncidentSummary) -> String {
 
 /// Where an open incident stands and, if it waits for an answer, what to type.
 pub(super) fn standing(incident: &IncidentSummary) -> String {
-    let mut text = format!("is {}: {}", state(incident), incident.sentence);
-    if incident.state == "proposed" {
-        let until = incident.respond_by.as_deref().map_or_else(String::new, |by| format!(" until {}", instant(by)));
-        text.push_str(&format!("; `backstop approve {id}` or `decline {id}`{until}", id = incident.id));
+    let (id, stands) = (&incident.id, format!("is {}: {}", state(incident), incident.sentence));
+    if incident.state != "proposed" {
+        return stands;
     }
-    text
+    let until = incident.respond_by.as_deref().map_or_else(String::new, |by| format!(" until {}", instant(by)));
+    format!("{stands}; `backstop approve {id}` or `decline {id}`{until}")
 }
 
 pub(super) fn open_incidents(connect: &Connect) -> Result<Vec<IncidentSummary>, Failure> {

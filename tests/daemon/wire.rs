@@ -1,6 +1,5 @@
 //! HTTP as bytes: a server whose every answer the test decides, also answers that no library would give.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -95,21 +94,16 @@ impl Drop for Server {
     }
 }
 
-fn serve(
-    listener: TcpListener,
-    answer: Arc<dyn Fn(Request) -> Reply + Send + Sync>,
-) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let mut connections = tokio::task::JoinSet::new();
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let answer = Arc::clone(&answer);
-            connections.spawn(async move {
-                // A client that goes away in between is what some tests are about.
-                drop(talk(stream, answer).await);
-            });
-            while connections.try_join_next().is_some() {}
-        }
+async fn serve(listener: TcpListener, answer: Arc<dyn Fn(Request) -> Reply + Send + Sync>) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let answer = Arc::clone(&answer);
+        connections.spawn(async move {
+            // A client that goes away in between is what some tests are about.
+            drop(talk(stream, answer).await);
+        });
+        while connections.try_join_next().is_some() {}
     }
 }
 
