@@ -1,6 +1,7 @@
 //! Notices: what is told about incidents, services and the daemon, in the words of people.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Machine;
 use super::output::Output;
@@ -156,7 +157,8 @@ impl Machine {
         if is_blind == state.blind_told {
             return;
         }
-        let name = &service.rules.triggers[place].name;
+        let name = Arc::clone(&service.rules.triggers[place].name);
+        let receivers = service.rules.notify.iter().map(ToString::to_string).collect();
         let (kind, status, text) = if is_blind {
             let why = state.latest.as_ref().map(|latest| match latest.worst().1 {
                 crate::decide::trigger::Finding::Unknown(why) => why.to_string(),
@@ -168,7 +170,13 @@ impl Machine {
             (NoticeKind::Unblind, NoticeStatus::Resolved, format!("trigger {name} sees again"))
         };
         self.services[index].triggers[place].blind_told = is_blind;
-        self.tell_service(index, Told { kind, status, action_required: false, actor: None, text: &text }, now);
+        let service = self.services[index].rules.name.to_string();
+        let text = format!("{service}: {text}");
+        let told = Told { kind, status, action_required: false, actor: None, text: &text };
+        let mut notice = self.plain_notice(told, Some(service), now);
+        // One that sees again must not close what was told of another.
+        notice.dedup_key = format!("{}/{name}", notice.dedup_key);
+        self.queue(notice, receivers, now);
     }
 
     pub(super) fn degraded(&mut self, now: &Now, text: &str) {

@@ -71,7 +71,7 @@ const DECISION_LAG: Family = Family {
 const SYNC_LAG: Family = Family {
     name: "backstop_sync_lag_seconds",
     kind: Kind::Histogram,
-    help: "From the decision to the start of the first step, which waits for one sync of the journal",
+    help: "From a turn's entries to their being on the disk, which the first step of a rollback waits for",
     labels: &[],
     read: |_| Vec::new(),
 };
@@ -204,7 +204,7 @@ impl Metrics {
         self.decision_lag.observe(lag.as_secs_f64());
     }
 
-    /// From the decision to the start of its first step.
+    /// From a turn's entries to their being on the disk.
     pub fn observe_sync_lag(&self, lag: Duration) {
         self.sync_lag.observe(lag.as_secs_f64());
     }

@@ -48,11 +48,11 @@ fn reasons<const N: usize>(reasons: [&str; N]) -> Vec<String> {
 /// Of an incident of the service `api`, where v42 fails 43 % of its requests.
 fn of_incident(kind: NoticeKind, seq: u64, sentence: &str) -> Notice {
     Notice {
-        id: format!("019aa0c2-5a40-7000-8000-0000000000{seq:02}"),
+        id: format!("19aa0c25a40-i-api-17-{seq}"),
         seq,
         kind,
         status: NoticeStatus::Firing,
-        dedup_key: "shop-1/api-17".to_owned(),
+        dedup_key: "shop-1/api-17/1".to_owned(),
         severity: Severity::High,
         action_required: false,
         incident: Some(IncidentId("api-17".into())),
