@@ -219,7 +219,11 @@ fn missing_data_never_fires_and_pauses_the_hold() {
     assert_eq!((world.state(), world.steps_begun().len()), ("none", 0), "{}", world.story());
     assert!(world.kinds().contains(&N::Blind));
     let blind = delivered(&world).into_iter().find(|notice| notice.kind == N::Blind).unwrap();
-    assert!(blind.dedup_key.ends_with("/blind/error-rate"), "one trigger's sight closes no other's: {}", blind.dedup_key);
+    assert!(
+        blind.dedup_key.ends_with("/blind/error-rate"),
+        "one trigger's sight closes no other's: {}",
+        blind.dedup_key
+    );
     world.run_until(10 * MINUTE, "data again", |world| world.state() == "recovered");
     assert!(world.kinds().contains(&N::Unblind));
 }

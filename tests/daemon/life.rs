@@ -29,6 +29,7 @@ async fn a_reload_changes_all_or_nothing_and_a_hold_goes_on_across_it() {
     .await;
     let unknown = "backstop_findings_total{service=\"api\",trigger=\"broken\",finding=\"unknown\"}";
     let unknown_before = daemon.metric(unknown).await;
+    let failed_before = failed_looks(&daemon).await;
     let status = daemon.get("/v1/status").await;
 
     site.write(&File { service: "colour = \"blue\"".to_owned(), ..file.clone() });
@@ -64,7 +65,10 @@ async fn a_reload_changes_all_or_nothing_and_a_hold_goes_on_across_it() {
     let breached_then = daemon.metric(&breached).await;
     until("more findings", async || (daemon.metric(&breached).await > breached_then + 3.0).then_some(())).await;
     assert!(daemon.incidents().await.is_empty());
-    assert!((daemon.metric(unknown).await - unknown_before).abs() < f64::EPSILON, "it was not blind for a moment");
+    // On a busy machine a look may take longer than its 100 ms; the reload itself must not cost one.
+    let not_seen = daemon.metric(unknown).await - unknown_before;
+    let failed = failed_looks(&daemon).await - failed_before;
+    assert!(not_seen <= failed, "not seen {not_seen} times, though only {failed} looks failed");
 
     daemon.incident("recovered").await;
     let records = daemon.records();
@@ -148,6 +152,13 @@ async fn a_second_signal_does_not_wait_for_the_step() {
     assert_eq!(daemon.ended().await.code(), Some(1));
     assert!(daemon.log().contains("second signal"), "{}", daemon.log());
     assert_eq!(site.running(), "v2");
+}
+
+/// All failed looks of the daemon so far.
+async fn failed_looks(daemon: &Daemon) -> f64 {
+    let (_, text) = daemon.text("/metrics").await.unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("backstop_scrape_failures_total{"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
 /// The lines of each datagram that comes, without those that only say `STATUS=`.
