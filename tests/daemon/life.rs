@@ -71,18 +71,7 @@ async fn a_reload_changes_all_or_nothing_and_a_hold_goes_on_across_it() {
     assert!(not_seen <= failed, "not seen {not_seen} times, though only {failed} looks failed");
 
     daemon.incident("recovered").await;
-    let records = daemon.records();
-    let (opened, fact) = records
-        .iter()
-        .find_map(|record| match &record.entry {
-            Entry::Incident { event, .. } => match &**event {
-                IncidentEvent::Opened { fact, .. } => Some((record.at, fact)),
-                _ => None,
-            },
-            _ => None,
-        })
-        .unwrap();
-    let took = opened.since(fact.since);
+    let took = opened_after(&daemon);
     assert!(took >= Duration::from_secs(3) && took < Duration::from_millis(3_900), "it fired after {took:?}");
     daemon.stop().await;
 }
@@ -152,6 +141,18 @@ async fn a_second_signal_does_not_wait_for_the_step() {
     assert_eq!(daemon.ended().await.code(), Some(1));
     assert!(daemon.log().contains("second signal"), "{}", daemon.log());
     assert_eq!(site.running(), "v2");
+}
+
+/// From the beginning of the breach to the opening of the first incident.
+fn opened_after(daemon: &Daemon) -> Duration {
+    let opened = daemon.records().into_iter().find_map(|record| match record.entry {
+        Entry::Incident { event, .. } => match *event {
+            IncidentEvent::Opened { fact, .. } => Some(record.at.since(fact.since)),
+            _ => None,
+        },
+        _ => None,
+    });
+    opened.unwrap()
 }
 
 /// All failed looks of the daemon so far.
