@@ -8,6 +8,7 @@ mod follow;
 pub mod shop;
 mod stage;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -92,10 +93,10 @@ impl Variant {
         }
     }
 
-    /// May v2 be deployed now? Normally once v1 is known to be good; where it is bad, once backstop has said so.
-    fn is_ready(self, service: &ServiceBody, incidents: &[IncidentBody]) -> bool {
+    /// May v2 be deployed now? Normally once v1 is known to be good; where it is bad, once people were told of it.
+    fn is_ready(self, service: &ServiceBody, told: &BTreeSet<String>) -> bool {
         match self {
-            Variant::BrokenBefore => incidents.iter().any(|incident| incident.summary.state == "escalated"),
+            Variant::BrokenBefore => told.contains("escalated"),
             Variant::Broken | Variant::Healthy | Variant::Unhelpful | Variant::Crash => {
                 service.releases.iter().any(|release| release.name == "v1" && release.good)
             }
@@ -195,6 +196,8 @@ async fn act(
     let mut narrator = Narrator::new();
     narrator.stage("the shop runs v1; customers come; backstop watches");
     let mut deployed = false;
+    // The kinds of the notices that have arrived.
+    let mut told = BTreeSet::new();
     let ending = loop {
         tokio::time::sleep(LOOK_EVERY).await;
         // First: a terminal interrupts the daemon too.
@@ -209,6 +212,7 @@ async fn act(
         }
         while let Ok((kind, text)) = notices.try_recv() {
             narrator.notice(&kind, &text);
+            told.insert(kind);
         }
         let Some(service) = reader.service().await else { continue };
         let incidents = reader.incidents().await;
@@ -216,7 +220,7 @@ async fn act(
         for incident in &incidents {
             narrator.incident(incident);
         }
-        if !deployed && variant.is_ready(&service, &incidents) {
+        if !deployed && variant.is_ready(&service, &told) {
             narrator.stage("deploys v2: bin/switch.sh v2");
             deploy(stage).await?;
             deployed = true;
