@@ -88,7 +88,11 @@ impl Tests {
                 Item::Fn(function) if is_test(&function.attrs) => {
                     let ignored = function.attrs.iter().any(|attribute| attribute.path().is_ident("ignore"));
                     let name = format!("{name}::{}", function.sig.ident);
-                    if ignored { self.ignored.insert(name) } else { self.run.insert(name) };
+                    if ignored {
+                        self.ignored.insert(name)
+                    } else {
+                        self.run.insert(name)
+                    };
                 }
                 Item::Mod(module) => {
                     let inner = format!("{name}::{}", module.ident);
