@@ -7,7 +7,8 @@ use super::failure::{Exit, Failure, clean, print, print_json};
 use super::incidents::{open_incidents, standing};
 use super::table::{instant, or_dash, table};
 use crate::serve::wire::{
-    IncidentSummary, JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody, TriggerBody,
+    IncidentSummary, JournalBody, KillSwitchState, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody,
+    TriggerBody,
 };
 
 const AFTER_HELP: &str = "\
@@ -70,6 +71,12 @@ fn show(status: &StatusBody, only: Option<&str>, open: &[IncidentSummary]) -> St
             ));
         }
     }
+    if let Some(kill) = &status.kill_switch {
+        line(format!("KILL SWITCH ON {}", killed(kill)));
+    }
+    if let Some(tilt) = &status.tilt {
+        line(format!("ONLY WATCHING until {}: {}", instant(&tilt.until), clean(&tilt.why)));
+    }
     if let Some(pause) = &status.pause {
         line(format!("PAUSED {}", paused(pause)));
     }
@@ -89,6 +96,10 @@ fn show(status: &StatusBody, only: Option<&str>, open: &[IncidentSummary]) -> St
 
 fn paused(pause: &PauseState) -> String {
     format!("until {} by {}: {}", instant(&pause.until), clean(&pause.actor), clean(&pause.reason))
+}
+
+fn killed(kill: &KillSwitchState) -> String {
+    format!("since {} by {}: {}", instant(&kill.since), clean(&kill.actor), clean(&kill.reason))
 }
 
 fn runs(running: &RunningBody) -> String {
@@ -129,6 +140,13 @@ fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) ->
         let standing =
             open.iter().find(|incident| incident.id == *id).map(|incident| format!(" {}", standing(incident)));
         append(&mut out, &clean(&format!("  open incident {id}{}", standing.unwrap_or_default())));
+    }
+    if let Some(kill) = &service.kill_switch {
+        append(&mut out, &format!("  kill switch on {}", killed(kill)));
+    }
+    if let Some(freeze) = &service.freeze {
+        let until = instant(&freeze.until);
+        append(&mut out, &format!("  freeze until {until}: {}", clean(&freeze.reason)));
     }
     if let Some(pause) = &service.pause {
         append(&mut out, &format!("  paused {}", paused(pause)));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Autonomy, Gate, Level, Severity};
+use super::freeze::Freeze;
 use crate::promql::{Comparison, Expr, Selector};
 
 /// The whole configuration as the machine sees it. Immutable; a reload brings another one.
@@ -20,6 +21,8 @@ pub struct Rules {
     /// With this share of services breaching at once (0–1), it is not one release: no service is rolled back.
     pub breaching_share_max: Option<f64>,
     pub heartbeat: Option<Heartbeat>,
+    /// Of every service, beside its own.
+    pub freeze: Vec<Freeze>,
     pub services: Vec<ServiceRules>,
     pub receivers: Vec<ReceiverRules>,
 }
@@ -178,6 +181,11 @@ pub struct GuardRules {
     pub budget: Option<Budget>,
     /// Names of the reference endpoints; `observe` probes them.
     pub references: Vec<Arc<str>>,
+    /// A breach that the release found already there is blamed on it once it is this many times as bad; above 1.
+    pub worsened_by: f64,
+    /// Other services of this configuration: while one of them breaches, it is not our deployment.
+    pub dependencies: Vec<Arc<str>>,
+    pub freeze: Vec<Freeze>,
 }
 
 impl ServiceRules {

@@ -53,6 +53,8 @@ impl Core for Scripted {
             settled: true,
             journal: JournalHealth::Writing,
             pause: None,
+            kill_switch: None,
+            tilt: None,
             services: Vec::new(),
             incidents: Vec::new(),
             receivers: Vec::new(),

@@ -57,6 +57,7 @@ kinds! {
         Entry::NoticeFellBack { .. } => "notice_fell_back",
         Entry::Paused { .. } => "paused",
         Entry::Resumed { .. } => "resumed",
+        Entry::KillSwitch { .. } => "kill_switch",
         Entry::SignalRaised { .. } => "signal_raised",
         Entry::SignalCleared { .. } => "signal_cleared",
     }

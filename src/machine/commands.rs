@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::input::{Answer, Command, CommandId, Refusal, ReleasePhase};
 use super::judging::manual_fact;
 use super::output::Output;
+use super::safety::KILL_SWITCH;
 use super::service::Raised;
 use super::settle::is_acting;
 use super::{Machine, Pause};
@@ -21,7 +22,7 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// How an end by time, and by nobody, came about: `Actor::via`.
 pub(super) const TIMER: &str = "timer";
 
-type Answered = Result<(String, Option<IncidentId>), Refusal>;
+pub(super) type Answered = Result<(String, Option<IncidentId>), Refusal>;
 
 impl Machine {
     pub(super) fn command(&mut self, now: &Now, id: CommandId, actor: &Actor, command: Command, out: &mut Vec<Output>) {
@@ -47,10 +48,10 @@ impl Machine {
         match command {
             Command::Rollback { service, reason, level, overrides } => {
                 bounded("reason", &reason)?;
-                if let Some(name) = overrides.first() {
+                if let Some(name) = overrides.iter().find(|name| *name != KILL_SWITCH) {
                     return Err(Refusal::Invalid(format!("there is no blocker {name:?} to override")));
                 }
-                self.roll_back(now, actor, &service, &reason, level, out)
+                self.roll_back(now, actor, &service, &reason, level, &overrides, out)
             }
             Command::Approve { incident, reason } => self.approve(now, actor, &incident, &reason, out),
             Command::Decline { incident, reason } => {
@@ -93,6 +94,10 @@ impl Machine {
                     Err(Refusal::Conflict("it is not paused".to_owned()))
                 }
             }
+            Command::KillSwitch { service, on, reason } => {
+                bounded("reason", &reason)?;
+                self.kill_switch(now, service.as_deref(), on, actor, reason)
+            }
             Command::RaiseSignal { service, signal, ttl, detail } => {
                 self.raise_signal(now, actor, &service, signal, ttl, detail)
             }
@@ -110,6 +115,7 @@ impl Machine {
         service: &str,
         reason: &str,
         level: Option<usize>,
+        overrides: &[String],
         out: &mut Vec<Output>,
     ) -> Answered {
         let index = self.find_service(service)?;
@@ -143,7 +149,7 @@ impl Machine {
         let Some(subject) = subject else {
             return Err(Refusal::Conflict("the incident could not be opened".to_owned()));
         };
-        let (decision, level) = self.guard_for_person(index, subject, Mandate::ByHand, level, now);
+        let (decision, level) = self.guard_for_person(index, subject, Mandate::ByHand, level, overrides, now);
         if decision.kind != DecisionKind::RollBack {
             let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
             return Err(Refusal::Conflict(format!("{service} is not rolled back: {}", why.join("; "))));
@@ -179,6 +185,7 @@ impl Machine {
         if incident.in_flight.is_some() {
             return Err(conflict(incident, "a step of it still runs"));
         }
+        self.not_killed(incident)?;
         let levels = incident.plan.as_ref().map_or(levels, |plan| plan.levels.len());
         if incident.plan.is_none() {
             return Err(conflict(incident, "nothing was admitted that could go on; abort it first"));
@@ -208,13 +215,14 @@ impl Machine {
         };
         let approved = IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() };
         if incident.admitted.is_some() {
+            self.not_killed(incident)?;
             self.incident_event(&id, approved, now, out);
             self.incident_event(&id, IncidentEvent::Climbed { to: level }, now, out);
             return Ok((format!("{id} climbs to level {}", level + 1), Some(id)));
         }
         let index = self.find_service(&incident.service)?;
         // An approval binds what was proposed; the world is looked at again.
-        let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), now);
+        let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), &[], now);
         if decision.kind != DecisionKind::RollBack {
             let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
             return Err(Refusal::Conflict(format!("{id} cannot be approved now: {}", why.join("; "))));
@@ -224,6 +232,14 @@ impl Machine {
             return Err(conflict(&self.incidents[&id], "nobody knows from what to roll back"));
         }
         Ok((format!("{id} is approved"), Some(id)))
+    }
+
+    /// A level that a person orders waits for the kill switch as any other does, so the order is refused instead.
+    fn not_killed(&self, incident: &Incident) -> Result<(), Refusal> {
+        match self.killed(self.service_index(&incident.service), Some(&incident.id)) {
+            None => Ok(()),
+            Some(kill) => Err(conflict(incident, &format!("the kill switch is on: {}", kill.reason))),
+        }
     }
 
     fn pause(&mut self, now: &Now, service: Option<&str>, pause: Pause) -> Answered {
@@ -377,7 +393,7 @@ impl Machine {
         service.map_or(Ok(()), |service| self.find_service(service).map(|_| ()))
     }
 
-    fn find_service(&self, name: &str) -> Result<usize, Refusal> {
+    pub(super) fn find_service(&self, name: &str) -> Result<usize, Refusal> {
         let found = self.service_index(name).filter(|index| !self.services[*index].retired);
         found.ok_or_else(|| {
             let names: Vec<&str> = self.services.iter().map(|service| &*service.rules.name).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Pause;
 use super::checkpoint::VerdictDump;
+use super::safety::Kill;
 use crate::decide::event::Release;
 use crate::decide::incident::Patience;
 use crate::decide::release::Releases;
@@ -99,6 +100,7 @@ pub struct Service {
     pub triggers: Vec<TriggerState>,
     pub signals: BTreeMap<String, Raised>,
     pub pause: Option<Pause>,
+    pub kill: Option<Kill>,
     /// The release that is starting, and until when its findings are Unknown at the latest.
     pub starting: Option<(Release, Timestamp)>,
     /// No release was named in this run yet: the first name may be another one than before the restart.
@@ -119,6 +121,7 @@ impl Service {
             triggers: rules.triggers.iter().map(|_| TriggerState::new(now)).collect(),
             signals: BTreeMap::new(),
             pause: None,
+            kill: None,
             starting: None,
             unnamed: true,
             newest_look: now,

@@ -16,6 +16,7 @@ use crate::decide::rules::{DetectorKind, Question, Trigger};
 use crate::decide::trigger::{Finding, Unknown};
 use crate::decide::verdict::Phase;
 use crate::decide::verify::{self, Reading, Voice};
+use crate::decide::worsened::Measure;
 use crate::promql::{Scope, TargetId};
 use crate::time::{Now, Timestamp};
 
@@ -43,7 +44,7 @@ impl Machine {
             self.advance(&id, now, out);
         }
         self.forget_old_incidents();
-        self.beat(now);
+        self.beat(now, out);
         self.pump(now, out);
     }
 
@@ -106,9 +107,11 @@ impl Machine {
         let restart_all = service.unnamed
             || service.rules.detectors.iter().all(|detector| matches!(detector.kind, DetectorKind::Announced));
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
-        for state in &mut service.triggers {
+        let worsened_by = service.rules.guard.worsened_by;
+        for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
             for verdict in state.verdicts.values_mut() {
                 verdict.release_changed(now.monotonic, change.old_last_seen);
+                verdict.baseline_from(change.old_last_seen, Measure::of(trigger, worsened_by));
             }
             state.dirty = true;
         }
@@ -337,11 +340,13 @@ impl Machine {
 
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
+        let killed = self.killed(self.service_index(&incident.service), Some(&incident.id)).is_some();
         let Some(index) = self.service_index(&incident.service) else {
-            return incident.advance(&gone(self.journal_failing.is_some(), self.draining), now.monotonic);
+            return incident.advance(&gone(self.journal_failing.is_some(), self.draining || killed), now.monotonic);
         };
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
+        let frozen = !incident.is_ordered() && self.frozen(service, now).is_some();
         let waiting = incident.state.is_waiting() && incident.admitted.is_none();
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let situation = Situation {
@@ -353,9 +358,9 @@ impl Machine {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
-            paused,
+            paused: paused || frozen,
             journal_failing: self.journal_failing.is_some(),
-            draining: self.draining,
+            draining: self.draining || killed,
             patience: service.patience(),
         };
         incident.advance(&situation, now.monotonic)

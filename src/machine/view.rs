@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Machine;
 use super::service::Service;
 use super::snapshot::{
-    IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
+    IncidentView, JournalHealth, KillView, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView,
+    TriggerView,
 };
 use crate::decide::event::{Autonomy, Release};
 use crate::decide::incident::{Incident, State};
@@ -34,6 +35,8 @@ impl Machine {
             settled: self.settled > Timestamp::MIN,
             journal,
             pause: self.pause.as_ref().map(|pause| pause_view(pause, now)),
+            kill_switch: self.killed(None, None).map(|kill| kill_view(kill, now)),
+            tilt: self.tilt_view(now).map(|(until, why)| (now.wall_of(until), why.to_owned())),
             services: services.map(|service| self.service_view(service, now)).collect(),
             incidents: self.incidents.values().map(|incident| self.incident_view(incident, now)).collect(),
             receivers: self.outbox.views(now),
@@ -98,6 +101,8 @@ impl Machine {
                 })
                 .collect(),
             pause: service.pause.as_ref().map(|pause| pause_view(pause, now)),
+            kill_switch: service.kill.as_ref().map(|kill| kill_view(kill, now)),
+            freeze: self.frozen(service, now).map(|(why, until)| (why.to_owned(), until)),
             incident: open.map(|incident| incident.id.clone()),
         }
     }
@@ -159,6 +164,10 @@ impl Machine {
                 .map(ToString::to_string),
             state: incident.state.as_str(),
             sentence: sentence(incident),
+            reasons: {
+                let decision = incident.decision.iter().filter(|_| incident.state.is_waiting());
+                decision.flat_map(|decision| &decision.reasons).map(|reason| reason.code.clone()).collect()
+            },
             open: incident.state.is_open(),
             acknowledged: incident.acknowledged,
             severity: incident.severity(),
@@ -177,6 +186,10 @@ impl Machine {
 
 fn pause_view(pause: &super::Pause, now: &Now) -> PauseView {
     PauseView { until_wall: now.wall_of(pause.until), actor: pause.actor.clone(), reason: pause.reason.clone() }
+}
+
+fn kill_view(kill: &super::safety::Kill, now: &Now) -> KillView {
+    KillView { since_wall: now.wall_of(kill.since), actor: kill.actor.clone(), reason: kill.reason.clone() }
 }
 
 /// Why it is where it is, in one line.

@@ -37,6 +37,8 @@ pub struct Look {
     pub ok: bool,
     /// Something answered, if only by refusing: the way to it is open.
     pub reached: bool,
+    /// We could ask at all.
+    pub sent: bool,
     pub error: Option<String>,
 }
 
@@ -144,7 +146,7 @@ impl Machine {
                 #[expect(clippy::cast_precision_loss, reason = "a body holds far fewer than 2^52 samples")]
                 series.push((own("scrape_samples_scraped"), scrape.samples_exposed as f64));
                 target.series = scrape.batch.samples.len();
-                target.last = Some(Look { at, ok: true, reached: true, error: None });
+                target.last = Some(Look { at, ok: true, reached: true, sent: true, error: None });
                 *self.counters.looks.entry(names).or_default() += 1;
                 self.store.push(id, at, &scrape.batch);
             }
@@ -155,7 +157,7 @@ impl Machine {
                     let message = format!("{}: scrape failed: {}", target.key.address, failure.detail);
                     out.push(Output::Log { level: LogLevel::Warn, service: target.key.service.clone(), message });
                 }
-                target.last = Some(Look { at, ok: false, reached, error: Some(failure.detail) });
+                target.last = Some(Look { at, ok: false, reached, sent: true, error: Some(failure.detail) });
                 *self.counters.failures.entry((names.0, names.1, failure.reason.to_owned())).or_default() += 1;
                 self.store.fail(id, at);
                 for service in &mut self.services {
@@ -176,17 +178,17 @@ impl Machine {
         let names = (service_label(&target.key), Arc::clone(&target.key.source));
         let (success, status, release) = match outcome {
             ProbeOutcome::Up { status, release } => {
-                target.last = Some(Look { at, ok: true, reached: true, error: None });
+                target.last = Some(Look { at, ok: true, reached: true, sent: true, error: None });
                 *self.counters.looks.entry(names).or_default() += 1;
                 (1.0, status, release)
             }
             ProbeOutcome::Failed { status, why, reached, release } => {
-                target.last = Some(Look { at, ok: false, reached, error: Some(why) });
+                target.last = Some(Look { at, ok: false, reached, sent: true, error: Some(why) });
                 *self.counters.failures.entry((names.0, names.1, "failed".to_owned())).or_default() += 1;
                 (0.0, status, release)
             }
             ProbeOutcome::Unsent(why) => {
-                target.last = Some(Look { at, ok: false, reached: false, error: Some(why) });
+                target.last = Some(Look { at, ok: false, reached: false, sent: false, error: Some(why) });
                 *self.counters.failures.entry((names.0, names.1, "unsent".to_owned())).or_default() += 1;
                 self.looked(id, at);
                 return;

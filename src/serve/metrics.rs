@@ -101,6 +101,32 @@ pub const FAMILIES: &[Family] = &[
         let services = seen.snapshot.services.iter();
         services.map(|service| (vec![service.name.to_string()], flag(all || service.pause.is_some()))).collect()
     }),
+    gauge(
+        "backstop_kill_switch",
+        &["service"],
+        "1 while the service's kill switch, or the daemon's, is on: nothing is begun",
+        |seen| {
+            let all = seen.snapshot.kill_switch.is_some();
+            let services = seen.snapshot.services.iter();
+            services.map(|s| (vec![s.name.to_string()], flag(all || s.kill_switch.is_some()))).collect()
+        },
+    ),
+    gauge("backstop_freeze", &["service"], "1 while a freeze turns a rollback into a proposal", |seen| {
+        let services = seen.snapshot.services.iter();
+        services.map(|service| (vec![service.name.to_string()], flag(service.freeze.is_some()))).collect()
+    }),
+    gauge("backstop_tilt", &[], "1 while backstop only watches, after a jump of the clock or a stop", |seen| {
+        one(flag(seen.snapshot.tilt.is_some()))
+    }),
+    counter("backstop_tilts_total", &[], "Jumps of the wall clock and stops of the process", |seen| {
+        one(count(seen.snapshot.counters.tilts))
+    }),
+    gauge(
+        "backstop_guard_refusal",
+        &["service", "reason"],
+        "1 for each reason that keeps an open incident from being acted on",
+        refusals,
+    ),
     counter("backstop_findings_total", &["service", "trigger", "finding"], "Evaluations by their finding", |seen| {
         let findings = seen.snapshot.counters.findings.iter();
         findings.map(|((a, b, c), n)| (vec![a.to_string(), b.to_string(), (*c).to_owned()], count(*n))).collect()
@@ -321,6 +347,16 @@ fn open_incidents(seen: &Seen) -> Vec<Sample> {
         *counts.entry(vec![incident.service.to_string(), incident.state.to_owned()]).or_default() += 1.0;
     }
     counts.into_iter().collect()
+}
+
+fn refusals(seen: &Seen) -> Vec<Sample> {
+    let mut samples = BTreeMap::new();
+    for incident in seen.snapshot.incidents.iter().filter(|incident| incident.open) {
+        for reason in &incident.reasons {
+            samples.insert(vec![incident.service.to_string(), reason.clone()], 1.0);
+        }
+    }
+    samples.into_iter().collect()
 }
 
 fn outcomes(counts: &BTreeMap<(Arc<str>, &'static str), u64>) -> Vec<Sample> {

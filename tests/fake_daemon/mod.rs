@@ -138,6 +138,8 @@ pub fn snapshot() -> Snapshot {
         settled: true,
         journal: JournalHealth::Writing,
         pause: None,
+        kill_switch: None,
+        tilt: None,
         services: vec![service()],
         incidents: vec![incident()],
         receivers: vec![ReceiverView {
@@ -194,6 +196,8 @@ fn service() -> ServiceView {
             detail: "CVE-2026-1\u{1b}[31m".to_owned(),
         }],
         pause: Some(PauseView { until_wall: wall(1_800), actor: alice(), reason: "migration".to_owned() }),
+        kill_switch: None,
+        freeze: None,
         incident: Some(IncidentId(Arc::from("api-17"))),
     }
 }
@@ -205,6 +209,7 @@ fn counters() -> Counters {
         looks: BTreeMap::from([((api(), Arc::from("app")), 60)]),
         failures: BTreeMap::from([((api(), Arc::from("db"), "quoted \"\\\n reason".to_owned()), 7)]),
         overruns: 1,
+        tilts: 2,
         incidents: BTreeMap::from([((api(), "recovered"), 1)]),
         steps: BTreeMap::from([((api(), "succeeded"), 2)]),
         journal_errors: 0,
@@ -225,6 +230,7 @@ fn incident() -> IncidentView {
         release_target: Some("2.3.1".to_owned()),
         state: "verifying",
         sentence: "Verifying level 1 (previous release)".to_owned(),
+        reasons: Vec::new(),
         open: true,
         acknowledged: false,
         severity: Severity::High,

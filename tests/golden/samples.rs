@@ -328,6 +328,8 @@ pub fn samples() -> Vec<Entry> {
         Entry::Paused { service: None, until: at(3_600), actor: actor(), reason: text("migration") },
         Entry::Paused { service: Some(service.clone()), until: at(60), actor: actor(), reason: String::new() },
         Entry::Resumed { service: None, actor: actor() },
+        Entry::KillSwitch { service: None, on: true, actor: actor(), reason: text("the database is being moved") },
+        Entry::KillSwitch { service: Some(service.clone()), on: false, actor: actor(), reason: text("moved") },
         Entry::SignalRaised {
             service: service.clone(),
             signal: text("cve"),

@@ -127,6 +127,7 @@ pub fn config(selectors: &[&str]) -> Config {
             budget: None,
             breaching_share_max: None,
             heartbeat: None,
+            freeze: Vec::new(),
             services: Vec::new(),
             receivers: Vec::new(),
         }),

@@ -212,6 +212,14 @@ pub enum Entry {
         service: Option<String>,
         actor: Actor,
     },
+    /// The kill switch was turned: nothing is begun while it is on; without a service, for all.
+    KillSwitch {
+        service: Option<String>,
+        on: bool,
+        /// `via` is `file` where the switch is a file.
+        actor: Actor,
+        reason: String,
+    },
     SignalRaised {
         service: String,
         signal: String,

@@ -83,11 +83,11 @@ pub struct Situation<'a> {
     pub level: usize,
     /// Verification's view of the trigger windows and probes, since the level finished.
     pub reading: Reading,
-    /// No new level starts, unless a person ordered it.
+    /// A pause or a freeze: no new level starts, unless a person ordered it.
     pub paused: bool,
     /// No new level starts, whoever asks: it could not be remembered.
     pub journal_failing: bool,
-    /// The daemon stops: what is begun now could not be seen to its end.
+    /// The daemon stops, and what is begun now could not be seen to its end; or the kill switch is on. Nothing is begun.
     pub draining: bool,
     pub patience: Patience,
 }
@@ -187,6 +187,12 @@ impl Incident {
     #[must_use]
     pub fn severity(&self) -> Severity {
         self.facts.values().map(|fact| fact.severity).max().unwrap_or(Severity::High)
+    }
+
+    /// A person has said yes to the level that was begun last.
+    #[must_use]
+    pub const fn is_ordered(&self) -> bool {
+        self.ordered
     }
 
     /// The step of the frozen plan.

@@ -25,6 +25,7 @@ pub(super) fn report(records: &[Record]) -> Option<Report> {
         | Entry::NoticeFellBack { .. }
         | Entry::Paused { .. }
         | Entry::Resumed { .. }
+        | Entry::KillSwitch { .. }
         | Entry::SignalRaised { .. }
         | Entry::SignalCleared { .. } => None,
     })?;
@@ -121,6 +122,7 @@ impl<'a> Walk<'a> {
             | Entry::ReleaseForgotten { .. }
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
+            | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
             | Entry::SignalCleared { .. } => {}
         }

@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use super::{duration, instant, severity};
 use crate::decide::event::Running;
 use crate::machine::snapshot::{
-    JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
+    JournalHealth, KillView, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView,
+    TriggerView,
 };
 
 /// `GET /v1/status`
@@ -23,6 +24,12 @@ pub struct StatusBody {
     pub journal: JournalBody,
     /// Of the whole daemon.
     pub pause: Option<PauseState>,
+    /// Of the whole daemon, by command or by file.
+    #[serde(default)]
+    pub kill_switch: Option<KillSwitchState>,
+    /// The clock jumped, or backstop was stopped: no rollback starts until then.
+    #[serde(default)]
+    pub tilt: Option<TiltState>,
     pub services: Vec<ServiceBody>,
     pub receivers: Vec<ReceiverBody>,
 }
@@ -52,6 +59,27 @@ pub struct PauseState {
     pub reason: String,
 }
 
+/// Nothing is begun while it is on; it has no end of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillSwitchState {
+    pub since: String,
+    pub actor: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TiltState {
+    pub until: String,
+    pub why: String,
+}
+
+/// An action is a proposal until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeState {
+    pub until: String,
+    pub reason: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceBody {
     pub name: String,
@@ -60,6 +88,10 @@ pub struct ServiceBody {
     pub running_since: Option<String>,
     pub way_back: Option<String>,
     pub pause: Option<PauseState>,
+    #[serde(default)]
+    pub kill_switch: Option<KillSwitchState>,
+    #[serde(default)]
+    pub freeze: Option<FreezeState>,
     /// The open incident.
     pub incident: Option<String>,
     pub triggers: Vec<TriggerBody>,
@@ -178,6 +210,8 @@ impl StatusBody {
                 }
             },
             pause: snapshot.pause.as_ref().map(Into::into),
+            kill_switch: snapshot.kill_switch.as_ref().map(Into::into),
+            tilt: snapshot.tilt.as_ref().map(|(until, why)| TiltState { until: instant(*until), why: why.clone() }),
             services: snapshot.services.iter().map(Into::into).collect(),
             receivers: snapshot.receivers.iter().map(Into::into).collect(),
         }
@@ -194,6 +228,16 @@ impl From<&PauseView> for PauseState {
     }
 }
 
+impl From<&KillView> for KillSwitchState {
+    fn from(kill: &KillView) -> KillSwitchState {
+        KillSwitchState {
+            since: instant(kill.since_wall),
+            actor: format!("{} ({})", kill.actor.name, kill.actor.via),
+            reason: kill.reason.clone(),
+        }
+    }
+}
+
 impl From<&ServiceView> for ServiceBody {
     fn from(service: &ServiceView) -> ServiceBody {
         ServiceBody {
@@ -203,6 +247,11 @@ impl From<&ServiceView> for ServiceBody {
             running_since: service.running_since_wall.map(instant),
             way_back: service.way_back.clone(),
             pause: service.pause.as_ref().map(Into::into),
+            kill_switch: service.kill_switch.as_ref().map(Into::into),
+            freeze: service
+                .freeze
+                .as_ref()
+                .map(|(reason, until)| FreezeState { until: instant(*until), reason: reason.clone() }),
             incident: service.incident.as_ref().map(ToString::to_string),
             triggers: service.triggers.iter().map(Into::into).collect(),
             targets: service.targets.iter().map(Into::into).collect(),
