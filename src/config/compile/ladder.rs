@@ -113,7 +113,7 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         None => None,
     };
     if !is_command {
-        belongs_to_command(&mut table, found.is_some());
+        belongs_to_command(&mut table, found.is_some(), "step");
     }
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"restart\""));
     let timeout = table.get("timeout", |cx, node| {
@@ -135,12 +135,12 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
     })
 }
 
-fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool) {
+pub(super) fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool, what: &str) {
     for key in ["env", "inherit", "directory"] {
         if let Some((entry, _)) = table.take_entry(key)
             && is_http
         {
-            let problem = Problem::at(entry.place, format!("`{key}` belongs to a step by command"));
+            let problem = Problem::at(entry.place, format!("`{key}` belongs to a {what} by command"));
             table.cx.error(problem.help("take it out"));
         }
     }
@@ -149,18 +149,22 @@ fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool) {
 /// The default name of a step: `rollback.sh`, `PATCH flags.example.com`.
 fn described(action: &Action) -> String {
     match action {
-        Action::Command { argv, .. } => {
-            let program = argv.first().map_or("", String::as_str);
-            program.rsplit('/').next().unwrap_or(program).to_owned()
-        }
-        Action::Http { method, url, .. } => {
-            let host = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', ':']).next()).unwrap_or_default();
-            format!("{method} {host}")
-        }
+        Action::Command { argv, .. } => program_name(argv),
+        Action::Http { method, url, .. } => request_name(method, url),
     }
 }
 
-fn command(table: &mut Table<'_, '_>, node: &Node, names: &TemplateNames) -> Option<Action> {
+pub(super) fn program_name(argv: &[String]) -> String {
+    let program = argv.first().map_or("", String::as_str);
+    program.rsplit('/').next().unwrap_or(program).to_owned()
+}
+
+pub(super) fn request_name(method: &str, url: &str) -> String {
+    let host = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', ':']).next()).unwrap_or_default();
+    format!("{method} {host}")
+}
+
+pub(super) fn command(table: &mut Table<'_, '_>, node: &Node, names: &TemplateNames) -> Option<Action> {
     let cx = table.cx;
     let argv = argv(cx, node, &mut |position, text| {
         check(cx, text, names, if position == 0 { Stands::Nowhere } else { Stands::Argument })

@@ -112,6 +112,63 @@ pub enum BodyTemplate {
     Raw(String),
 }
 
+/// A question put to the world on demand, which changes nothing there. Texts are templates, as those of steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub ask: Ask,
+    #[serde(with = "duration_millis")]
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Exit status 0 is yes. The fields are those of `Action::Command`.
+    Command { argv: Vec<String>, env: BTreeMap<String, TextOrSecret>, inherit: Vec<String>, directory: Option<String> },
+    Http {
+        method: String,
+        url: String,
+        headers: BTreeMap<String, TextOrSecret>,
+        body: BodyTemplate,
+        /// Statuses that are a yes; empty stands for 200–299.
+        expect: Vec<u16>,
+        /// All of which the JSON body must pass.
+        json: Vec<JsonTest>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JsonTest {
+    /// RFC 6901 JSON pointer; empty for the whole document.
+    pub pointer: String,
+    pub wants: Wants,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wants {
+    /// Anything but nothing and `null`.
+    Exists,
+    Equals(serde_json::Value),
+    /// The length of an array or an object, as `jq length` has it.
+    Count {
+        at_least: Option<u64>,
+        at_most: Option<u64>,
+    },
+}
+
+/// What a check came to. What `Unknown` means is decided by who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckOutcome {
+    /// The answer came, and says yes.
+    Passed,
+    /// The answer came, and says no: another exit status, another HTTP status, a JSON test that is not met.
+    Failed(String),
+    /// No answer: it could not be started, was not found, took too long, was refused, or broke off.
+    Unknown(String),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
     /// `{{ captures.NAME }}` in later steps.
