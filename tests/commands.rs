@@ -425,7 +425,7 @@ fn order(argv: &[&str]) -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 1, step: 2, attempt: 0 },
+        attempt: Attempt { level: 1, step: 2, attempt: 0, undo: false },
         step: Step {
             name: "previous release".to_owned(),
             action: Action::Command {
@@ -437,6 +437,7 @@ fn order(argv: &[&str]) -> StepOrder {
             timeout: PATIENCE,
             idempotent: false,
             on_failure: OnFailure::Climb,
+            retry: None,
         },
         idempotency_key: "api-17/1/2".to_owned(),
         expect_release: release("2.0"),

@@ -99,7 +99,7 @@ fn order(url: String) -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 0, step: 0, attempt: 0 },
+        attempt: Attempt { level: 0, step: 0, attempt: 0, undo: false },
         step: Step {
             name: "flag off".to_owned(),
             action: Action::Http {
@@ -113,6 +113,7 @@ fn order(url: String) -> StepOrder {
             timeout: PATIENCE,
             idempotent: false,
             on_failure: OnFailure::Climb,
+            retry: None,
         },
         idempotency_key: "api-17/0/0".to_owned(),
         expect_release: release("2.0"),

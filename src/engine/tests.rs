@@ -255,12 +255,13 @@ fn order() -> Output {
         },
         timeout: Duration::from_secs(1),
         on_failure: OnFailure::Climb,
+        retry: None,
         idempotent: false,
     };
     Output::RunStep(Box::new(StepOrder {
         incident: IncidentId(Arc::from("api-1")),
         service: Arc::from("api"),
-        attempt: Attempt { level: 0, step: 0, attempt: 0 },
+        attempt: Attempt { level: 0, step: 0, attempt: 0, undo: false },
         step,
         idempotency_key: "key".to_owned(),
         expect_release: None,

@@ -181,7 +181,13 @@ impl Machine {
             service: Arc::from(incident.service.as_str()),
             attempt,
             step: incident.step(attempt)?.clone(),
-            idempotency_key: format!("{id}.{}.{}.{}", incident.run(attempt), attempt.level + 1, attempt.step + 1),
+            idempotency_key: format!(
+                "{id}.{}.{}.{}{}",
+                incident.run(attempt),
+                attempt.level + 1,
+                if attempt.undo { "undo." } else { "" },
+                attempt.step + 1
+            ),
             expect_release: running.clone().or_else(|| Some(plan.bad.clone())),
             bad: Some(plan.bad.clone()),
             target: plan.target.clone(),

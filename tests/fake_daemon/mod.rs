@@ -270,7 +270,7 @@ fn fact() -> TriggerFact {
 
 /// An incident that is being verified.
 pub fn history() -> Vec<Record> {
-    let attempt = Attempt { level: 0, step: 0, attempt: 1 };
+    let attempt = Attempt { level: 0, step: 0, attempt: 1, undo: false };
     let plan = Plan {
         bad: release("2.4.0"),
         target: Some(release("2.3.1")),

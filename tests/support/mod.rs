@@ -52,6 +52,8 @@ pub fn trigger(name: &str, kind: ValueKind, expr: Expr, comparison: Comparison, 
         severity: Severity::High,
         gate: Gate::Release,
         autonomy: None,
+        deadline: None,
+        undo: Vec::new(),
         start_level: 0,
         fire_when: FireWhen::Any,
         on_unknown: OnUnknown::Pause,
@@ -98,12 +100,13 @@ pub fn step(name: &str) -> Step {
         timeout: secs(60),
         idempotent: false,
         on_failure: OnFailure::Climb,
+        retry: None,
     }
 }
 
 pub fn level(name: &str, steps: Vec<Step>) -> Level {
     let verify = Verify { within: secs(60), soak: secs(20), probes: Vec::new() };
-    Level { name: name.to_owned(), steps, verify, autonomy: None }
+    Level { name: name.to_owned(), steps, verify, autonomy: None, deadline: None, undo: Vec::new() }
 }
 
 pub fn symlink() -> Detector {

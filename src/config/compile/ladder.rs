@@ -62,7 +62,10 @@ fn level(cx: &Cx<'_>, node: &Node, number: usize, around: &Around<'_>) -> Option
     table.finish();
     let name = name.optional()?.map_or_else(|| format!("level {number}"), |text| text.value);
     let (verify, within) = verify?;
-    Some(Compiled { level: Level { name, steps: steps?, verify, autonomy: autonomy.optional()? }, within })
+    Some(Compiled {
+        level: Level { name, steps: steps?, verify, autonomy: autonomy.optional()?, deadline: None, undo: Vec::new() },
+        within,
+    })
 }
 
 fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Place)> {
@@ -132,6 +135,7 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         timeout: timeout.or(Duration::from_mins(5))?,
         idempotent: idempotent.or(false)?,
         on_failure: on_failure.or(OnFailure::Climb)?,
+        retry: None,
     })
 }
 
