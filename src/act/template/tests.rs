@@ -1,9 +1,10 @@
 use super::*;
 use crate::decide::event::{Action, Attempt, BodyTemplate, IncidentId, OnFailure, Release, Step};
+use crate::machine::output::StepOrder;
 use std::time::Duration;
 
 fn names() -> TemplateNames {
-    TemplateNames { captures: vec!["token".to_owned()] }
+    TemplateNames { captures: vec!["token".to_owned()], no_incident: false }
 }
 
 fn order() -> StepOrder {
@@ -26,6 +27,7 @@ fn order() -> StepOrder {
             idempotent: false,
             on_failure: OnFailure::Climb,
             retry: None,
+            check: None,
         },
         idempotency_key: "key".to_owned(),
         expect_release: None,

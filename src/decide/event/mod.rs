@@ -20,7 +20,10 @@ pub use incident::{
     WhyHuman,
 };
 pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger};
-pub use plan::{Action, BodyTemplate, Capture, Level, OnFailure, Plan, Retry, SecretRef, Step, TextOrSecret, Verify};
+pub use plan::{
+    Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Retry, SecretRef, Step,
+    TextOrSecret, Verify, Wants,
+};
 
 use crate::time::{BootId, Timestamp};
 

@@ -61,6 +61,9 @@ pub struct Step {
     /// For what is known not to have worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Did it take effect? Asked after a success, and where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 /// How often a step is tried again, beside its first try.
@@ -80,21 +83,11 @@ impl Retry {
     #[must_use]
     pub fn wait_after(&self, failed: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(failed.saturating_sub(1));
-        self.wait.saturating_mul(doubled).min(Retry::WAIT_MAX.max(self.wait))
+        self.wait.saturating_mul(doubled).min(Retry::WAIT_MAX)
     }
 }
 
 impl Step {
-    #[must_use]
-    pub fn has_check(&self) -> bool {
-        self.check_timeout().is_some()
-    }
-
-    #[must_use]
-    pub fn check_timeout(&self) -> Option<Duration> {
-        None
-    }
-
     /// 16 hexadecimal digits of the SHA-256 of what it would do with these variables and captures.
     #[must_use]
     pub fn input_hash(&self, variables: &BTreeMap<String, String>, captures: &BTreeMap<String, String>) -> String {
@@ -150,6 +143,63 @@ pub enum BodyTemplate {
     /// Every string in it is a template.
     Json(serde_json::Value),
     Raw(String),
+}
+
+/// A question put to the world on demand, which changes nothing there. Texts are templates, as those of steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub ask: Ask,
+    #[serde(with = "duration_millis")]
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Exit status 0 is yes. The fields are those of `Action::Command`.
+    Command { argv: Vec<String>, env: BTreeMap<String, TextOrSecret>, inherit: Vec<String>, directory: Option<String> },
+    Http {
+        method: String,
+        url: String,
+        headers: BTreeMap<String, TextOrSecret>,
+        body: BodyTemplate,
+        /// Statuses that are a yes; empty stands for 200–299.
+        expect: Vec<u16>,
+        /// All of which the JSON body must pass.
+        json: Vec<JsonTest>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JsonTest {
+    /// RFC 6901 JSON pointer; empty for the whole document.
+    pub pointer: String,
+    pub wants: Wants,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wants {
+    /// Anything but nothing and `null`.
+    Exists,
+    Equals(serde_json::Value),
+    /// The length of an array or an object, as `jq length` has it.
+    Count {
+        at_least: Option<u64>,
+        at_most: Option<u64>,
+    },
+}
+
+/// What a check came to. What `Unknown` means is decided by who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckOutcome {
+    /// The answer came, and says yes.
+    Passed,
+    /// The answer came, and says no: another exit status, another HTTP status, a JSON test that is not met.
+    Failed(String),
+    /// No answer: it could not be started, was not found, took too long, was refused, or broke off.
+    Unknown(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
