@@ -438,6 +438,7 @@ fn order(argv: &[&str]) -> StepOrder {
             idempotent: false,
             on_failure: OnFailure::Climb,
             retry: None,
+            check: None,
         },
         idempotency_key: "api-17/1/2".to_owned(),
         expect_release: release("2.0"),

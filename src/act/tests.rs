@@ -114,6 +114,7 @@ fn order(url: String) -> StepOrder {
             idempotent: false,
             on_failure: OnFailure::Climb,
             retry: None,
+            check: None,
         },
         idempotency_key: "api-17/0/0".to_owned(),
         expect_release: release("2.0"),

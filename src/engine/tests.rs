@@ -256,6 +256,7 @@ fn order() -> Output {
         timeout: Duration::from_secs(1),
         on_failure: OnFailure::Climb,
         retry: None,
+        check: None,
         idempotent: false,
     };
     Output::RunStep(Box::new(StepOrder {

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use super::Machine;
 use super::input::CheckId;
 use super::output::{CheckOrder, Output};
-use crate::decide::event::CheckOutcome;
+use crate::decide::event::{Attempt, CheckOutcome, IncidentId};
 use crate::time::{Now, Timestamp};
 
 /// Who waits for an answer. At most one question of each is under way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Asker {}
+pub(super) enum Asker {
+    /// An incident: did this attempt of a step take effect?
+    Step(IncidentId, Attempt),
+}
 
 /// Questions under way. A restart and a reload forget them: an answer to one that is not known changes nothing.
 #[derive(Debug, Default)]
@@ -48,8 +51,10 @@ impl Machine {
         out.push(Output::RunCheck(Box::new(order(id))));
     }
 
-    pub(super) fn checked(&mut self, _now: &Now, id: CheckId, _outcome: CheckOutcome, _out: &mut Vec<Output>) {
+    pub(super) fn checked(&mut self, now: &Now, id: CheckId, outcome: CheckOutcome, out: &mut Vec<Output>) {
         let Some((asker, _since)) = self.asked.open.remove(&id) else { return };
-        match asker {}
+        match asker {
+            Asker::Step(incident, attempt) => self.step_checked(now, &incident, attempt, outcome, out),
+        }
     }
 }

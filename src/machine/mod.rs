@@ -17,6 +17,7 @@ mod recover;
 mod service;
 mod settle;
 pub mod snapshot;
+mod step_checks;
 mod view;
 mod watch;
 

@@ -42,6 +42,7 @@ impl Machine {
             self.soak(&id, now);
             self.advance(&id, now, out);
         }
+        self.ask_about_steps(now, out);
         self.forget_old_incidents();
         self.beat(now);
         self.pump(now, out);

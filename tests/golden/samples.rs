@@ -117,6 +117,7 @@ fn plan() -> Plan {
         idempotent: true,
         on_failure,
         retry: None,
+        check: None,
     };
     Plan {
         bad: release("v42"),

@@ -52,8 +52,6 @@ pub fn trigger(name: &str, kind: ValueKind, expr: Expr, comparison: Comparison, 
         severity: Severity::High,
         gate: Gate::Release,
         autonomy: None,
-        deadline: None,
-        undo: Vec::new(),
         start_level: 0,
         fire_when: FireWhen::Any,
         on_unknown: OnUnknown::Pause,
@@ -101,6 +99,7 @@ pub fn step(name: &str) -> Step {
         idempotent: false,
         on_failure: OnFailure::Climb,
         retry: None,
+        check: None,
     }
 }
 

@@ -61,6 +61,9 @@ pub struct Step {
     /// For what is known not to have worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Did it take effect? Asked after a success, and where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 /// How often a step is tried again, beside its first try.
@@ -80,21 +83,11 @@ impl Retry {
     #[must_use]
     pub fn wait_after(&self, failed: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(failed.saturating_sub(1));
-        self.wait.saturating_mul(doubled).min(Retry::WAIT_MAX.max(self.wait))
+        self.wait.saturating_mul(doubled).min(Retry::WAIT_MAX)
     }
 }
 
 impl Step {
-    #[must_use]
-    pub fn has_check(&self) -> bool {
-        self.check_timeout().is_some()
-    }
-
-    #[must_use]
-    pub fn check_timeout(&self) -> Option<Duration> {
-        None
-    }
-
     /// 16 hexadecimal digits of the SHA-256 of what it would do with these variables and captures.
     #[must_use]
     pub fn input_hash(&self, variables: &BTreeMap<String, String>, captures: &BTreeMap<String, String>) -> String {

@@ -41,6 +41,7 @@ fn step(name: &str) -> Step {
         idempotent: false,
         on_failure: OnFailure::Climb,
         retry: None,
+        check: None,
     }
 }
 

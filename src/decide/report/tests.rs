@@ -175,6 +175,7 @@ fn plan() -> Plan {
         idempotent: false,
         on_failure: OnFailure::Climb,
         retry: None,
+        check: None,
     };
     let level = |name: &str, step: Step| Level {
         name: name.to_owned(),
