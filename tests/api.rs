@@ -179,6 +179,8 @@ async fn a_body_that_is_not_understood_does_nothing() {
         ("pause", json!({"reason": "x", "for": "0s"})),
         ("pause", json!({"reason": "x", "for": "2years"})),
         ("pause", json!({"for": "1h"})),
+        ("kill-switch", json!({"reason": "x"})),
+        ("kill-switch", json!({"on": true, "reason": " "})),
         ("releases", json!({"service": "api", "release": "--force", "phase": "end"})),
         ("releases", json!({"service": "api", "release": "a b", "phase": "end"})),
         ("releases", json!({"service": "api", "release": "2.4.0", "phase": "middle"})),
@@ -197,6 +199,7 @@ async fn a_body_that_is_not_understood_does_nothing() {
     assert!(daemon.taken().is_empty());
 }
 
+// Length: one row per route.
 #[tokio::test]
 async fn every_route_asks_for_its_command() {
     let daemon = Daemon::start().await;
@@ -232,6 +235,16 @@ async fn every_route_asks_for_its_command() {
             "pause",
             json!({"service": "api", "for": "1h 30m", "reason": "because"}),
             Command::Pause { service: Some(api()), duration: Duration::from_mins(90), reason: why() },
+        ),
+        (
+            "kill-switch",
+            json!({"service": "api", "on": true, "reason": "because"}),
+            Command::KillSwitch { service: Some(api()), on: true, reason: why() },
+        ),
+        (
+            "kill-switch",
+            json!({"on": false, "reason": "because"}),
+            Command::KillSwitch { service: None, on: false, reason: why() },
         ),
         ("resume", json!({"service": "api"}), Command::Resume { service: Some(api()) }),
         (
