@@ -12,9 +12,12 @@ use super::probe::{argv, environment, inherited, is_pointer, json, method, statu
 use super::template::{Stands, check, check_url_template};
 use super::{references_to, service};
 use crate::act::template::TemplateNames;
-use crate::decide::event::{Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Step, TextOrSecret, Verify};
+use crate::decide::event::{
+    Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Retry, Step, TextOrSecret, Verify,
+};
 
 const STEP_HELP: &str = "write command = [\"/path/to/script\"] or http = { method = \"POST\", url = \"https://…\" }";
+const STEPS_HELP: &str = "a list of steps: [{ command = [\"/path/to/script\"] }]";
 const VERIFY_HELP: &str = "say when it has helped: verify = { within = \"10m\", soak = \"15m\" }";
 
 /// What is known of the service around its ladder.
@@ -54,15 +57,47 @@ pub(super) fn ladder(cx: &Cx<'_>, node: Option<&Node>, around: &Around<'_>) -> O
 
 fn level(cx: &Cx<'_>, node: &Node, number: usize, around: &Around<'_>) -> Option<Compiled> {
     let mut table = cx.table(node, format!("level {number} of the ladder"))?;
-    table.not_yet("undo", "until then, put what undoes the level into the steps of the next one");
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"previous release\""));
     let autonomy = table.get("autonomy", |cx, node| service::autonomy(cx, node, around.autonomy));
-    let steps = table.need("steps", "a level does something: steps = [{ command = [\"/path/to/script\"] }]", steps);
+    let mut names = TemplateNames::default();
+    let steps =
+        table.need("steps", "a level does something: steps = [{ command = [\"/path/to/script\"] }]", |cx, node| {
+            steps(cx, node, &mut names, STEPS_HELP)
+        });
+    // What the level's steps captured, its undo may use.
+    let undo = table.get("undo", |cx, node| {
+        self::steps(cx, node, &mut names, "what takes the level back: undo = [{ command = [\"/path/to/script\"] }]")
+    });
     let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around.probes));
+    let deadline = table.get("deadline", |cx, node| {
+        const MEANING: &str = "how long the whole level may take";
+        Some((cx.duration_in(node, Duration::from_secs(1)..Duration::from_hours(24), MEANING)?, node.place))
+    });
     table.finish();
     let name = name.optional()?.map_or_else(|| format!("level {number}"), |text| text.value);
     let (verify, within) = verify?;
-    Some(Compiled { level: Level { name, steps: steps?, verify, autonomy: autonomy.optional()? }, within })
+    let deadline = deadline.optional()?;
+    if let Some((limit, place)) = deadline
+        && limit < verify.within
+    {
+        let problem = Problem::at(place, "the deadline of the level cuts the time that its recovery may take");
+        cx.warn(
+            problem
+                .also(within, "this long")
+                .help("the deadline counts from the level's first step, so make it longer"),
+        );
+    }
+    Some(Compiled {
+        level: Level {
+            name,
+            steps: steps?,
+            verify,
+            autonomy: autonomy.optional()?,
+            deadline: deadline.map(|(limit, _)| limit),
+            undo: undo.or(Vec::new())?,
+        },
+        within,
+    })
 }
 
 fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Place)> {
@@ -84,16 +119,15 @@ fn texts(names: &[Arc<str>]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-fn steps(cx: &Cx<'_>, node: &Node) -> Option<Vec<Step>> {
-    const HELP: &str = "a list of steps: [{ command = [\"/path/to/script\"] }]";
-    let mut names = TemplateNames::default();
+/// `names` are what is captured before; what these steps capture is added.
+fn steps(cx: &Cx<'_>, node: &Node, names: &mut TemplateNames, help: &'static str) -> Option<Vec<Step>> {
     let mut number = 0;
-    let steps = cx.list(node, HELP, |element| {
+    let steps = cx.list(node, help, |element| {
         number += 1;
-        step(cx, element, number, &mut names)
+        step(cx, element, number, names)
     })?;
     if steps.is_empty() {
-        cx.error(Problem::at(node.place, "this level has no steps").help(HELP));
+        cx.error(Problem::at(node.place, "this level has no steps").help(help));
         return None;
     }
     Some(steps)
@@ -102,7 +136,6 @@ fn steps(cx: &Cx<'_>, node: &Node) -> Option<Vec<Step>> {
 /// `names` are what the earlier steps of the level capture; this one's are added, also when it is wrong otherwise.
 fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> Option<Step> {
     let mut table = cx.table(node, format!("step {number}"))?;
-    table.not_yet("check", "until then, a step that may have happened needs a human, or idempotent = true");
     let later = "until then, use command or http";
     let refused = ["sql", "redis", "kubernetes", "docker", "git", "wait", "human"].map(|kind| (kind, later));
     let found = table.one_of(&["command", "http"], &refused, STEP_HELP);
@@ -113,7 +146,7 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         None => None,
     };
     if !is_command {
-        belongs_to_command(&mut table, found.is_some());
+        belongs_to_command(&mut table, found.is_some(), "step");
     }
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"restart\""));
     let timeout = table.get("timeout", |cx, node| {
@@ -124,6 +157,9 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         let words = [("climb", OnFailure::Climb), ("continue", OnFailure::Continue), ("stop", OnFailure::Stop)];
         cx.choice(node, &words)
     });
+    let retry = table.get("retry", retry);
+    // It may use what its own step captured.
+    let check = table.get("check", |cx, node| super::check::check(cx, node, "the step's check", names));
     table.finish();
     let action = action?;
     Some(Step {
@@ -132,15 +168,27 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         timeout: timeout.or(Duration::from_mins(5))?,
         idempotent: idempotent.or(false)?,
         on_failure: on_failure.or(OnFailure::Climb)?,
+        retry: retry.optional()?,
+        check: check.optional()?,
     })
 }
 
-fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool) {
+fn retry(cx: &Cx<'_>, node: &Node) -> Option<Retry> {
+    const TIMES: &str = "how often it is tried again, such as times = 2";
+    const WAIT: &str = "how long to wait before it is tried again, such as wait = \"10s\"";
+    let mut table = cx.table(node, "retry")?;
+    let times = table.need("times", TIMES, |cx, node| cx.whole(node, 1..10, TIMES));
+    let wait = table.need("wait", WAIT, |cx, node| cx.duration_in(node, Duration::ZERO..Retry::WAIT_MAX, WAIT));
+    table.finish();
+    Some(Retry { times: u32::try_from(times?).ok()?, wait: wait? })
+}
+
+pub(super) fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool, what: &str) {
     for key in ["env", "inherit", "directory"] {
         if let Some((entry, _)) = table.take_entry(key)
             && is_http
         {
-            let problem = Problem::at(entry.place, format!("`{key}` belongs to a step by command"));
+            let problem = Problem::at(entry.place, format!("`{key}` belongs to a {what} by command"));
             table.cx.error(problem.help("take it out"));
         }
     }
@@ -149,18 +197,22 @@ fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool) {
 /// The default name of a step: `rollback.sh`, `PATCH flags.example.com`.
 fn described(action: &Action) -> String {
     match action {
-        Action::Command { argv, .. } => {
-            let program = argv.first().map_or("", String::as_str);
-            program.rsplit('/').next().unwrap_or(program).to_owned()
-        }
-        Action::Http { method, url, .. } => {
-            let host = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', ':']).next()).unwrap_or_default();
-            format!("{method} {host}")
-        }
+        Action::Command { argv, .. } => program_name(argv),
+        Action::Http { method, url, .. } => request_name(method, url),
     }
 }
 
-fn command(table: &mut Table<'_, '_>, node: &Node, names: &TemplateNames) -> Option<Action> {
+pub(super) fn program_name(argv: &[String]) -> String {
+    let program = argv.first().map_or("", String::as_str);
+    program.rsplit('/').next().unwrap_or(program).to_owned()
+}
+
+pub(super) fn request_name(method: &str, url: &str) -> String {
+    let host = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', ':']).next()).unwrap_or_default();
+    format!("{method} {host}")
+}
+
+pub(super) fn command(table: &mut Table<'_, '_>, node: &Node, names: &TemplateNames) -> Option<Action> {
     let cx = table.cx;
     let argv = argv(cx, node, &mut |position, text| {
         check(cx, text, names, if position == 0 { Stands::Nowhere } else { Stands::Argument })

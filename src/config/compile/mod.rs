@@ -1,5 +1,6 @@
 //! From the tree to the compiled configuration.
 
+mod check;
 mod checks;
 mod daemon;
 mod http;
