@@ -36,6 +36,9 @@ const LOOKS_BEFORE: u32 = 6;
 /// How late a deadline may be noticed while disk and process are well.
 const LATE_MAX_MS: i64 = 15 * SECOND;
 
+/// The release that a lying process shows.
+pub const NEVER_WAS: &str = "r99-bin";
+
 /// An idempotent step whose outcome is not known runs at most this often (README).
 const TRIES_MAX: u32 = 3;
 
@@ -264,7 +267,8 @@ impl Oracle {
             Some(DetectorKind::Probe { .. } | DetectorKind::Announced) | None => None,
         };
         match shown {
-            Some(shown) if foreign(&shown) => {
+            // A name that never was may be taken for another name of what runs.
+            Some(shown) if foreign(&shown) && shown != NEVER_WAS => {
                 Err(format!("promise 5: {attempt:?} of {id} began against {ours:?}, and backstop was shown {shown}"))
             }
             Some(_) | None => Ok(()),
@@ -602,11 +606,14 @@ impl Oracle {
         };
         let recent = |failure: &&Failure| failure.last >= t - SEEN_AFTER_MS;
         let came = watched.deployed.get(&bad).copied().unwrap_or(i64::MIN);
-        // What came a moment before cannot be told from it.
-        let just_before = |release: &ReleaseNo| {
-            watched.deployed.get(release).is_some_and(|before| *before <= came && came - before < SEEN_LATE_MS)
+        // What came at nearly the same time cannot be told from it; nor, from inside the processes alone, what never
+        // answered from what answers beside it.
+        let inside = !matches!(rules.detectors.first().map(|detector| &detector.kind), Some(DetectorKind::Outside));
+        let alike = |release: ReleaseNo| {
+            let other = watched.deployed.get(&release);
+            other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
         };
-        if watched.failures.iter().filter(recent).any(|failure| failure.blame == bad || just_before(&failure.blame)) {
+        if watched.failures.iter().filter(recent).any(|failure| failure.blame == bad || alike(failure.blame)) {
             return Ok(());
         }
         let latest = came.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);
