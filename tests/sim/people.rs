@@ -18,7 +18,7 @@ pub fn scripts(rng: &mut Rng) -> BTreeMap<&'static str, Script> {
     let rollback = [Script::Helps, Script::Helps, Script::Helps, Script::Helps, Script::Nothing, Script::Fails, Script::HalfWorks];
     let flag = [Script::FlagOff, Script::FlagOff, Script::Nothing, Script::Fails];
     let other = [Script::Nothing, Script::Nothing, Script::Nothing, Script::Fails];
-    [("rollback", rng.pick(&rollback)), ("flag", rng.pick(&flag)), ("note", rng.pick(&other)), ("scale", rng.pick(&other)), ("purge", rng.pick(&other))]
+    [("rollback", rng.pick(&rollback)), ("flag", rng.pick(&flag)), ("note", rng.pick(&other)), ("scale", rng.pick(&other)), ("undo", rng.pick(&other)), ("purge", rng.pick(&other))]
         .into_iter()
         .collect()
 }
