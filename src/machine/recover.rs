@@ -203,6 +203,7 @@ impl Machine {
             Entry::NoticeQueued { notice, receivers } => {
                 if let Some(incident) = notice.incident.as_ref().and_then(|id| self.incidents.get_mut(id)) {
                     incident.notices = incident.notices.max(notice.seq);
+                    incident.told_to.clone_from(receivers);
                 }
                 self.outbox.replay_queued((**notice).clone(), receivers, record.seq, at);
             }

@@ -6,7 +6,7 @@ use super::{Breach, Incident, Move, Patience, RELEASE_GRACE, Situation, State};
 use crate::decide::event::{
     Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, Outcome, Reason, Release, Running, Verified, WhyHuman,
 };
-use crate::decide::guard::RELEASE_NOT_READ;
+use crate::decide::guard::{JUST_BACK, RELEASE_NOT_READ};
 use crate::decide::trigger::short;
 use crate::decide::verify::Reading;
 use crate::time::Timestamp;
@@ -365,9 +365,9 @@ enum Ours {
     Unknown(String),
 }
 
-/// Nothing but the next look at the release is waited for.
+/// Nothing but the next look is waited for.
 fn waits_for_a_look(decision: &Decision) -> bool {
-    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| reason.code == RELEASE_NOT_READ)
+    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| [RELEASE_NOT_READ, JUST_BACK].contains(&reason.code.as_str()))
 }
 
 /// The same answer for the same reasons; the sentences may differ in their numbers.
