@@ -66,6 +66,7 @@ fn window(day: Date, from: Time, to: Option<Time>) -> Option<(DateTime, DateTime
 
 /// The freeze that is on at this wall time: its reason, and when the last of the windows that follow each other ends.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "a clone of the iterator is two pointers")]
 pub fn frozen<'a>(freezes: impl Iterator<Item = &'a Freeze> + Clone, wall: Timestamp) -> Option<(&'a str, Timestamp)> {
     let open = |at| {
         let ends = freezes.clone().filter_map(move |freeze| Some((freeze.until(at)?, freeze)));

@@ -96,7 +96,7 @@ impl Machine {
             }
             Command::KillSwitch { service, on, reason } => {
                 bounded("reason", &reason)?;
-                self.kill_switch(now, service.as_deref(), on, actor, reason)
+                self.kill_switch(now, service.as_deref(), on, actor, &reason)
             }
             Command::RaiseSignal { service, signal, ttl, detail } => {
                 self.raise_signal(now, actor, &service, signal, ttl, detail)
@@ -108,6 +108,7 @@ impl Machine {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that an order says")]
     fn roll_back(
         &mut self,
         now: &Now,

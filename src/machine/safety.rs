@@ -71,7 +71,7 @@ impl Machine {
         service: Option<&str>,
         on: bool,
         actor: &Actor,
-        reason: String,
+        reason: &str,
     ) -> Answered {
         let is_on = match service {
             Some(name) => self.services[self.find_service(name)?].kill.is_some(),
@@ -87,7 +87,7 @@ impl Machine {
                 (false, None) => "the kill switch is not on".to_owned(),
             }));
         }
-        self.turn_kill_switch(now, service, on, actor, &reason);
+        self.turn_kill_switch(now, service, on, actor, reason);
         let of = service.map_or_else(String::new, |service| format!(" of {service}"));
         let file = match &self.kills.file {
             Some(kill) if !on => format!("; still on by the file {}", kill.actor.name),

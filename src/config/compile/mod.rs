@@ -41,8 +41,8 @@ pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<
     let services = root.take("services");
     let nothing = services.is_none() && !entries.is_empty() && !cx.is_incomplete();
     let services = services.and_then(|node| cx.named(node, "[services.NAME] is a table for each service"));
-    let named: Vec<Arc<str>> = services.into_iter().flatten().map(|(key, _)| Arc::from(key.text.as_str())).collect();
-    let names = service::Names { receivers: &receivers.names, services: &named };
+    let declared: Vec<Arc<str>> = services.into_iter().flatten().map(|(key, _)| Arc::from(key.text.as_str())).collect();
+    let names = service::Names { receivers: &receivers.names, services: &declared };
     let defaults = service::defaults(cx, root.take("defaults"), &names);
     let shared = scrape::scrapes(cx, root.take("scrapes"), None, &defaults.scrape);
     if nothing {
