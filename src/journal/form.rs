@@ -74,6 +74,7 @@ kinds! {
         IncidentEvent::StepStarted { .. } => "incident.step_started",
         IncidentEvent::StepFinished { .. } => "incident.step_finished",
         IncidentEvent::LevelFinished { .. } => "incident.level_finished",
+        IncidentEvent::CheckAnswered { .. } => "incident.check_answered",
         IncidentEvent::CameClear { .. } => "incident.came_clear",
         IncidentEvent::Relapsed => "incident.relapsed",
         IncidentEvent::LevelFailed { .. } => "incident.level_failed",

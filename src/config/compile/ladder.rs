@@ -10,9 +10,12 @@ use super::super::tree::{Node, Value};
 use super::http::{headers, secret};
 use super::probe::{argv, environment, inherited, is_pointer, json, method, statuses};
 use super::template::{Stands, check, check_url_template};
+use super::trigger::{self, Sources};
 use super::{references_to, service};
 use crate::act::template::TemplateNames;
-use crate::decide::event::{Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Step, TextOrSecret, Verify};
+use crate::decide::event::{
+    Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Proof, Step, TextOrSecret, Verify,
+};
 
 const STEP_HELP: &str = "write command = [\"/path/to/script\"] or http = { method = \"POST\", url = \"https://…\" }";
 const VERIFY_HELP: &str = "say when it has helped: verify = { within = \"10m\", soak = \"15m\" }";
@@ -20,6 +23,7 @@ const VERIFY_HELP: &str = "say when it has helped: verify = { within = \"10m\", 
 /// What is known of the service around its ladder.
 pub(super) struct Around<'s> {
     pub probes: &'s [Arc<str>],
+    pub sources: &'s Sources<'s>,
     pub autonomy: Option<Autonomy>,
 }
 
@@ -27,6 +31,8 @@ pub(super) struct Compiled {
     pub level: Level,
     /// Where `verify.within` stands.
     pub within: Place,
+    /// What `Verify::still_wrong` names.
+    pub criteria: Vec<trigger::Compiled>,
 }
 
 pub(super) fn ladder(cx: &Cx<'_>, node: Option<&Node>, around: &Around<'_>) -> Option<Vec<Compiled>> {
@@ -57,15 +63,28 @@ fn level(cx: &Cx<'_>, node: &Node, number: usize, around: &Around<'_>) -> Option
     table.not_yet("undo", "until then, put what undoes the level into the steps of the next one");
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"previous release\""));
     let autonomy = table.get("autonomy", |cx, node| service::autonomy(cx, node, around.autonomy));
-    let steps = table.need("steps", "a level does something: steps = [{ command = [\"/path/to/script\"] }]", steps);
-    let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around.probes));
+    let mut names = TemplateNames::default();
+    let steps =
+        table.need("steps", "a level does something: steps = [{ command = [\"/path/to/script\"] }]", |cx, node| {
+            steps(cx, node, &mut names)
+        });
+    let name = name.optional().map(|name| name.map_or_else(|| format!("level {number}"), |text| text.value));
+    let called = name.as_deref().unwrap_or_default();
+    let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around, &names, called));
     table.finish();
-    let name = name.optional()?.map_or_else(|| format!("level {number}"), |text| text.value);
-    let (verify, within) = verify?;
-    Some(Compiled { level: Level { name, steps: steps?, verify, autonomy: autonomy.optional()? }, within })
+    let Verified { verify, within, criteria } = verify?;
+    let level = Level { name: name?, steps: steps?, verify, autonomy: autonomy.optional()? };
+    Some(Compiled { level, within, criteria })
 }
 
-fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Place)> {
+struct Verified {
+    verify: Verify,
+    within: Place,
+    criteria: Vec<trigger::Compiled>,
+}
+
+/// `names` are what its steps capture; `level` is its name.
+fn verify(cx: &Cx<'_>, node: &Node, around: &Around<'_>, names: &TemplateNames, level: &str) -> Option<Verified> {
     let mut table = cx.table(node, "verify")?;
     let within = table.need("within", "how long recovery may take, such as within = \"10m\"", |cx, node| {
         Some((cx.some_duration(node, "how long recovery may take")?, node.place))
@@ -73,24 +92,64 @@ fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Plac
     let soak = table.need("soak", "how long it must stay well, such as soak = \"15m\"", |cx, node| {
         cx.some_duration(node, "how long it must stay well")
     });
-    let probes =
-        table.get("probes", |cx, node| references_to(cx, node, "probe", probes, "names of probes of this service"));
+    let probes = table
+        .get("probes", |cx, node| references_to(cx, node, "probe", around.probes, "names of probes of this service"));
+    let checks = table.get("checks", |cx, node| checks(cx, node, names));
+    let criteria = table.get("still_wrong", |cx, node| criteria(cx, node, around.sources, level));
+    let serves = table.get("serves", |cx, node| cx.choice(node, &[("target", true)]));
     table.finish();
     let (within, place) = within?;
-    Some((Verify { within, soak: soak?, probes: texts(&probes.or(Vec::new())?) }, place))
+    let (checks, criteria) = (checks.or(Vec::new())?, criteria.or(Vec::new())?);
+    if let Some(late) = checks.iter().find(|proof| proof.check.timeout > within) {
+        let (shown, timeout) = (humantime::format_duration(within), humantime::format_duration(late.check.timeout));
+        let message =
+            format!("in {shown} the check `{}` may not have answered once: its timeout is {timeout}", late.check.name);
+        cx.error(
+            Problem::at(place, message).help(format!("write within = \"{timeout}\" or longer, or a shorter timeout")),
+        );
+        return None;
+    }
+    let verify = Verify {
+        within,
+        soak: soak?,
+        probes: texts(&probes.or(Vec::new())?),
+        checks,
+        still_wrong: criteria.iter().map(|compiled| compiled.trigger.name.to_string()).collect(),
+        serves_target: serves.or(false)?,
+    };
+    Some(Verified { verify, within: place, criteria })
+}
+
+fn checks(cx: &Cx<'_>, node: &Node, names: &TemplateNames) -> Option<Vec<Proof>> {
+    let mut seen = Vec::new();
+    cx.list(node, "a list of checks: [{ command = [\"/opt/api/smoke.sh\"] }]", |element| {
+        let proof = super::check::proof(cx, element, names)?;
+        super::check::unique(cx, &mut seen, &proof.check.name, element).map(|_| proof)
+    })
+}
+
+fn criteria(cx: &Cx<'_>, node: &Node, sources: &Sources<'_>, level: &str) -> Option<Vec<trigger::Compiled>> {
+    let entries =
+        cx.named(node, "a table for each question: still_wrong = { errors = { expr = '…', above = \"1%\" } }")?;
+    let read = entries.iter().map(|(key, node)| {
+        let mut compiled = trigger::question(cx, key, node, sources, "a question of the verification")?;
+        // Two levels may ask different things under one name.
+        compiled.trigger.name = Arc::from(format!("{level}: {}", compiled.trigger.name));
+        Some(compiled)
+    });
+    read.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn texts(names: &[Arc<str>]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-fn steps(cx: &Cx<'_>, node: &Node) -> Option<Vec<Step>> {
+fn steps(cx: &Cx<'_>, node: &Node, names: &mut TemplateNames) -> Option<Vec<Step>> {
     const HELP: &str = "a list of steps: [{ command = [\"/path/to/script\"] }]";
-    let mut names = TemplateNames::default();
     let mut number = 0;
     let steps = cx.list(node, HELP, |element| {
         number += 1;
-        step(cx, element, number, &mut names)
+        step(cx, element, number, names)
     })?;
     if steps.is_empty() {
         cx.error(Problem::at(node.place, "this level has no steps").help(HELP));

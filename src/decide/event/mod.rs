@@ -20,7 +20,7 @@ pub use incident::{
 };
 pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger};
 pub use plan::{
-    Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, SecretRef, Step,
+    Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Proof, SecretRef, Step,
     TextOrSecret, Verify, Wants,
 };
 
