@@ -61,6 +61,8 @@ pub enum Reach {
     Target,
     /// No target, but a reference that was up within the last 10 minutes still is.
     Reference(String),
+    /// Something answers again, but not every target that could not be reached was looked at since.
+    Back,
     /// No target, and every reference that was up is dark.
     CutOff { references: usize },
     /// No target, and there is no reference to compare with.
@@ -235,6 +237,10 @@ fn reach(facts: &Facts<'_>) -> Answer {
     match &facts.reach {
         Reach::Target => Answer::Allow("a target of the service answers".to_owned()),
         Reach::Reference(name) => Answer::Allow(format!("no target answers, but {name} does: the service is down")),
+        Reach::Back => Answer::Hold(
+            "just_back",
+            "backstop was cut off until a moment ago; waiting for the next look at every target".to_owned(),
+        ),
         Reach::CutOff { references } => Answer::Hold(
             "cut_off",
             format!("no target answers, nor any of {references} references that did: backstop itself is cut off"),

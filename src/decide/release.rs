@@ -130,6 +130,8 @@ impl Releases {
             self.detectors = detectors.to_vec();
             self.readers = vec![Reader::default(); detectors.len()];
             self.asked_since = None;
+            // Other detectors may call the same release by another name: the first name they give is no change.
+            self.judged_last_seen = None;
         }
     }
 

@@ -11,7 +11,7 @@ use super::output::{CheckOrder, Output};
 use super::service::Service;
 use super::settle::is_acting;
 use crate::decide::event::{
-    Check, CheckOutcome, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Release, Running,
+    Attempt, Check, CheckOutcome, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Release, Running,
 };
 use crate::decide::guard::asked::{About, Asked as GuardAsked, Standing, overridden};
 use crate::decide::incident::{Incident, State};
@@ -36,6 +36,8 @@ pub(super) enum Asker {
     Verify { incident: IncidentId, finished: Timestamp, place: usize },
     /// A check before an admission.
     Guard { service: Arc<str>, kind: Kind, name: Arc<str>, way: Way },
+    /// An incident: did this attempt of a step take effect?
+    Step(IncidentId, Attempt),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +118,7 @@ impl Machine {
         let Some(Open { asker, since, .. }) = self.asked.open.remove(&id) else { return };
         self.dirty = true;
         match asker {
+            Asker::Step(incident, attempt) => self.step_checked(now, &incident, attempt, outcome, out),
             Asker::Verify { incident, finished, place } => {
                 self.verification_answered(&incident, finished, place, (since, outcome), now, out);
             }
@@ -302,11 +305,13 @@ impl Machine {
                 (self.service_index(&incident.service)?, Some(incident))
             }
             Asker::Guard { service, .. } => (self.service_index(service)?, None),
+            // It has an order of its own.
+            Asker::Step(..) => return None,
         };
         let service = &self.services[service];
         let plan = incident.and_then(|incident| incident.plan.as_ref());
         let way = match asker {
-            Asker::Verify { .. } => self.way(service, incident),
+            Asker::Verify { .. } | Asker::Step(..) => self.way(service, incident),
             Asker::Guard { way, .. } => way.clone(),
         };
         let mut variables = plan.map_or_else(BTreeMap::new, |plan| plan.variables.clone());

@@ -260,18 +260,24 @@ impl Machine {
     }
 
     fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
-        let mut targets = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
-        if targets
-            .any(|target| is_recent(target, now.monotonic) && target.last.as_ref().is_some_and(|look| look.reached))
-        {
-            return Reach::Target;
-        }
+        let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let answering: Vec<Timestamp> =
+            own().filter(|target| is_recent(target, now.monotonic)).filter_map(|target| target.reached_since).collect();
         let known = service.rules.guard.references.iter().filter_map(|name| Some((name, self.references.get(name)?)));
         let were_up: Vec<_> = known.filter(|(_, state)| state.was_up(now.monotonic)).collect();
-        match were_up.iter().find(|(_, state)| state.is_up(began)) {
-            Some((name, _)) => Reach::Reference(name.to_string()),
-            None if were_up.is_empty() => Reach::NoReference,
-            None => Reach::CutOff { references: were_up.len() },
+        let up: Vec<_> = were_up.iter().filter(|(_, state)| state.is_up(began)).collect();
+        let open_since = answering.iter().copied().chain(up.iter().filter_map(|(_, state)| state.up_since())).min();
+        // What was not reached while nothing was is no proof against it: it must have been looked at since.
+        let is_stale = |target: &super::Target| {
+            let unreached = target.last.as_ref().filter(|look| !look.reached);
+            unreached.is_some_and(|look| open_since.is_some_and(|since| look.at < since))
+        };
+        match (answering.is_empty(), up.first()) {
+            (true, None) if were_up.is_empty() => Reach::NoReference,
+            (true, None) => Reach::CutOff { references: were_up.len() },
+            (false, _) | (true, Some(_)) if own().any(is_stale) => Reach::Back,
+            (true, Some((name, _))) => Reach::Reference(name.to_string()),
+            (false, _) => Reach::Target,
         }
     }
 

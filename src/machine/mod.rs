@@ -18,6 +18,7 @@ mod recover;
 mod service;
 mod settle;
 pub mod snapshot;
+mod step_checks;
 mod view;
 mod watch;
 

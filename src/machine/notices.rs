@@ -283,9 +283,11 @@ fn eta(incident: &Incident) -> Option<Timestamp> {
             let verify = incident.verify(*level);
             Some(*finished + verify.within + verify.soak)
         }
-        State::Ready { .. } | State::Running { .. } | State::Stepped { .. } | State::LevelOver { .. } => {
-            incident.deadline
-        }
+        State::Ready { .. }
+        | State::Running { .. }
+        | State::Checking { .. }
+        | State::Stepped { .. }
+        | State::LevelOver { .. } => incident.deadline,
         State::Firing
         | State::Held
         | State::Escalated

@@ -147,8 +147,9 @@ impl Machine {
                     }
                 }
                 for incident in self.incidents.values_mut().filter(|incident| incident.service == *service) {
-                    let target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref());
-                    incident.target_seen |= incident.state.is_open() && target == Some(release);
+                    if incident.state.is_open() {
+                        incident.saw(release);
+                    }
                 }
             }
             Entry::ReleaseGood { service, release } => {

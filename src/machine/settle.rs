@@ -43,6 +43,7 @@ impl Machine {
             self.soak(&id, now);
             self.advance(&id, now, out);
         }
+        self.ask_about_steps(now, out);
         self.ask_checks(now, out);
         self.forget_old_incidents();
         self.beat(now);
@@ -98,11 +99,11 @@ impl Machine {
         if let Some(incident) = acting
             && let Some(plan) = &incident.plan
         {
-            if plan.target.as_ref() == Some(&change.release) {
-                change.installed_by = Some(incident.id.clone());
-                incident.target_seen = true;
-            }
             own_bad = plan.bad == change.release;
+            if plan.target.as_ref() == Some(&change.release) || (own_bad && incident.undo.is_some()) {
+                change.installed_by = Some(incident.id.clone());
+            }
+            incident.saw(&change.release);
         }
         let service = &mut self.services[index];
         let restart_all = service.unnamed
@@ -332,6 +333,10 @@ impl Machine {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
+            release_read: match incident.state {
+                State::Stepped { at, .. } => service.releases.read_since(at, now.monotonic),
+                _ => true,
+            },
             paused,
             journal_failing: self.journal_failing.is_some(),
             draining: self.draining,
@@ -378,6 +383,7 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
     match incident.state {
         State::Ready { .. }
         | State::Running { .. }
+        | State::Checking { .. }
         | State::Stepped { .. }
         | State::Verifying { .. }
         | State::LevelOver { .. }
@@ -436,6 +442,7 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         decision: None,
         level: 0,
         reading: Reading::Unknown,
+        release_read: false,
         paused: false,
         journal_failing,
         draining,

@@ -136,8 +136,8 @@ pub struct IncidentView {
     pub service: Arc<str>,
     pub release_bad: Option<String>,
     pub release_target: Option<String>,
-    /// `firing`, `held`, `escalated`, `would_roll_back`, `proposed`, `running`, `verifying`, `recovered`, `declined`,
-    /// `expired`, `superseded`, `aborted`, `needs_human`, `cleared`.
+    /// `firing`, `held`, `escalated`, `would_roll_back`, `proposed`, `running`, `checking`, `verifying`, `undoing`,
+    /// `needs_human`, `recovered`, `declined`, `expired`, `superseded`, `aborted`, `cleared`.
     pub state: &'static str,
     /// Why it is in this state, in one sentence.
     pub sentence: String,
@@ -150,6 +150,8 @@ pub struct IncidentView {
     pub opened_wall: Timestamp,
     pub ended_wall: Option<Timestamp>,
     pub respond_by_wall: Option<Timestamp>,
+    /// What a person can do next, with the commands; None while nobody is waited for.
+    pub next: Option<String>,
     /// Everything the journal has of it, oldest first: the report is written from this.
     pub history: Arc<Vec<Record>>,
 }

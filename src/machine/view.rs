@@ -197,6 +197,7 @@ impl Machine {
                 State::Proposed { respond_by, .. } => Some(now.wall_of(respond_by)),
                 _ => None,
             },
+            next: incident.next_for_people(),
             history: self.histories.get(&incident.id).cloned().unwrap_or_default(),
         }
     }
@@ -216,22 +217,16 @@ fn sentence(incident: &Incident) -> String {
         .collect();
     match &incident.state {
         State::Held | State::Escalated | State::Proposed { .. } if !reasons.is_empty() => reasons.join("; "),
-        State::NeedsHuman { why, .. } => format!("{why:?}").chars().fold(String::new(), |mut text, letter| {
-            if letter.is_uppercase() && !text.is_empty() {
-                text.push(' ');
-            }
-            text.extend(letter.to_lowercase());
-            text
-        }),
+        State::NeedsHuman { text, .. } => text.clone(),
         State::LevelOver { why, .. } => why.clone(),
+        State::Ready { .. } | State::Running { .. } | State::Checking { .. } | State::Stepped { .. } => {
+            incident.trouble().unwrap_or_else(|| fact.to_owned())
+        }
         State::Firing
         | State::Held
         | State::Escalated
         | State::WouldRollBack
         | State::Proposed { .. }
-        | State::Ready { .. }
-        | State::Running { .. }
-        | State::Stepped { .. }
         | State::Verifying { .. }
         | State::Recovered
         | State::Declined

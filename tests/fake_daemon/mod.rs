@@ -20,7 +20,7 @@ use backstop::machine::snapshot::{
 use backstop::serve::{Listeners, Metrics, Parts, Tokens, bind_unix, start};
 use backstop::time::{BootId, Timestamp};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ pub struct Daemon {
     /// `http://127.0.0.1:PORT`
     pub url: String,
     pub commands: Arc<Mutex<Vec<(Actor, Command)>>>,
+    /// For a command to `slow`.
+    pub let_go: Arc<Notify>,
     pub snapshot: Option<watch::Sender<Arc<Snapshot>>>,
     pub tokens: watch::Sender<Arc<Tokens>>,
     pub metrics: Arc<Metrics>,
@@ -61,8 +63,10 @@ impl Daemon {
         let listeners = Listeners { tcp: Some(tcp), unix: Some(unix) };
         let serving = tokio::spawn(start(listeners, parts, shutdown.clone()));
         let commands = Arc::default();
-        let engine = tokio::spawn(answer(from_serve, Arc::clone(&commands)));
-        Daemon { dir, socket, url, commands, snapshot: Some(snapshot), tokens, metrics, shutdown, serving, engine }
+        let let_go = Arc::new(Notify::new());
+        let engine = tokio::spawn(answer(from_serve, Arc::clone(&commands), Arc::clone(&let_go)));
+        let snapshot = Some(snapshot);
+        Daemon { dir, socket, url, commands, let_go, snapshot, tokens, metrics, shutdown, serving, engine }
     }
 
     pub fn token_file(&self) -> PathBuf {
@@ -87,8 +91,12 @@ impl Daemon {
 }
 
 /// Names decide the answer: `nope` is not found, `busy` conflicts, `odd` is invalid, `ill` is unavailable, and `slow`
-/// takes half a second.
-async fn answer(mut from_serve: mpsc::Receiver<CommandMessage>, commands: Arc<Mutex<Vec<(Actor, Command)>>>) {
+/// waits until it is let go.
+async fn answer(
+    mut from_serve: mpsc::Receiver<CommandMessage>,
+    commands: Arc<Mutex<Vec<(Actor, Command)>>>,
+    let_go: Arc<Notify>,
+) {
     while let Some(message) = from_serve.recv().await {
         let CommandMessage { actor, command, reply } = message;
         let service = match &command {
@@ -108,7 +116,7 @@ async fn answer(mut from_serve: mpsc::Receiver<CommandMessage>, commands: Arc<Mu
             "odd" => Answer::Refused(Refusal::Invalid("there are 2 levels".to_owned())),
             "ill" => Answer::Refused(Refusal::Unavailable("the journal cannot be written".to_owned())),
             "slow" => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                let_go.notified().await;
                 done
             }
             _ => done,
@@ -243,6 +251,7 @@ fn incident() -> IncidentView {
         opened_wall: wall(600),
         ended_wall: None,
         respond_by_wall: None,
+        next: None,
         history: Arc::new(history()),
     }
 }
@@ -280,7 +289,7 @@ fn fact() -> TriggerFact {
 
 /// An incident that is being verified.
 pub fn history() -> Vec<Record> {
-    let attempt = Attempt { level: 0, step: 0, attempt: 1 };
+    let attempt = Attempt { level: 0, step: 0, attempt: 1, undo: false };
     let plan = Plan {
         bad: release("2.4.0"),
         target: Some(release("2.3.1")),

@@ -32,7 +32,7 @@ pub fn incident_id() -> IncidentId {
 }
 
 pub fn attempt() -> Attempt {
-    Attempt { level: 0, step: 1, attempt: 2 }
+    Attempt { level: 0, step: 1, attempt: 2, undo: false }
 }
 
 pub fn fact() -> TriggerFact {
@@ -116,6 +116,8 @@ fn plan() -> Plan {
         timeout: Duration::from_mins(5),
         idempotent: true,
         on_failure,
+        retry: None,
+        check: None,
     };
     Plan {
         bad: release("v42"),
@@ -137,6 +139,8 @@ fn plan() -> Plan {
                 serves_target: false,
             },
             autonomy: Some(Autonomy::Propose),
+            deadline: None,
+            undo: Vec::new(),
         }],
         start_level: 0,
         variables: BTreeMap::from([(text("service"), text("api"))]),

@@ -98,6 +98,8 @@ pub fn step(name: &str) -> Step {
         timeout: secs(60),
         idempotent: false,
         on_failure: OnFailure::Climb,
+        retry: None,
+        check: None,
     }
 }
 
@@ -110,7 +112,7 @@ pub fn level(name: &str, steps: Vec<Step>) -> Level {
         still_wrong: Vec::new(),
         serves_target: false,
     };
-    Level { name: name.to_owned(), steps, verify, autonomy: None }
+    Level { name: name.to_owned(), steps, verify, autonomy: None, deadline: None, undo: Vec::new() }
 }
 
 pub fn symlink() -> Detector {

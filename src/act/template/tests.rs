@@ -12,7 +12,7 @@ fn order() -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 1, step: 0, attempt: 0 },
+        attempt: Attempt { level: 1, step: 0, attempt: 0, undo: false },
         step: Step {
             name: "step".to_owned(),
             action: Action::Http {
@@ -26,6 +26,8 @@ fn order() -> StepOrder {
             timeout: Duration::from_secs(1),
             idempotent: false,
             on_failure: OnFailure::Climb,
+            retry: None,
+            check: None,
         },
         idempotency_key: "key".to_owned(),
         expect_release: None,

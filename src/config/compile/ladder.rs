@@ -14,10 +14,11 @@ use super::trigger::{self, Sources};
 use super::{references_to, service};
 use crate::act::template::TemplateNames;
 use crate::decide::event::{
-    Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Proof, Step, TextOrSecret, Verify,
+    Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Proof, Retry, Step, TextOrSecret, Verify,
 };
 
 const STEP_HELP: &str = "write command = [\"/path/to/script\"] or http = { method = \"POST\", url = \"https://…\" }";
+const STEPS_HELP: &str = "a list of steps: [{ command = [\"/path/to/script\"] }]";
 const VERIFY_HELP: &str = "say when it has helped: verify = { within = \"10m\", soak = \"15m\" }";
 
 /// What is known of the service around its ladder.
@@ -60,21 +61,50 @@ pub(super) fn ladder(cx: &Cx<'_>, node: Option<&Node>, around: &Around<'_>) -> O
 
 fn level(cx: &Cx<'_>, node: &Node, number: usize, around: &Around<'_>) -> Option<Compiled> {
     let mut table = cx.table(node, format!("level {number} of the ladder"))?;
-    table.not_yet("undo", "until then, put what undoes the level into the steps of the next one");
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"previous release\""));
     let autonomy = table.get("autonomy", |cx, node| service::autonomy(cx, node, around.autonomy));
     let mut names = TemplateNames::default();
     let steps =
         table.need("steps", "a level does something: steps = [{ command = [\"/path/to/script\"] }]", |cx, node| {
-            steps(cx, node, &mut names)
+            steps(cx, node, &mut names, STEPS_HELP)
         });
+    let proof_names = names.clone();
+    // What the level's steps captured, its undo may use.
+    let undo = table.get("undo", |cx, node| {
+        self::steps(cx, node, &mut names, "what takes the level back: undo = [{ command = [\"/path/to/script\"] }]")
+    });
     let name = name.optional().map(|name| name.map_or_else(|| format!("level {number}"), |text| text.value));
     let called = name.as_deref().unwrap_or_default();
-    let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around, &names, called));
+    let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around, &proof_names, called));
+    let deadline = table.get("deadline", |cx, node| {
+        const MEANING: &str = "how long the whole level may take";
+        Some((cx.duration_in(node, Duration::from_secs(1)..Duration::from_hours(24), MEANING)?, node.place))
+    });
     table.finish();
     let Verified { verify, within, criteria } = verify?;
-    let level = Level { name: name?, steps: steps?, verify, autonomy: autonomy.optional()? };
-    Some(Compiled { level, within, criteria })
+    let deadline = deadline.optional()?;
+    if let Some((limit, place)) = deadline
+        && limit < verify.within
+    {
+        let problem = Problem::at(place, "the deadline of the level cuts the time that its recovery may take");
+        cx.warn(
+            problem
+                .also(within, "this long")
+                .help("the deadline counts from the level's first step, so make it longer"),
+        );
+    }
+    Some(Compiled {
+        level: Level {
+            name: name?,
+            steps: steps?,
+            verify,
+            autonomy: autonomy.optional()?,
+            deadline: deadline.map(|(limit, _)| limit),
+            undo: undo.or(Vec::new())?,
+        },
+        within,
+        criteria,
+    })
 }
 
 struct Verified {
@@ -144,15 +174,15 @@ fn texts(names: &[Arc<str>]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-fn steps(cx: &Cx<'_>, node: &Node, names: &mut TemplateNames) -> Option<Vec<Step>> {
-    const HELP: &str = "a list of steps: [{ command = [\"/path/to/script\"] }]";
+/// `names` are what is captured before; what these steps capture is added.
+fn steps(cx: &Cx<'_>, node: &Node, names: &mut TemplateNames, help: &'static str) -> Option<Vec<Step>> {
     let mut number = 0;
-    let steps = cx.list(node, HELP, |element| {
+    let steps = cx.list(node, help, |element| {
         number += 1;
         step(cx, element, number, names)
     })?;
     if steps.is_empty() {
-        cx.error(Problem::at(node.place, "this level has no steps").help(HELP));
+        cx.error(Problem::at(node.place, "this level has no steps").help(help));
         return None;
     }
     Some(steps)
@@ -161,7 +191,6 @@ fn steps(cx: &Cx<'_>, node: &Node, names: &mut TemplateNames) -> Option<Vec<Step
 /// `names` are what the earlier steps of the level capture; this one's are added, also when it is wrong otherwise.
 fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> Option<Step> {
     let mut table = cx.table(node, format!("step {number}"))?;
-    table.not_yet("check", "until then, a step that may have happened needs a human, or idempotent = true");
     let later = "until then, use command or http";
     let refused = ["sql", "redis", "kubernetes", "docker", "git", "wait", "human"].map(|kind| (kind, later));
     let found = table.one_of(&["command", "http"], &refused, STEP_HELP);
@@ -183,6 +212,9 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         let words = [("climb", OnFailure::Climb), ("continue", OnFailure::Continue), ("stop", OnFailure::Stop)];
         cx.choice(node, &words)
     });
+    let retry = table.get("retry", retry);
+    // It may use what its own step captured.
+    let check = table.get("check", |cx, node| super::check::check(cx, node, "the step's check", names));
     table.finish();
     let action = action?;
     Some(Step {
@@ -191,7 +223,19 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         timeout: timeout.or(Duration::from_mins(5))?,
         idempotent: idempotent.or(false)?,
         on_failure: on_failure.or(OnFailure::Climb)?,
+        retry: retry.optional()?,
+        check: check.optional()?,
     })
+}
+
+fn retry(cx: &Cx<'_>, node: &Node) -> Option<Retry> {
+    const TIMES: &str = "how often it is tried again, such as times = 2";
+    const WAIT: &str = "how long to wait before it is tried again, such as wait = \"10s\"";
+    let mut table = cx.table(node, "retry")?;
+    let times = table.need("times", TIMES, |cx, node| cx.whole(node, 1..10, TIMES));
+    let wait = table.need("wait", WAIT, |cx, node| cx.duration_in(node, Duration::ZERO..Retry::WAIT_MAX, WAIT));
+    table.finish();
+    Some(Retry { times: u32::try_from(times?).ok()?, wait: wait? })
 }
 
 pub(super) fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool, what: &str) {

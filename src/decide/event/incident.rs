@@ -71,6 +71,13 @@ pub enum IncidentEvent {
         attempt: Attempt,
         result: Box<StepResult>,
     },
+    /// What the step's `check` was answered. Asked again a few times, so that there may be several in a row.
+    StepChecked {
+        attempt: Attempt,
+        answer: CheckAnswer,
+        /// One sentence: why not, or why nobody knows.
+        detail: String,
+    },
     /// All steps of the level are done; verification begins.
     LevelFinished {
         level: usize,
@@ -95,6 +102,17 @@ pub enum IncidentEvent {
         level: usize,
         verified: Verified,
         why: String,
+    },
+    /// The level did not help, and has an `undo`: its steps run before the next level.
+    UndoBegan {
+        level: usize,
+    },
+    UndoFinished {
+        level: usize,
+        /// The first step of it that did not succeed, and how; absent when all did.
+        failed: Option<String>,
+        /// What was seen to run after it: the undo may have brought the bad release back.
+        running: Running,
     },
     Climbed {
         to: usize,
@@ -133,7 +151,26 @@ pub struct Attempt {
     /// Counted from 0; people read them from 1.
     pub level: usize,
     pub step: usize,
+    /// Counted from 1; goes on when the level is begun again.
     pub attempt: u32,
+    /// A step of the level's `undo`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub undo: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// Did a step take effect? What its `check` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckAnswer {
+    TookEffect,
+    DidNot,
+    /// No answer came.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

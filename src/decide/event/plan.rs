@@ -27,6 +27,12 @@ pub struct Level {
     pub verify: Verify,
     /// Overrides the service's where it is more careful.
     pub autonomy: Option<Autonomy>,
+    /// For the whole level, from its first step: then no further step of it starts, and it has to have come clear.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "duration_millis_option")]
+    pub deadline: Option<Duration>,
+    /// Takes back what the steps did, after a verification that said that they did not help.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<Step>,
 }
 
 /// Has it recovered, and did it stay so?
@@ -72,6 +78,33 @@ pub struct Step {
     /// Doing it twice is the same as doing it once; only then an ambiguous step runs again.
     pub idempotent: bool,
     pub on_failure: OnFailure,
+    /// For what is known not to have worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Did it take effect? Asked after a success, and where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+/// How often a step is tried again, beside its first try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    pub times: u32,
+    /// Before the first retry; doubled before each further one, up to [`Retry::WAIT_MAX`].
+    #[serde(with = "duration_millis")]
+    pub wait: Duration,
+}
+
+impl Retry {
+    /// An incident does not wait longer than this for one step.
+    pub const WAIT_MAX: Duration = Duration::from_mins(5);
+
+    /// How long to wait after the `failed`-th try, counted from 1.
+    #[must_use]
+    pub fn wait_after(&self, failed: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(failed.saturating_sub(1));
+        self.wait.saturating_mul(doubled).min(Retry::WAIT_MAX)
+    }
 }
 
 impl Step {
@@ -229,5 +262,21 @@ pub(super) mod duration_millis {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+/// The same for what may be absent.
+mod duration_millis_option {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
     }
 }

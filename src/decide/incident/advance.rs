@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Breach, Incident, Move, Patience, RELEASE_GRACE, Situation, State, is_first_try};
+use super::{Breach, Incident, Move, Patience, RELEASE_GRACE, Situation, State};
 use crate::decide::event::{
-    Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, OnFailure, Outcome, Reason, Release, Running, Verified,
-    Verify, WhyHuman,
+    Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, Outcome, Reason, Release, Running, Verified, Verify,
+    WhyHuman,
 };
 use crate::decide::guard::{RELEASE_NOT_READ, asked};
 use crate::decide::trigger::short;
@@ -33,13 +33,16 @@ impl Incident {
             State::Firing | State::Held | State::Escalated | State::WouldRollBack | State::Proposed { .. } => {
                 return self.wait(situation, now);
             }
-            State::Ready { attempt, since } => self.begin_step(*attempt, *since, situation, now)?,
+            State::Ready { attempt, since, after } => self.begin_step(*attempt, *since, *after, situation, now)?,
             State::Running { .. } => self.overdue(now)?,
-            State::Stepped { attempt, outcome } => self.after_step(*attempt, *outcome, now),
+            State::Checking { .. } => self.checking(situation, now)?,
+            State::Stepped { attempt, outcome, at } => {
+                self.after_step(*attempt, *outcome, now, || self.undone(attempt.level, *at, situation, now))?
+            }
             State::Verifying { level, finished, clear_since } => {
                 self.verifying(*level, *finished, *clear_since, situation, now)?
             }
-            State::LevelOver { level, why } => self.after_level(*level, why, situation, now)?,
+            State::LevelOver { level, why, undo } => self.after_level(*level, why, *undo, situation, now)?,
             State::NeedsHuman { reminded, .. } => self.with_a_person(*reminded, situation, now)?,
             State::Recovered
             | State::Declined
@@ -99,10 +102,11 @@ impl Incident {
         &self,
         attempt: Attempt,
         since: Timestamp,
+        after: Option<Outcome>,
         situation: &Situation<'_>,
         now: Timestamp,
     ) -> Option<IncidentEvent> {
-        if let Some(late) = self.overdue(now) {
+        if let Some(late) = self.overdue(now).or_else(|| self.out_of_time(attempt, after, now)) {
             return Some(late);
         }
         match self.runs_ours(situation.running) {
@@ -117,11 +121,13 @@ impl Incident {
                 });
             }
         }
-        if situation.draining {
+        if situation.draining || now < since {
             return None;
         }
-        let first_of_level = attempt.step == 0 && is_first_try(attempt);
-        if first_of_level && (situation.journal_failing || (situation.paused && !self.ordered)) {
+        let first_of_level = attempt.step == 0 && self.try_of(attempt) == 1;
+        // Taking back is the end of a level, not a new one.
+        let held_up = situation.paused && !self.ordered && !attempt.undo;
+        if first_of_level && (situation.journal_failing || held_up) {
             return None;
         }
         Some(IncidentEvent::StepIntended { attempt, input_hash: String::new() })
@@ -133,31 +139,6 @@ impl Incident {
             why: WhyHuman::DeadlineReached,
             text: "the deadline of the incident is reached; a step that still runs is not killed".to_owned(),
         })
-    }
-
-    fn after_step(&self, attempt: Attempt, outcome: Outcome, now: Timestamp) -> IncidentEvent {
-        let human = |why, text: String| IncidentEvent::NeedsHuman { why, text };
-        let Some(step) = self.step(attempt) else {
-            return human(WhyHuman::Unreadable, "the plan has no such step".to_owned());
-        };
-        let named = format!("step {} ({}) of level {}", attempt.step + 1, step.name, attempt.level + 1);
-        match (outcome, step.on_failure) {
-            (Outcome::Succeeded, _) | (Outcome::Failed, OnFailure::Continue) => {
-                IncidentEvent::LevelFinished { level: attempt.level, at: now }
-            }
-            (Outcome::Failed, OnFailure::Climb) => IncidentEvent::LevelFailed {
-                level: attempt.level,
-                verified: Verified::NotReached,
-                why: format!("{named} failed"),
-            },
-            (Outcome::Failed, OnFailure::Stop) => human(WhyHuman::StepFailed, format!("{named} failed")),
-            (Outcome::TimedOut, _) => {
-                human(WhyHuman::StepTimedOut, format!("{named} reached its deadline; it may have half worked"))
-            }
-            (Outcome::Ambiguous, _) => {
-                human(WhyHuman::StepAmbiguous, format!("it cannot be known whether {named} took effect"))
-            }
-        }
     }
 
     fn verifying(
@@ -175,7 +156,7 @@ impl Incident {
         }
         let verify = self.verify(level);
         let from = self.soak.from.max(finished);
-        let first_clear_by = from + verify.within;
+        let first_clear_by = self.first_clear_by(level, from + verify.within);
         let failed = |why: &str| {
             let why =
                 format!("{why}{}{}", self.soak.complaint(&verify.checks, false), self.not_served(&verify, situation));
@@ -185,7 +166,7 @@ impl Incident {
             (Reading::Breached, Some(_)) if now < first_clear_by => Some(IncidentEvent::Relapsed),
             (Reading::Breached, Some(_)) => Some(failed("it was clear, and breached again during the soak")),
             (Reading::Breached, None) if now >= first_clear_by => {
-                Some(failed(&format!("still breached {} after it", short(verify.within))))
+                Some(failed(&format!("still breached {} after it", short(first_clear_by.since(from)))))
             }
             (Reading::Clear, None) => Some(IncidentEvent::CameClear { at: now }),
             (Reading::Clear, Some(since)) if self.soak.soaked >= verify.soak => {
@@ -217,7 +198,31 @@ impl Incident {
         }
     }
 
-    fn after_level(&self, level: usize, why: &str, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
+    /// The deadline of the whole level cuts the wait for the first Clear. A soak that has begun is let come to its end:
+    /// what helps is not given up for being late.
+    fn first_clear_by(&self, level: usize, within: Timestamp) -> Timestamp {
+        self.level_end(level).map_or(within, |end| end.min(within))
+    }
+
+    /// What the check says comes as an event of its own.
+    fn checking(&self, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
+        if let Some(late) = self.overdue(now) {
+            return Some(late);
+        }
+        match self.runs_ours(situation.running) {
+            Ours::No => Some(IncidentEvent::Superseded { by: situation.running.clone() }),
+            Ours::Yes | Ours::Unknown(_) => None,
+        }
+    }
+
+    fn after_level(
+        &self,
+        level: usize,
+        why: &str,
+        undo: bool,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> Option<IncidentEvent> {
         if let Some(late) = self.overdue(now) {
             return Some(late);
         }
@@ -225,6 +230,10 @@ impl Incident {
             Ours::No => return Some(IncidentEvent::Superseded { by: situation.running.clone() }),
             Ours::Yes if self.bad_is_back(situation.running) => return Some(bad_came_back()),
             Ours::Yes | Ours::Unknown(_) => {}
+        }
+        if undo {
+            let waits = situation.journal_failing || situation.draining;
+            return (!waits).then_some(IncidentEvent::UndoBegan { level });
         }
         let levels = self.plan.as_ref().map_or(0, |plan| plan.levels.len());
         match self.untried(level + 1, levels) {
@@ -329,11 +338,17 @@ impl Incident {
         match &self.state {
             State::Firing => vec![self.told_from(patience) + Duration::from_millis(1)],
             State::Proposed { respond_by, .. } => vec![*respond_by],
-            State::Ready { since, .. } => vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline],
+            State::Ready { attempt, since, .. } => {
+                let mut wakes = vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline, *since];
+                wakes.extend(self.level_end(attempt.level).filter(|_| !attempt.undo));
+                wakes
+            }
             State::Running { .. } | State::LevelOver { .. } => vec![deadline],
+            State::Checking { ask_at, .. } => vec![*ask_at, deadline],
+            State::Stepped { attempt, at, .. } if attempt.undo => vec![*at + RELEASE_GRACE],
             State::Verifying { level, finished, clear_since } => {
                 let verify = self.verify(*level);
-                let first = self.soak.from.max(*finished) + verify.within;
+                let first = self.first_clear_by(*level, self.soak.from.max(*finished) + verify.within);
                 let soaked = clear_since.map(|since| since.max(self.soak.from) + verify.soak);
                 let mut wakes = vec![first, first + verify.soak + self.soak.slack, deadline];
                 wakes.extend(soaked);

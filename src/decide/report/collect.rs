@@ -177,6 +177,9 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepChecked { .. }
+            | IncidentEvent::UndoBegan { .. }
+            | IncidentEvent::UndoFinished { .. }
             | IncidentEvent::Climbed { .. }
             | IncidentEvent::Superseded { .. }
             | IncidentEvent::Aborted { .. }
@@ -218,6 +221,9 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepChecked { .. }
+            | IncidentEvent::UndoBegan { .. }
+            | IncidentEvent::UndoFinished { .. }
             | IncidentEvent::LevelFinished { .. }
             | IncidentEvent::CameClear { .. }
             | IncidentEvent::CheckAnswered { .. }
@@ -279,12 +285,26 @@ impl<'a> Walk<'a> {
                 (Standing::Running, "The rollback was admitted".to_owned())
             }
             IncidentEvent::StepIntended { attempt, .. } | IncidentEvent::StepStarted { attempt, .. } => {
-                (Standing::Running, format!("Running {}", moments::step_name(plan, *attempt)))
+                let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
+                (standing, format!("Running {}", moments::step_name(plan, *attempt)))
             }
             IncidentEvent::StepFinished { attempt, result } => {
                 let step = moments::step_name(plan, *attempt);
                 let detail = after_colon(&result.detail);
-                (Standing::Running, format!("{}: {step}{detail}", moments::outcome(result.outcome)))
+                let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
+                (standing, format!("{}: {step}{detail}", moments::outcome(result.outcome)))
+            }
+            IncidentEvent::StepChecked { attempt, answer, detail } => {
+                let step = moments::step_name(plan, *attempt);
+                (Standing::Checking, format!("{step}: {}{}", moments::answer(*answer), after_colon(detail)))
+            }
+            IncidentEvent::UndoBegan { level } => (Standing::Undoing, format!("Undoing {}", level_name(plan, *level))),
+            IncidentEvent::UndoFinished { level, failed, .. } => {
+                let name = level_name(plan, *level);
+                let text = failed
+                    .as_ref()
+                    .map_or_else(|| format!("{name} is undone"), |why| format!("{name} is not wholly undone: {why}"));
+                (Standing::Running, text)
             }
             IncidentEvent::LevelFinished { level, .. } => {
                 (Standing::Verifying, format!("Verifying {}", level_name(plan, *level)))
