@@ -608,8 +608,11 @@ fn the_way_back_is_looked_at_while_all_is_well() {
     // Gone: told once, and once when it is back.
     world.check_answers.insert("image".to_owned(), failed("exit status 1: no image r1"));
     world.run(5 * MINUTE);
-    assert_eq!(world.kinds(), [N::Degraded]);
+    assert_eq!(world.notices("oncall"), [(N::Degraded, false)]);
     assert_eq!(world.service().asked[0].standing, "holds");
+    world.restart();
+    world.run(5 * MINUTE);
+    assert_eq!(world.kinds(), [N::Degraded], "a restart does not tell it again");
     world.check_answers.clear();
     world.run(2 * MINUTE);
     assert_eq!(world.kinds(), [N::Degraded, N::Degraded]);

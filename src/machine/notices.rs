@@ -110,6 +110,27 @@ impl Machine {
         self.queue(notice, receivers, now);
     }
 
+    /// The service and the check of its way back that a notice is about.
+    pub(super) fn way_back_told<'n>(&self, notice: &'n Notice) -> Option<(usize, &'n str)> {
+        let index = notice.service.as_deref().and_then(|service| self.service_index(service))?;
+        let name = &self.services[index].rules.name;
+        let key = format!("{}/{name}/{}/", self.rules.instance, topic(NoticeKind::Degraded));
+        Some((index, notice.dedup_key.strip_prefix(&key)?))
+    }
+
+    /// What was told of a way back before a restart is not told again, and can still be closed.
+    pub(super) fn replay_way_back_told(&mut self, notice: &Notice) {
+        let Some((index, check)) = self.way_back_told(notice) else { return };
+        let service = &mut self.services[index];
+        match notice.status {
+            NoticeStatus::Resolved => drop(service.ready_told.remove(check)),
+            NoticeStatus::Firing if service.rules.guard.ready.iter().any(|ready| ready.name == check) => {
+                service.ready_told.insert(Arc::from(check));
+            }
+            NoticeStatus::Firing => {}
+        }
+    }
+
     /// A notice about the daemon itself, to every receiver.
     fn tell_all(&mut self, told: Told<'_>, now: &Now) {
         let receivers = self.outbox.names().map(str::to_owned).collect();
