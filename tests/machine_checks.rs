@@ -461,6 +461,7 @@ fn a_raised_signal_blocks_until_it_is_cleared() {
 
 #[test]
 fn an_expression_blocks_and_so_does_one_that_cannot_be_answered() {
+    use BlockerUnknown::{Allow, Block};
     let windows = |expr: &str, above: f64, on_unknown| {
         let expr = Expr::parse(expr).expect("an expression");
         let question = trigger("migrating", ValueKind::Expr, expr, Comparison::Above, above, 0);
@@ -476,7 +477,6 @@ fn an_expression_blocks_and_so_does_one_that_cannot_be_answered() {
         });
         (world.steps_begun().len(), sentence(&world))
     };
-    use BlockerUnknown::{Allow, Block};
     let (steps, why) = ends(windows("app_build_info", 0.5, Block));
     assert_eq!((steps, &*why), (0, "old code cannot read the new schema (blocker migrating: it is above 0.5)"));
     assert_eq!(ends(windows("app_build_info", 1.5, Block)).0, 1);

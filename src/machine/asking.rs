@@ -254,7 +254,7 @@ impl Machine {
         let breaches = service.triggers.iter().any(|state| matches!(state.phase(), Phase::Pending | Phase::Firing));
         let by_hand = service.asked_by_hand.is_some_and(|until| now < until);
         let near = by_hand || (!acts && (breaches || open.is_some()));
-        let way = self.way(service, open);
+        let way = self::way(service, open);
         let mut want = |kind, check: &Check, name: &Arc<str>, due| {
             let asker = Asker::Guard {
                 service: Arc::clone(&service.rules.name),
@@ -289,15 +289,6 @@ impl Machine {
         wanted
     }
 
-    /// From what to what an incident would be rolled back; without one, what runs now.
-    fn way(&self, service: &Service, incident: Option<&Incident>) -> Way {
-        if let Some(plan) = incident.and_then(|incident| incident.plan.as_ref()) {
-            return Way { bad: Some(plan.bad.clone()), target: plan.target.clone() };
-        }
-        let bad = incident.and_then(|incident| incident.release.as_ref()).or(service.releases.judged.as_ref());
-        Way { bad: bad.cloned(), target: bad.and_then(|bad| service.releases.way_back(bad)).cloned() }
-    }
-
     fn order_of(&self, asker: &Asker, check: Check) -> Option<CheckOrder> {
         let (service, incident) = match asker {
             Asker::Verify { incident, .. } => {
@@ -311,7 +302,7 @@ impl Machine {
         let service = &self.services[service];
         let plan = incident.and_then(|incident| incident.plan.as_ref());
         let way = match asker {
-            Asker::Verify { .. } | Asker::Step(..) => self.way(service, incident),
+            Asker::Verify { .. } | Asker::Step(..) => self::way(service, incident),
             Asker::Guard { way, .. } => way.clone(),
         };
         let mut variables = plan.map_or_else(BTreeMap::new, |plan| plan.variables.clone());
@@ -347,7 +338,7 @@ impl Machine {
         overrides: &[String],
         now: &Now,
     ) -> Vec<GuardAsked> {
-        let way = self.way(service, incident);
+        let way = self::way(service, incident);
         let guard = &service.rules.guard;
         let mut all: Vec<GuardAsked> = Vec::new();
         for blocker in &guard.blockers {
@@ -355,7 +346,7 @@ impl Machine {
                 BlockerQuestion::Check { max_age, .. } => {
                     self.standing(service, Kind::Blocker, &blocker.name, &way, *max_age, now)
                 }
-                BlockerQuestion::Signal(name) => self.signal_standing(service, name, now),
+                BlockerQuestion::Signal(name) => signal_standing(service, name, now),
                 BlockerQuestion::Windows { trigger, on_unknown } => {
                     let threshold = threshold_text(&trigger.question);
                     match (self.ask_windows(service, trigger, now).0, on_unknown) {
@@ -410,14 +401,6 @@ impl Machine {
         }
     }
 
-    fn signal_standing(&self, service: &Service, name: &str, now: &Now) -> Standing {
-        match service.signals.get(name).filter(|raised| now.monotonic < raised.until) {
-            None => Standing::Free,
-            Some(raised) if raised.detail.is_empty() => Standing::Holds(format!("signal {name} is raised")),
-            Some(raised) => Standing::Holds(format!("signal {name} is raised: {}", raised.detail)),
-        }
-    }
-
     /// Why no further level of this incident may begin; the flag says that only an answer is waited for. What was
     /// overridden when it was admitted stays so.
     pub(super) fn level_blocked(
@@ -448,5 +431,22 @@ impl Kind {
             Kind::Blocker => "blocker",
             Kind::WayBack => "way_back",
         }
+    }
+}
+
+/// From what to what an incident would be rolled back; without one, what runs now.
+fn way(service: &Service, incident: Option<&Incident>) -> Way {
+    if let Some(plan) = incident.and_then(|incident| incident.plan.as_ref()) {
+        return Way { bad: Some(plan.bad.clone()), target: plan.target.clone() };
+    }
+    let bad = incident.and_then(|incident| incident.release.as_ref()).or(service.releases.judged.as_ref());
+    Way { bad: bad.cloned(), target: bad.and_then(|bad| service.releases.way_back(bad)).cloned() }
+}
+
+fn signal_standing(service: &Service, name: &str, now: &Now) -> Standing {
+    match service.signals.get(name).filter(|raised| now.monotonic < raised.until) {
+        None => Standing::Free,
+        Some(raised) if raised.detail.is_empty() => Standing::Holds(format!("signal {name} is raised")),
+        Some(raised) => Standing::Holds(format!("signal {name} is raised: {}", raised.detail)),
     }
 }

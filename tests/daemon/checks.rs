@@ -61,7 +61,7 @@ max_age = "40s"
 {tables}"#
     );
     let service = "notify = [\"team\"]".to_owned();
-    site.write(&File { more, service, ..File::default() });
+    site.write(&File { service, more, ..File::default() });
     let daemon = Daemon::start_with(&site, &[("TEAM_SECRET", super::site::SECRET)]).await;
     daemon.knows_good("v1").await;
     site.deploy("v2");
@@ -89,7 +89,7 @@ ready_every = "10s""#
     fs::create_dir_all(site.path("images/v1")).unwrap();
     site.app.set(|mood| mood.broken.clear());
     let service = "notify = [\"team\"]".to_owned();
-    site.write(&File { guard, more: tables, service, ..File::default() });
+    site.write(&File { service, guard, more: tables, ..File::default() });
     let daemon = Daemon::start_with(&site, &[("TEAM_SECRET", super::site::SECRET)]).await;
     daemon.knows_good("v1").await;
     site.deploy("v2");
