@@ -98,11 +98,19 @@ impl Machine {
 
     /// A notice about a service that belongs to no incident.
     pub(super) fn tell_service(&mut self, index: usize, told: Told<'_>, now: &Now) {
+        self.tell_service_about(index, told, None, now);
+    }
+
+    /// `part` keeps what is told of one thing from being closed by what is told of another.
+    pub(super) fn tell_service_about(&mut self, index: usize, told: Told<'_>, part: Option<&str>, now: &Now) {
         let rules = &self.services[index].rules;
         let receivers = rules.notify.iter().map(ToString::to_string).collect();
         let name = rules.name.to_string();
         let text = format!("{name}: {}", told.text);
-        let notice = self.plain_notice(Told { text: &text, ..told }, Some(name), now);
+        let mut notice = self.plain_notice(Told { text: &text, ..told }, Some(name), now);
+        if let Some(part) = part {
+            notice.dedup_key = format!("{}/{part}", notice.dedup_key);
+        }
         self.queue(notice, receivers, now);
     }
 

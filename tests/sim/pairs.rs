@@ -5,6 +5,4 @@ const fn pair(state: &'static str, event: &'static str) -> (&'static str, &'stat
     (state, event)
 }
 
-pub const REACHABLE: &[(&str, &str)] = &[
-    pair("none", "opened"),
-];
+pub const REACHABLE: &[(&str, &str)] = &[pair("none", "opened")];

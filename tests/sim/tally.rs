@@ -175,7 +175,8 @@ impl Tally {
         }
         text.push_str("\n(state, event) pairs\n");
         for ((state, event), count) in &self.pairs {
-            let known = if REACHABLE.contains(&(*state, *event)) { "" } else { "  (not in the list of reachable ones)" };
+            let known =
+                if REACHABLE.contains(&(*state, *event)) { "" } else { "  (not in the list of reachable ones)" };
             let _ = writeln!(text, "{count:>10}  {state} + {event}{known}");
         }
         let missed = self.missed_pairs();

@@ -59,6 +59,7 @@ impl World {
             budget_used: None,
             breaching_share: None,
             level_left: true,
+            asked: Vec::new(),
         }
     }
 }
