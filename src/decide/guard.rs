@@ -90,6 +90,9 @@ enum Answer {
 /// The code of the hold that ends by itself at the next look at the release.
 pub const RELEASE_NOT_READ: &str = "release_not_read";
 
+/// The code of the hold that ends by itself when every target was looked at again.
+pub const JUST_BACK: &str = "just_back";
+
 /// Of the answers for several triggers, the one that does most: lower is more.
 #[must_use]
 pub const fn rank(kind: DecisionKind) -> u8 {
@@ -238,7 +241,7 @@ fn reach(facts: &Facts<'_>) -> Answer {
         Reach::Target => Answer::Allow("a target of the service answers".to_owned()),
         Reach::Reference(name) => Answer::Allow(format!("no target answers, but {name} does: the service is down")),
         Reach::Back => Answer::Hold(
-            "just_back",
+            JUST_BACK,
             "backstop was cut off until a moment ago; waiting for the next look at every target".to_owned(),
         ),
         Reach::CutOff { references } => Answer::Hold(

@@ -259,6 +259,28 @@ impl Machine {
         }
     }
 
+    /// What was collected while backstop itself was cut off is no proof of anything: when something answers again, the
+    /// windows of the service start anew.
+    pub(super) fn follow_reach(&mut self, index: usize, now: &Now) {
+        let service = &self.services[index];
+        let own = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let answers = own.clone().any(|target| is_recent(target, now.monotonic) && target.reached_since.is_some());
+        let known = service.rules.guard.references.iter().filter_map(|name| self.references.get(name));
+        let mut were_up = known.filter(|state| state.was_up(now.monotonic)).peekable();
+        let has_reference = were_up.peek().is_some();
+        let is_open = answers || were_up.any(|state| state.is_up(Timestamp::MIN));
+        let was_looked_at = own.clone().next().is_some() && own.clone().all(|target| target.last.is_some());
+        if is_open && service.cut_off {
+            self.services[index].cut_off = false;
+            self.restart_windows(index, now.monotonic);
+            for state in &mut self.services[index].triggers {
+                state.dirty = true;
+            }
+        } else if !is_open && has_reference && was_looked_at {
+            self.services[index].cut_off = true;
+        }
+    }
+
     fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
         let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
         let answering: Vec<Timestamp> =
@@ -268,9 +290,9 @@ impl Machine {
         let up: Vec<_> = were_up.iter().filter(|(_, state)| state.is_up(began)).collect();
         let open_since = answering.iter().copied().chain(up.iter().filter_map(|(_, state)| state.up_since())).min();
         // What was not reached while nothing was is no proof against it: it must have been looked at since.
-        let is_stale = |target: &super::Target| {
-            let unreached = target.last.as_ref().filter(|look| !look.reached);
-            unreached.is_some_and(|look| open_since.is_some_and(|since| look.at < since))
+        let is_stale = |target: &super::Target| match &target.last {
+            Some(look) => !look.reached && open_since.is_some_and(|since| look.at < since),
+            None => true,
         };
         match (answering.is_empty(), up.first()) {
             (true, None) if were_up.is_empty() => Reach::NoReference,

@@ -35,8 +35,12 @@ impl Machine {
         let service = index.map(|index| &self.services[index]);
         let receivers: Vec<String> = match (incident.receivers.as_slice(), service) {
             ([], Some(service)) => service.rules.notify.iter().map(ToString::to_string).collect(),
+            ([], None) => incident.told_to.clone(),
             (frozen, _) => frozen.to_vec(),
         };
+        if let Some(incident) = self.incidents.get_mut(id) {
+            incident.told_to.clone_from(&receivers);
+        }
         let labels = service.map(|service| &service.rules.labels);
         let labels = labels.into_iter().flatten().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let running = service.and_then(|service| match &service.releases.running {

@@ -111,6 +111,8 @@ pub struct Service {
     pub starting: Option<(Release, Timestamp)>,
     /// No release was named in this run yet: the first name may be another one than before the restart.
     pub unnamed: bool,
+    /// No target answers, nor any reference that did.
+    pub cut_off: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
     pub newest_look: Timestamp,
     /// Samples from before this instant never count again: another release, or a level that finished.
@@ -133,6 +135,7 @@ impl Service {
             asked_by_hand: None,
             starting: None,
             unnamed: true,
+            cut_off: false,
             newest_look: now,
             windows_from: Timestamp::MIN,
         }

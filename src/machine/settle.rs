@@ -30,6 +30,7 @@ impl Machine {
         self.unjudged = false;
         self.end_pauses(now);
         for index in 0..self.services.len() {
+            self.follow_reach(index, now);
             self.follow_releases(index, now, out);
             self.evaluate_triggers(index, now, out);
             self.grow_releases(index, now);

@@ -210,7 +210,6 @@ fn detectors(world: &mut World) {
         }
         _ => {
             world.fleets[service].processes[process].lie = Some((Lie::Version, until));
-            world.oracle.detectors_lied = true;
             world.tally.fault(Fault::DetectorsDisagree);
         }
     }

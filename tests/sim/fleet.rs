@@ -8,6 +8,7 @@ use backstop::machine::input::{Observation, ProbeOutcome, Scrape, ScrapeFailure}
 use backstop::promql::{Batch, Labels, LocalId, TargetId};
 use backstop::time::Timestamp;
 
+use super::oracle::NEVER_WAS;
 use crate::support::{MINUTE, SECOND};
 
 /// A release by its place in the service's history: 0 is `r1`.
@@ -272,7 +273,7 @@ impl Fleet {
     pub fn shown_version(&self, index: usize, now: i64) -> String {
         let process = &self.processes[index];
         match process.lie {
-            Some((Lie::Version, until)) if now < until => "r99-bin".to_owned(),
+            Some((Lie::Version, until)) if now < until => NEVER_WAS.to_owned(),
             Some(_) | None => format!("{}-bin", self.names[usize::from(process.release)]),
         }
     }

@@ -36,6 +36,9 @@ const LOOKS_BEFORE: u32 = 6;
 /// How late a deadline may be noticed while disk and process are well.
 const LATE_MAX_MS: i64 = 15 * SECOND;
 
+/// The release that a lying process shows.
+pub const NEVER_WAS: &str = "r99-bin";
+
 /// An idempotent step whose outcome is not known runs at most this often (README).
 const TRIES_MAX: u32 = 3;
 
@@ -63,10 +66,14 @@ struct Told {
     /// The world's time.
     opened: i64,
     ordered: bool,
+    /// Its level was begun, and no step of it yet.
+    begins: bool,
     approved: bool,
-    /// How often each level was begun.
-    runs: BTreeMap<usize, u32>,
-    begun: BTreeMap<(usize, usize), u32>,
+    /// How often each level, and each undo, was begun.
+    runs: BTreeMap<(usize, bool), u32>,
+    begun: BTreeMap<(usize, bool, usize), u32>,
+    /// What said, or was found, not to have worked: it may be tried again.
+    failed: BTreeSet<Attempt>,
     /// Durable intents; true once they have finished.
     intents: BTreeMap<Attempt, bool>,
     effects: BTreeSet<Attempt>,
@@ -126,8 +133,6 @@ pub struct Oracle {
     paused: Option<Timestamp>,
     /// When the network went, and when it comes back.
     dark: (i64, i64),
-    /// Detectors told of a release that never was.
-    pub detectors_lied: bool,
     /// Since when process, disk and clock are well.
     well_since: i64,
 }
@@ -145,7 +150,6 @@ impl Oracle {
             episodes: BTreeMap::new(),
             paused: None,
             dark: (0, 0),
-            detectors_lied: false,
             well_since: 0,
         }
     }
@@ -244,13 +248,19 @@ impl Oracle {
         if !told.effects.insert(attempt) {
             return Err(format!("promise 3: two effects of {attempt:?} of {id}"));
         }
-        let times = told.begun.entry((attempt.level, attempt.step)).or_default();
+        let times = told.begun.entry((attempt.level, attempt.undo, attempt.step)).or_default();
         *times += 1;
-        let runs = told.runs.get(&attempt.level).copied().unwrap_or(0);
-        let most = if order.step.idempotent { runs * TRIES_MAX } else { runs };
-        if *times > most {
+        let runs = told.runs.get(&(attempt.level, attempt.undo)).copied().unwrap_or(0);
+        let retries = order.step.retry.map_or(0, |retry| retry.times) + 1;
+        let most = if order.step.idempotent { TRIES_MAX.max(retries) } else { retries };
+        if *times > most * runs {
             let (name, times) = (&order.step.name, *times);
             return Err(format!("promise 3: {name} of {id} ran {times} times; its level was begun {runs} times"));
+        }
+        let before = Attempt { attempt: attempt.attempt.saturating_sub(1), ..attempt };
+        let again = told.effects.contains(&before) && !told.failed.contains(&before);
+        if again && !order.step.idempotent && *times > runs {
+            return Err(format!("promise 3: {attempt:?} of {id} began, and the try before may have worked"));
         }
         let watched = &mut self.services[service];
         if let Some((other, running)) = watched.running.first() {
@@ -270,10 +280,17 @@ impl Oracle {
             Some(DetectorKind::Probe { .. } | DetectorKind::Announced) | None => None,
         };
         match shown {
-            Some(shown) if foreign(&shown) => {
+            // A name that never was may be taken for another name of what runs.
+            Some(shown) if foreign(&shown) && shown != NEVER_WAS => {
                 Err(format!("promise 5: {attempt:?} of {id} began against {ours:?}, and backstop was shown {shown}"))
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    pub fn known_not_to_have_worked(&mut self, id: &IncidentId, attempt: Attempt) {
+        if let Some(told) = self.incidents.get_mut(id) {
+            told.failed.insert(attempt);
         }
     }
 
@@ -432,9 +449,11 @@ impl Oracle {
                 ended: None,
                 opened: turn.at,
                 ordered: false,
+                begins: false,
                 approved: false,
                 runs: BTreeMap::new(),
                 begun: BTreeMap::new(),
+                failed: BTreeSet::new(),
                 intents: BTreeMap::new(),
                 effects: BTreeSet::new(),
                 key: String::new(),
@@ -464,8 +483,9 @@ impl Oracle {
                 told.stands = Stands::Acting;
                 told.deadline = *deadline;
                 told.admitted = Some(record.at);
-                *told.runs.entry(plan.start_level).or_default() += 1;
+                *told.runs.entry((plan.start_level, false)).or_default() += 1;
                 told.ordered = std::mem::take(&mut told.approved);
+                told.begins = true;
                 told.plan = Some((**plan).clone());
             }
             IncidentEvent::Climbed { to } => {
@@ -480,13 +500,14 @@ impl Oracle {
                 if careful.is_some_and(|autonomy| autonomy < Autonomy::Act) && !told.approved {
                     return Err(format!("{id} climbed to level {}, which a person decides about", to + 1));
                 }
-                *told.runs.entry(*to).or_default() += 1;
+                *told.runs.entry((*to, false)).or_default() += 1;
                 told.ordered = std::mem::take(&mut told.approved);
+                told.begins = true;
                 told.stands = Stands::Acting;
             }
             IncidentEvent::StepIntended { attempt, .. } => {
-                let first = attempt.step == 0 && attempt.attempt % TRIES_MAX == 1;
-                if first && paused && !told.ordered {
+                let begins = attempt.step == 0 && !attempt.undo && std::mem::take(&mut told.begins);
+                if begins && paused && !told.ordered {
                     return Err(format!("{id} begins level {} while it is paused", attempt.level + 1));
                 }
                 told.intents.insert(*attempt, false);
@@ -497,6 +518,7 @@ impl Oracle {
                     return Err(format!("promise 3: {attempt:?} of {id} finished, and was not under way"));
                 }
             },
+            IncidentEvent::UndoBegan { level } => *told.runs.entry((*level, true)).or_default() += 1,
             IncidentEvent::NeedsHuman { .. } => told.stands = Stands::Human,
             IncidentEvent::Recovered { .. }
             | IncidentEvent::Superseded { .. }
@@ -614,11 +636,14 @@ impl Oracle {
         };
         let recent = |failure: &&Failure| failure.last >= t - SEEN_AFTER_MS;
         let came = watched.deployed.get(&bad).copied().unwrap_or(i64::MIN);
-        // What came a moment before cannot be told from it.
-        let just_before = |release: &ReleaseNo| {
-            watched.deployed.get(release).is_some_and(|before| *before <= came && came - before < SEEN_LATE_MS)
+        // What came at nearly the same time cannot be told from it; nor, from inside the processes alone, what never
+        // answered from what answers beside it.
+        let inside = !matches!(rules.detectors.first().map(|detector| &detector.kind), Some(DetectorKind::Outside));
+        let alike = |release: ReleaseNo| {
+            let other = watched.deployed.get(&release);
+            other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
         };
-        if watched.failures.iter().filter(recent).any(|failure| failure.blame == bad || just_before(&failure.blame)) {
+        if watched.failures.iter().filter(recent).any(|failure| failure.blame == bad || alike(failure.blame)) {
             return Ok(());
         }
         let latest = came.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);

@@ -24,6 +24,7 @@ pub fn scripts(rng: &mut Rng) -> BTreeMap<&'static str, Script> {
         ("flag", rng.pick(&flag)),
         ("note", rng.pick(&other)),
         ("scale", rng.pick(&other)),
+        ("undo", rng.pick(&other)),
         ("purge", rng.pick(&other)),
     ]
     .into_iter()

@@ -1,8 +1,9 @@
 //! What a seed configures: services, detectors, triggers, ladders, guards, receivers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backstop::decide::event::{Autonomy, Gate, Level, OnFailure, Severity};
+use backstop::decide::event::{Ask, Autonomy, Check, Gate, Level, OnFailure, Retry, Severity};
 use backstop::decide::rules::{
     Budget, Detector, DetectorKind, Heartbeat, OnUnknown, Rules, ServiceRules, Trigger, ValueKind,
 };
@@ -69,6 +70,16 @@ fn triggers(rng: &mut Rng) -> Vec<Trigger> {
     triggers
 }
 
+fn check() -> Check {
+    let ask = Ask::Command {
+        argv: vec!["took-effect".to_owned()],
+        env: BTreeMap::new(),
+        inherit: Vec::new(),
+        directory: None,
+    };
+    Check { name: "took effect".to_owned(), ask, timeout: secs(5) }
+}
+
 /// `previous release` is always among the levels, and always the last.
 pub fn ladder(rng: &mut Rng) -> Vec<Level> {
     let mut levels = Vec::new();
@@ -87,10 +98,22 @@ pub fn ladder(rng: &mut Rng) -> Vec<Level> {
     }
     levels.push(level("previous release", last));
     for level in &mut levels {
-        for step in &mut level.steps {
+        if rng.one_in(3) {
+            level.undo = ["undo", "note"].iter().take(1 + rng.index(2)).map(|name| step(name)).collect();
+        }
+        for step in level.steps.iter_mut().chain(&mut level.undo) {
             step.timeout = secs(8 + rng.below(20));
             step.idempotent = rng.one_in(2);
             step.on_failure = rng.pick(&[OnFailure::Climb, OnFailure::Climb, OnFailure::Continue, OnFailure::Stop]);
+            if rng.one_in(3) {
+                step.retry = Some(Retry { times: 1 + u32::from(rng.one_in(2)), wait: secs(rng.below(10)) });
+            }
+            if rng.one_in(3) {
+                step.check = Some(check());
+            }
+        }
+        if rng.one_in(4) {
+            level.deadline = Some(secs(10 + rng.below(60)));
         }
         level.verify.within = secs(20 + rng.below(40));
         level.verify.soak = secs(5 + rng.below(20));

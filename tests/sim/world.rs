@@ -3,15 +3,17 @@
 //! Length: everything that moves the clock or hands something to the machine is here, and nothing else.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use backstop::decide::event::{Actor, Attempt, Entry, IncidentEvent, IncidentId, Outcome, Seq, StepResult};
+use backstop::decide::event::{
+    Actor, Attempt, CheckOutcome, Entry, IncidentEvent, IncidentId, Outcome, Seq, StepResult,
+};
 use backstop::decide::rules::{DetectorKind, Rules};
 use backstop::machine::input::{
     Answer, Command, CommandId, DeliveryOutcome, Input, Observation, TargetKey, TargetKind,
 };
-use backstop::machine::output::{DeliveryOrder, LogLevel, Output, StepOrder};
+use backstop::machine::output::{CheckOrder, DeliveryOrder, LogLevel, Output, StepOrder};
 use backstop::machine::{Machine, Recovered};
 use backstop::promql::Labels;
 use backstop::time::{BootId, Now, Timestamp};
@@ -163,6 +165,8 @@ pub struct World {
     pub references: BTreeMap<&'static str, i64>,
     pub dark_until: i64,
     pub steps: Vec<RunningStep>,
+    /// Attempts that took effect.
+    worked: BTreeSet<(IncidentId, Attempt)>,
     /// By the step's name.
     pub scripts: BTreeMap<&'static str, Script>,
     pub step_ms: i64,
@@ -213,6 +217,7 @@ impl World {
             references: setup::REFERENCES.iter().map(|name| (*name, 0)).collect(),
             dark_until: 0,
             steps: Vec::new(),
+            worked: BTreeSet::new(),
             scripts: BTreeMap::new(),
             step_ms: rng.within(0, 12 * SECOND),
             schedule: BinaryHeap::new(),
@@ -475,6 +480,7 @@ impl World {
                 }
             }
             Output::RunStep(order) => self.begin_step(*order)?,
+            Output::RunCheck(order) => self.check(&order),
             Output::Deliver(order) => self.deliver(&order)?,
             Output::Reply { id, answer } => {
                 let due = self.awaited.remove(&id.0);
@@ -563,6 +569,7 @@ impl World {
                     let running = &mut self.steps[at];
                     running.worked = true;
                     let (service, script, target) = (running.service, running.script, running.target);
+                    self.worked.insert((running.incident.clone(), running.attempt));
                     if running.reported {
                         self.steps.remove(at);
                     }
@@ -817,6 +824,31 @@ impl World {
         Ok(())
     }
 
+    /// A question about the world, which changes nothing in it. About a step it is answered as things are.
+    fn check(&mut self, order: &CheckOrder) {
+        let worked = match (&order.incident, order.attempt) {
+            (Some(incident), Some(attempt)) => self.worked.contains(&(incident.clone(), attempt)),
+            (_, _) => true,
+        };
+        let is_lost = self.weather == Weather::Chaos && self.rng.one_in(4);
+        let outcome = if is_lost {
+            self.tally.fault(Fault::CheckUnanswered);
+            CheckOutcome::Unknown("no answer in time".to_owned())
+        } else if worked {
+            CheckOutcome::Passed
+        } else {
+            CheckOutcome::Failed("it is as it was".to_owned())
+        };
+        if let (Some(incident), Some(attempt), CheckOutcome::Failed(_)) = (&order.incident, order.attempt, &outcome) {
+            self.oracle.known_not_to_have_worked(incident, attempt);
+        }
+        self.note(|| format!("check {} of {:?}: {outcome:?}", order.check.name, order.attempt));
+        let timeout = i64::try_from(order.check.timeout.as_millis()).unwrap_or(SECOND);
+        let after = if is_lost { timeout } else { self.rng.within(0, timeout.min(2 * SECOND)) };
+        let input = Box::new(Input::Checked { id: order.id, outcome });
+        self.later(after, Event::Answer { life: self.life, input });
+    }
+
     fn report(&mut self, step: u64, life: u32, outcome: Outcome) {
         if life != self.life {
             return;
@@ -825,6 +857,9 @@ impl World {
         let running = &self.steps[at];
         let (service, incident, attempt) = (running.service, running.incident.clone(), running.attempt);
         self.oracle.step_ends(service, &incident, attempt);
+        if outcome == Outcome::Failed {
+            self.oracle.known_not_to_have_worked(&incident, attempt);
+        }
         self.note(|| format!("{attempt:?} of {incident} ends: {outcome:?}"));
         // One that works later is still waited for by the world, though by nobody else.
         if self.steps[at].worked || self.steps[at].script != Script::FailsAndWorks {

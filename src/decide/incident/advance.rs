@@ -7,7 +7,7 @@ use crate::decide::event::{
     Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, Outcome, Reason, Release, Running, Verified, Verify,
     WhyHuman,
 };
-use crate::decide::guard::{RELEASE_NOT_READ, asked};
+use crate::decide::guard::{JUST_BACK, RELEASE_NOT_READ, asked};
 use crate::decide::trigger::short;
 use crate::decide::verify::{self, Reading, Voice};
 use crate::time::Timestamp;
@@ -383,9 +383,9 @@ enum Ours {
     Unknown(String),
 }
 
-/// Nothing but the next look at the release, or the answer of a check that was asked, is waited for.
+/// Nothing but the next look, or the answer of a check that was asked, is waited for.
 fn waits_for_a_look(decision: &Decision) -> bool {
-    let is_waiting = |code: &str| code == RELEASE_NOT_READ || asked::WAITING.contains(&code);
+    let is_waiting = |code: &str| [RELEASE_NOT_READ, JUST_BACK].contains(&code) || asked::WAITING.contains(&code);
     !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| is_waiting(&reason.code))
 }
 

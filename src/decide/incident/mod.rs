@@ -128,6 +128,9 @@ pub struct Incident {
     pub decision: Option<Decision>,
     pub plan: Option<Plan>,
     pub receivers: Vec<String>,
+    /// Who was told last: so is its end, should its service have left the configuration. Not recorded here but in the
+    /// notices.
+    pub told_to: Vec<String>,
     pub deadline: Option<Timestamp>,
     /// Levels that were begun, in any episode, and how often: a level that a person orders again is another effect.
     pub tried: BTreeMap<usize, u32>,
@@ -180,6 +183,7 @@ impl Incident {
             decision: None,
             plan: None,
             receivers: Vec::new(),
+            told_to: Vec::new(),
             deadline: None,
             tried: BTreeMap::new(),
             captures: BTreeMap::new(),
