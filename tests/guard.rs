@@ -82,6 +82,8 @@ fn roll_back_by_hand(world: &mut World, overrides: &[&str]) -> Answer {
     world.command(Command::Rollback { service: "api".into(), reason: "checkout fails".into(), level: None, overrides })
 }
 
+type Change<'a> = &'a dyn Fn(&mut Rules);
+
 // --- the kill switch
 
 #[test]
@@ -590,7 +592,7 @@ fn cooldown_and_budget_alone_make_it_a_proposal() {
         many(rules);
         rules.budget = Some(Budget { rollbacks: 1, window: secs(86_400) });
     };
-    let cases: [(&dyn Fn(&mut Rules), Option<(&str, &str)>); 4] = [
+    let cases: [(Change, Option<(&str, &str)>); 4] = [
         (&many, None),
         (&|_| {}, Some(("cooldown", "the last incident is too near; cooldown until 2026-"))),
         (&budget, Some(("budget", "the service's budget of 1 rollbacks in 1day is used up"))),

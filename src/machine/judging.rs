@@ -97,7 +97,7 @@ impl Machine {
     }
 
     /// The newest successful look at a target that the service sees: what an empty result rests on.
-    fn newest_success(&self, service: &Service) -> Option<Timestamp> {
+    pub(super) fn newest_success(&self, service: &Service) -> Option<Timestamp> {
         let seen = self.targets.values().filter(|target| match target.scope {
             Scope::Shared => true,
             Scope::Service(id) => id == service.id,
@@ -180,6 +180,7 @@ impl Machine {
         let level = level.or_else(|| self.level_for(index, incident, 0));
         let mut facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
         facts.kill_overridden = overrides.iter().any(|name| name == KILL_SWITCH);
+        facts.asked = self.guard_asked(&self.services[index], Some(incident), overrides, now);
         (guard::judge(&facts, mandate, now), level.unwrap_or(0))
     }
 
@@ -193,6 +194,7 @@ impl Machine {
         now: &Now,
     ) -> Option<(Decision, usize)> {
         let service = &self.services[index];
+        let asked = self.guard_asked(service, Some(incident), overrides, now);
         let decisions = Machine::firing(service).into_iter().map(|place| {
             let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
             let firing = state.verdicts.values().filter(|verdict| verdict.fires());
@@ -204,6 +206,7 @@ impl Machine {
             let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
             let mut facts = self.facts(index, incident, trigger, breach, level, now);
             facts.kill_overridden = overrides.iter().any(|name| name == KILL_SWITCH);
+            facts.asked.clone_from(&asked);
             let decision = guard::judge(&facts, mandate, now);
             (decision, level.unwrap_or(trigger.start_level), trigger.severity)
         });
@@ -266,6 +269,7 @@ impl Machine {
             budget_used: self.budget_used(service, now),
             breaching_share: self.breaching_share(),
             level_left: level.is_some(),
+            asked: Vec::new(),
         }
     }
 
@@ -425,7 +429,7 @@ fn worst_verdict<'a>(verdicts: impl Iterator<Item = (&'a Labels, &'a Verdict)>) 
         .map_or((&NONE, None), |(labels, verdict)| (labels, Some(verdict)))
 }
 
-fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
+pub(super) fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
     evaluation.evidence.iter().filter_map(|selector| selector.newest).max()
 }
 

@@ -10,7 +10,7 @@ use super::super::tree::{Key, Node, Value};
 use super::http::labels;
 use super::scrape::{self, Pace};
 use super::trigger::{self, Sources};
-use super::{checks, daemon, freeze, http, ladder, name, probe, references_to, release, setting};
+use super::{blocker, checks, daemon, freeze, http, ladder, name, probe, references_to, release, setting};
 use crate::decide::event::Autonomy;
 use crate::decide::freeze::Freeze;
 use crate::decide::rules::{Budget, GuardRules, ServiceRules};
@@ -69,6 +69,7 @@ pub(super) struct Names<'s> {
 }
 
 pub(super) fn defaults(cx: &Cx<'_>, node: Option<&Node>, names: &Names<'_>) -> Defaults {
+    blocker::not_shared(cx, node);
     let table = node.and_then(|node| cx.table(node, "[defaults]"));
     let mut table = table.unwrap_or_else(|| Table::absent(cx));
     let shared = shared(&mut table, names);
@@ -103,10 +104,9 @@ fn guard(outer: &mut Table<'_, '_>, services: &[Arc<str>]) -> Guard {
     let cx = outer.cx;
     let table = outer.take("guard").and_then(|node| cx.table(node, "guard"));
     let mut table = table.unwrap_or_else(|| Table::absent(cx));
-    table.not_yet(
-        "blockers",
-        "until then, a check that must stop a rollback is the first step of the level, with on_failure = \"stop\"",
-    );
+    for key in blocker::KEYS {
+        table.take(key);
+    }
     let guard = Guard {
         release_window: table.get("release_window", |cx, node| {
             cx.some_duration(node, "how long after a release a breach may begin to be blamed on it")
@@ -209,9 +209,10 @@ pub(super) fn service(
         Some(_) | None => 0,
     };
     let sources = Sources { probes: &paced_probes, scrapes: &intervals };
-    let triggers = trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy });
+    let asked = blocker::asked_before(cx, node, &sources);
     let probe_names: Vec<Arc<str>> = probes.iter().map(|probe| probe.name.clone()).collect();
-    let ladder = ladder::ladder(cx, rollback, &ladder::Around { probes: &probe_names, autonomy });
+    let ladder = ladder::ladder(cx, rollback, &ladder::Around { probes: &probe_names, sources: &sources, autonomy });
+    let triggers = trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy });
     let place = table.place;
     table.finish();
 
@@ -234,7 +235,9 @@ pub(super) fn service(
     );
     let detectors = detectors?;
     let dependencies_place = own.guard.dependencies.place().or_else(|| defaults.shared.guard.dependencies.place());
-    let guard = guard_rules(&name, &own.guard, &defaults.shared.guard, references.as_deref())?;
+    let guard = guard_rules(&name, &own.guard, &defaults.shared.guard, references.as_deref(), asked?)?;
+    let (levels, criteria): (Vec<_>, Vec<_>) =
+        ladder?.into_iter().map(|compiled| (compiled.level, compiled.criteria)).unzip();
     let rules = ServiceRules {
         name: fits.then_some(name)?,
         autonomy: autonomy?,
@@ -243,8 +246,9 @@ pub(super) fn service(
         startup: setting(own.startup, &defaults.shared.startup, MINUTE)?,
         detectors: detectors.iter().map(|compiled| compiled.detector.clone()).collect(),
         triggers: triggers?.into_iter().map(|compiled| compiled.trigger).collect(),
+        criteria: criteria.into_iter().flatten().map(|compiled| compiled.trigger).collect(),
         guard,
-        ladder: ladder?.into_iter().map(|compiled| compiled.level).collect(),
+        ladder: levels,
         remind_every: setting(own.remind_every, &defaults.shared.remind_every, MINUTE * 15)?,
         respond_within: setting(own.respond_within, &defaults.shared.respond_within, MINUTE * 15)?,
         rto: own.rto.or_else(defaults.shared.rto).optional()?,
@@ -270,6 +274,7 @@ fn guard_rules(
     own: &Guard,
     shared: &Guard,
     references: Option<&[ReferenceSpec]>,
+    asked: blocker::Asked,
 ) -> Option<GuardRules> {
     let mut dependencies = setting(own.dependencies.clone(), &shared.dependencies, Vec::new())?;
     if own.dependencies.place().is_none() {
@@ -285,6 +290,9 @@ fn guard_rules(
         worsened_by: setting(own.worsened_by, &shared.worsened_by, WORSENED_BY)?,
         dependencies,
         freeze: setting(own.freeze.clone(), &shared.freeze, Vec::new())?,
+        blockers: asked.blockers,
+        ready: asked.ready,
+        ready_every: asked.ready_every,
     })
 }
 

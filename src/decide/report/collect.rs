@@ -170,6 +170,7 @@ impl<'a> Walk<'a> {
                 self.episode().clear.get_or_insert(record.at);
             }
             IncidentEvent::Joined { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Judged { .. }
             | IncidentEvent::Proposed { .. }
             | IncidentEvent::Approved { .. }
@@ -227,6 +228,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::UndoFinished { .. }
             | IncidentEvent::LevelFinished { .. }
             | IncidentEvent::CameClear { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Relapsed
             | IncidentEvent::LevelFailed { .. }
             | IncidentEvent::Climbed { .. }
@@ -327,7 +329,7 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::NeedsHuman, text.clone())
             }
-            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } => return,
+            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } | IncidentEvent::CheckAnswered { .. } => return,
             IncidentEvent::Acknowledged { .. } => {
                 self.acknowledged = true;
                 return;
