@@ -5,6 +5,7 @@ use super::{Incident, State};
 use crate::decide::event::IncidentEvent;
 
 impl Incident {
+    // Length: one arm for each kind of event.
     pub(super) fn takes(&self, event: &IncidentEvent) -> bool {
         let state = &self.state;
         let waits = state.is_waiting() && self.admitted.is_none();
