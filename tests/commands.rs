@@ -1,4 +1,6 @@
 //! A command tells how it ended, and leaves no process behind: at its end, at its deadline, and when the daemon dies.
+//!
+//! Length: one list of ways in which a command may end; what runs it is set up once.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -39,7 +39,9 @@ fn tell(seed: u64, why: &str) -> String {
     let story = run(seed, true).story;
     let from = story.len().saturating_sub(STORY_LINES);
     let story = story[from..].join("\n");
-    format!("{story}\n\nseed {seed}: {why}\nreplay: SIM_SEED={seed} cargo test --release --test simulation -- --nocapture\n")
+    format!(
+        "{story}\n\nseed {seed}: {why}\nreplay: SIM_SEED={seed} cargo test --release --test simulation -- --nocapture\n"
+    )
 }
 
 #[test]
@@ -86,9 +88,8 @@ fn promises_hold_under_faults() {
         (tally, failures)
     };
     let halves: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|thread| scope.spawn(move || work(if thread == 0 { PINNED } else { &[] })))
-            .collect();
+        let workers: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || work(if thread == 0 { PINNED } else { &[] }))).collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker catches panics")).collect()
     });
     let mut total = sim::tally::Tally::new();

@@ -1,5 +1,7 @@
 //! May we act on a firing verdict? Each check returns an allow or a reason; nothing is assumed.
 
+pub mod asked;
+
 use std::time::Duration;
 
 use super::event::{Autonomy, Decision, DecisionKind, Gate, GuardCheck, Reason, Release, Running};
@@ -38,6 +40,8 @@ pub struct Facts<'a> {
     pub breaching_share: Option<(f64, f64)>,
     /// A level is left to try.
     pub level_left: bool,
+    /// Blockers, and the checks of the way back.
+    pub asked: Vec<asked::Asked>,
 }
 
 /// When the breach began, as far as it is known.
@@ -117,12 +121,15 @@ pub fn judge(facts: &Facts<'_>, mandate: Mandate, now: &Now) -> Decision {
     }
     answers.push(("way_back", way_back(facts)));
     answers.push(("ladder", ladder(facts)));
+    answers.extend(asked::answers(facts));
     if mandate == Mandate::Trigger {
         answers.push(("cooldown", cooldown(facts, now)));
         answers.push(("budget", budget(facts)));
         answers.push(("autonomy", autonomy(facts)));
     }
-    conclude(answers, facts.autonomy, mandate)
+    let mut decision = conclude(answers, facts.autonomy, mandate);
+    decision.checks.extend(asked::overrides(facts));
+    decision
 }
 
 fn conclude(answers: Vec<(&'static str, Answer)>, autonomy: Autonomy, mandate: Mandate) -> Decision {

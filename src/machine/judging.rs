@@ -93,7 +93,7 @@ impl Machine {
     }
 
     /// The newest successful look at a target that the service sees: what an empty result rests on.
-    fn newest_success(&self, service: &Service) -> Option<Timestamp> {
+    pub(super) fn newest_success(&self, service: &Service) -> Option<Timestamp> {
         let seen = self.targets.values().filter(|target| match target.scope {
             Scope::Shared => true,
             Scope::Service(id) => id == service.id,
@@ -155,7 +155,7 @@ impl Machine {
     /// The guard's answer for an incident, and the level that it is about: the best over its firing triggers, since one
     /// that the release is to blame for is enough. None when none fires.
     pub(super) fn guard(&self, index: usize, incident: &Incident, now: &Now) -> Option<(Decision, usize)> {
-        self.decide(index, incident, Mandate::Trigger, None, now)
+        self.decide(index, incident, Mandate::Trigger, None, &[], now)
     }
 
     /// The guard's answer when a person has decided, about the level that was named, or the one that would be tried.
@@ -165,14 +165,16 @@ impl Machine {
         incident: &Incident,
         mandate: Mandate,
         level: Option<usize>,
+        overrides: &[String],
         now: &Now,
     ) -> (Decision, usize) {
-        if let Some(decided) = self.decide(index, incident, mandate, level, now) {
+        if let Some(decided) = self.decide(index, incident, mandate, level, overrides, now) {
             return decided;
         }
         let breach = Breach { began: now.monotonic, inherited: None, was_clear: true };
         let level = level.or_else(|| self.level_for(index, incident, 0));
-        let facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
+        let mut facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
+        facts.asked = self.guard_asked(&self.services[index], Some(incident), overrides, now);
         (guard::judge(&facts, mandate, now), level.unwrap_or(0))
     }
 
@@ -182,9 +184,11 @@ impl Machine {
         incident: &Incident,
         mandate: Mandate,
         level: Option<usize>,
+        overrides: &[String],
         now: &Now,
     ) -> Option<(Decision, usize)> {
         let service = &self.services[index];
+        let asked = self.guard_asked(service, Some(incident), overrides, now);
         let decisions = Machine::firing(service).into_iter().map(|place| {
             let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
             let firing = state.verdicts.values().filter(|verdict| verdict.fires());
@@ -196,7 +200,8 @@ impl Machine {
                 was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
             };
             let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
-            let facts = self.facts(index, incident, trigger, breach, level, now);
+            let mut facts = self.facts(index, incident, trigger, breach, level, now);
+            facts.asked.clone_from(&asked);
             let decision = guard::judge(&facts, mandate, now);
             (decision, level.unwrap_or(trigger.start_level), trigger.severity)
         });
@@ -250,6 +255,7 @@ impl Machine {
             budget_used: self.budget_used(service, now),
             breaching_share: self.breaching_share(),
             level_left: level.is_some(),
+            asked: Vec::new(),
         }
     }
 
@@ -376,7 +382,7 @@ fn worst_verdict<'a>(verdicts: impl Iterator<Item = (&'a Labels, &'a Verdict)>) 
         .map_or((&NONE, None), |(labels, verdict)| (labels, Some(verdict)))
 }
 
-fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
+pub(super) fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
     evaluation.evidence.iter().filter_map(|selector| selector.newest).max()
 }
 

@@ -13,6 +13,7 @@ mod judging;
 mod notices;
 mod outbox;
 pub mod output;
+mod proving;
 mod recover;
 mod service;
 mod settle;
@@ -258,8 +259,9 @@ impl Machine {
     /// Another configuration. Windows of what did not change are kept, and so are open incidents with their plans.
     fn reload(&mut self, now: &Now, rules: Arc<Rules>, out: &mut Vec<Output>) {
         self.rules = rules;
-        self.asked.forget();
         self.store.retarget(&exprs(&self.rules));
+        // What was asked may be another question now.
+        self.asked.forget();
         self.adopt_services(now);
         self.outbox.reconfigure(&self.rules.receivers);
         self.references
@@ -284,7 +286,12 @@ impl Machine {
             incident.wakes(&patience.unwrap_or(service::PATIENCE_DEFAULT))
         });
         let pauses = self.pause.iter().map(|pause| pause.until);
-        services.chain(incidents).chain(pauses).chain(self.outbox.wakes()).chain(self.heartbeat_due)
+        services
+            .chain(incidents)
+            .chain(self.ask_wakes())
+            .chain(pauses)
+            .chain(self.outbox.wakes())
+            .chain(self.heartbeat_due)
     }
 }
 

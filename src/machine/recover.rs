@@ -199,6 +199,7 @@ impl Machine {
                     incident.notices = incident.notices.max(notice.seq);
                     incident.told_to.clone_from(receivers);
                 }
+                self.replay_way_back_told(notice);
                 self.outbox.replay_queued((**notice).clone(), receivers, record.seq, at);
             }
             Entry::NoticeDelivered { notice, receiver } => self.outbox.replay_gone(notice, receiver, None),

@@ -123,7 +123,10 @@ impl Machine {
             }
             self.store.restore(target, &dump);
         }
-        self.targets.insert(target, Target { key, labels, interval, scope, last: None, reached_since: None, down: None, series: 0 });
+        self.targets.insert(
+            target,
+            Target { key, labels, interval, scope, last: None, reached_since: None, down: None, series: 0 },
+        );
     }
 
     fn target_gone(&mut self, target: TargetId, at: Timestamp) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use backstop::decide::event::{Record, Seq};
 use backstop::decide::rules::Rules;
-use backstop::journal::form::{self, Encoded};
 use backstop::journal::Frames;
+use backstop::journal::form::{self, Encoded};
 use backstop::machine::checkpoint::Checkpoint;
 use backstop::time::{BootId, Timestamp};
 

@@ -387,12 +387,8 @@ impl Fleet {
     pub fn probe(&self, index: usize, now: i64, at: Timestamp, dark: bool) -> Observation {
         let process = &self.processes[index];
         let lie = process.lie.filter(|(_, until)| now < *until).map(|(lie, _)| lie);
-        let failed = |why: &str, reached| ProbeOutcome::Failed {
-            status: None,
-            why: why.to_owned(),
-            reached,
-            release: None,
-        };
+        let failed =
+            |why: &str, reached| ProbeOutcome::Failed { status: None, why: why.to_owned(), reached, release: None };
         let outcome = if lie == Some(Lie::Unsent) {
             ProbeOutcome::Unsent("too many open files".to_owned())
         } else if dark || now < process.cut_until {

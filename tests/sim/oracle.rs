@@ -229,7 +229,13 @@ impl Oracle {
 
     // What backstop does.
 
-    pub fn step_begins(&mut self, order: &StepOrder, service: usize, rules: &ServiceRules, t: i64) -> Result<(), Broken> {
+    pub fn step_begins(
+        &mut self,
+        order: &StepOrder,
+        service: usize,
+        rules: &ServiceRules,
+        t: i64,
+    ) -> Result<(), Broken> {
         let (id, attempt) = (&order.incident, order.attempt);
         let Some(told) = self.incidents.get_mut(id) else {
             return Err(format!("promise 3: {attempt:?} of {id} began, and nothing of {id} is durable"));
@@ -386,7 +392,10 @@ impl Oracle {
         let episode = self.episodes.entry(notice.dedup_key.clone()).or_default();
         episode.incident = incident.to_string();
         if episode.resolved > 0 {
-            return Err(format!("promise 4: {} was told after the notice that resolves it: {}", notice.dedup_key, notice.text));
+            return Err(format!(
+                "promise 4: {} was told after the notice that resolves it: {}",
+                notice.dedup_key, notice.text
+            ));
         }
         match notice.status {
             NoticeStatus::Firing => episode.firing += 1,
@@ -505,7 +514,9 @@ impl Oracle {
             }
             IncidentEvent::StepFinished { attempt, .. } => match told.intents.get_mut(attempt) {
                 Some(finished) if !*finished => *finished = true,
-                Some(_) | None => return Err(format!("promise 3: {attempt:?} of {id} finished, and was not under way")),
+                Some(_) | None => {
+                    return Err(format!("promise 3: {attempt:?} of {id} finished, and was not under way"));
+                }
             },
             IncidentEvent::UndoBegan { level } => *told.runs.entry((*level, true)).or_default() += 1,
             IncidentEvent::NeedsHuman { .. } => told.stands = Stands::Human,
@@ -584,9 +595,10 @@ impl Oracle {
             }
         }
         let spent = |window: Duration, mine: bool| {
-            let recent = self.admissions.iter().filter(|(of, _, admitted)| {
-                (!mine || *of == service) && at.since(*admitted) < window
-            });
+            let recent = self
+                .admissions
+                .iter()
+                .filter(|(of, _, admitted)| (!mine || *of == service) && at.since(*admitted) < window);
             recent.count()
         };
         let over = |budget: Option<backstop::decide::rules::Budget>, mine| {
@@ -643,7 +655,9 @@ impl Oracle {
         }
         let recent: Vec<_> = watched.failures.iter().filter(recent).collect();
         let before = watched.wrong_before.contains(&bad);
-        Err(format!("promise 2: {id} rolls {release} back, which is not to blame (came at {came}, wrong before: {before}; failing: {recent:?})"))
+        Err(format!(
+            "promise 2: {id} rolls {release} back, which is not to blame (came at {came}, wrong before: {before}; failing: {recent:?})"
+        ))
     }
 
     // What must follow.
@@ -686,11 +700,16 @@ impl Oracle {
             let newest = self.incidents.values().any(|told| told.key == *key && told.stands != Stands::Over);
             let fits = if newest { episode.resolved == 0 } else { episode.resolved == 1 };
             if !fits && episode.firing + episode.resolved > 0 {
-                return Err(format!("promise 4: {key} was told {} times, resolved {} times", episode.firing, episode.resolved));
+                return Err(format!(
+                    "promise 4: {key} was told {} times, resolved {} times",
+                    episode.firing, episode.resolved
+                ));
             }
         }
         match self.notices.iter().find(|(_, accepted)| !accepted.waiting.is_empty()) {
-            Some((id, accepted)) => Err(format!("promise 6: {id} never reached {:?}: {}", accepted.waiting, accepted.text)),
+            Some((id, accepted)) => {
+                Err(format!("promise 6: {id} never reached {:?}: {}", accepted.waiting, accepted.text))
+            }
             None => Ok(()),
         }
     }
@@ -718,10 +737,16 @@ impl Oracle {
     pub fn tell(&self) -> String {
         let mut text = String::new();
         for (place, watched) in self.services.iter().enumerate() {
-            text += &format!("service {place}: failures {:?}\n  came {:?}, wrong before {:?}\n", watched.failures, watched.deployed, watched.wrong_before);
+            text += &format!(
+                "service {place}: failures {:?}\n  came {:?}, wrong before {:?}\n",
+                watched.failures, watched.deployed, watched.wrong_before
+            );
         }
         for (id, told) in &self.incidents {
-            text += &format!("{id}: {:?} of {:?}, opened {}, runs {:?}\n", told.stands, told.release, told.opened, told.runs);
+            text += &format!(
+                "{id}: {:?} of {:?}, opened {}, runs {:?}\n",
+                told.stands, told.release, told.opened, told.runs
+            );
         }
         text
     }

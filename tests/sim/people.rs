@@ -8,19 +8,27 @@ use backstop::machine::input::{Command, ReleasePhase};
 use super::fleet::{BREAKS_LATER_MS, Behaviour, ReleaseNo};
 use super::oracle::Broken;
 use super::rng::Rng;
+use super::setup;
 use super::tally::Fault;
 use super::world::{Script, World};
-use super::setup;
 use crate::support::{SECOND, secs};
 
 /// What each step does when all is well.
 pub fn scripts(rng: &mut Rng) -> BTreeMap<&'static str, Script> {
-    let rollback = [Script::Helps, Script::Helps, Script::Helps, Script::Helps, Script::Nothing, Script::Fails, Script::HalfWorks];
+    let rollback =
+        [Script::Helps, Script::Helps, Script::Helps, Script::Helps, Script::Nothing, Script::Fails, Script::HalfWorks];
     let flag = [Script::FlagOff, Script::FlagOff, Script::Nothing, Script::Fails];
     let other = [Script::Nothing, Script::Nothing, Script::Nothing, Script::Fails];
-    [("rollback", rng.pick(&rollback)), ("flag", rng.pick(&flag)), ("note", rng.pick(&other)), ("scale", rng.pick(&other)), ("undo", rng.pick(&other)), ("purge", rng.pick(&other))]
-        .into_iter()
-        .collect()
+    [
+        ("rollback", rng.pick(&rollback)),
+        ("flag", rng.pick(&flag)),
+        ("note", rng.pick(&other)),
+        ("scale", rng.pick(&other)),
+        ("undo", rng.pick(&other)),
+        ("purge", rng.pick(&other)),
+    ]
+    .into_iter()
+    .collect()
 }
 
 /// What a release is like.
@@ -204,7 +212,9 @@ fn reload(world: &mut World) -> Result<(), Broken> {
         }
         (1, None) => rules.services[place].guard.cooldown = secs(world.rng.pick(&[0, 60, 3600])),
         (2, None) => rules.services[place].ladder = setup::ladder(&mut world.rng),
-        (3, None) => rules.services[place].autonomy = world.rng.pick(&[Autonomy::Act, Autonomy::Propose, Autonomy::Observe]),
+        (3, None) => {
+            rules.services[place].autonomy = world.rng.pick(&[Autonomy::Act, Autonomy::Propose, Autonomy::Observe])
+        }
         (4, None) => {
             for trigger in &mut rules.services[place].triggers {
                 trigger.hold = secs(world.rng.below(5) * 10);

@@ -79,15 +79,35 @@ pub enum Manner {
 #[derive(Debug)]
 enum Event {
     /// At a service, or at one of its processes where each has its own time.
-    Look { service: usize, process: Option<usize> },
+    Look {
+        service: usize,
+        process: Option<usize>,
+    },
     References,
-    Acknowledge { life: u32 },
-    Effect { step: u64 },
-    Report { step: u64, life: u32, outcome: Outcome },
-    Answer { life: u32, input: Box<Input> },
-    Deploy { service: usize, process: usize, release: ReleaseNo },
+    Acknowledge {
+        life: u32,
+    },
+    Effect {
+        step: u64,
+    },
+    Report {
+        step: u64,
+        life: u32,
+        outcome: Outcome,
+    },
+    Answer {
+        life: u32,
+        input: Box<Input>,
+    },
+    Deploy {
+        service: usize,
+        process: usize,
+        release: ReleaseNo,
+    },
     Save,
-    DrainOver { life: u32 },
+    DrainOver {
+        life: u32,
+    },
     Start,
 }
 
@@ -290,7 +310,9 @@ impl World {
             last: self.disk.last(),
             checkpoint: self.disk.checkpoint(),
         };
-        self.note(|| format!("starts with {} entries, checkpoint: {}", recovered.records.len(), recovered.checkpoint.is_some()));
+        self.note(|| {
+            format!("starts with {} entries, checkpoint: {}", recovered.records.len(), recovered.checkpoint.is_some())
+        });
         self.oracle.restarted();
         self.oracle.well_from(self.t);
         self.failing_told = false;
@@ -922,10 +944,8 @@ impl World {
     fn deliver(&mut self, order: &DeliveryOrder) -> Result<(), Broken> {
         let name = order.receiver.to_string();
         let manner = self.receivers.get(&name).copied().unwrap_or(Manner::Takes);
-        let retry = |rng: &mut Rng, why: &str| DeliveryOutcome::Retry {
-            after: secs(1 + rng.below(30)),
-            why: why.to_owned(),
-        };
+        let retry =
+            |rng: &mut Rng, why: &str| DeliveryOutcome::Retry { after: secs(1 + rng.below(30)), why: why.to_owned() };
         let (reaches, outcome, after) = match manner {
             Manner::Takes => (true, DeliveryOutcome::Delivered, self.rng.within(0, 50)),
             Manner::Slow => (true, DeliveryOutcome::Delivered, self.rng.within(SECOND, 9 * SECOND)),
@@ -998,7 +1018,11 @@ impl World {
         self.draining = true;
         self.note(|| "is told to stop".to_owned());
         self.hand(Input::Draining)?;
-        let after = if self.steps.iter().all(|step| step.reported) { self.rng.within(0, 200) } else { self.rng.within(0, DRAIN_MS) };
+        let after = if self.steps.iter().all(|step| step.reported) {
+            self.rng.within(0, 200)
+        } else {
+            self.rng.within(0, DRAIN_MS)
+        };
         self.later(after, Event::DrainOver { life: self.life });
         Ok(())
     }
@@ -1030,7 +1054,11 @@ impl World {
         let snapshot = machine.snapshot(&self.now());
         let mut text = String::new();
         for service in snapshot.services {
-            let _ = writeln!(text, "{} runs {:?}, way back {:?}, releases {:?}", service.name, service.running, service.way_back, service.releases);
+            let _ = writeln!(
+                text,
+                "{} runs {:?}, way back {:?}, releases {:?}",
+                service.name, service.running, service.way_back, service.releases
+            );
             for trigger in service.triggers {
                 let (name, verdict, held) = (trigger.name, trigger.verdict, trigger.held);
                 let _ = writeln!(text, "  {name}: {verdict}, {} held {held:?}: {}", trigger.finding, trigger.sentence);

@@ -168,6 +168,7 @@ impl<'a> Walk<'a> {
                 self.episode().clear.get_or_insert(record.at);
             }
             IncidentEvent::Joined { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Judged { .. }
             | IncidentEvent::Proposed { .. }
             | IncidentEvent::Approved { .. }
@@ -225,6 +226,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::UndoFinished { .. }
             | IncidentEvent::LevelFinished { .. }
             | IncidentEvent::CameClear { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Relapsed
             | IncidentEvent::LevelFailed { .. }
             | IncidentEvent::Climbed { .. }
@@ -325,7 +327,7 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::NeedsHuman, text.clone())
             }
-            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } => return,
+            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } | IncidentEvent::CheckAnswered { .. } => return,
             IncidentEvent::Acknowledged { .. } => {
                 self.acknowledged = true;
                 return;
