@@ -301,8 +301,9 @@ pub fn during_a_step(world: &mut World, service: usize) {
 /// Rolls dice until the chaos is over.
 pub fn storm(world: &mut World, until: i64) -> Result<(), Broken> {
     world.weather = Weather::Chaos;
+    let apart = world.rng.pick(&[8 * SECOND, 20 * SECOND, 60 * SECOND]);
     while world.t < until {
-        let next = world.t + world.rng.within(SECOND, 20 * SECOND);
+        let next = world.t + world.rng.within(SECOND, apart);
         world.advance(next.min(until))?;
         strike(world)?;
         if world.rng.one_in(20) {

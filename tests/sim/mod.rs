@@ -56,7 +56,16 @@ fn play(world: &mut World) -> Result<(), Broken> {
     world.advance(2 * MINUTE)?;
     let rounds = 1 + world.rng.below(3);
     for _ in 0..rounds {
-        let until = world.t + world.rng.within(2 * MINUTE, 8 * MINUTE);
+        // Faults meet a rollback that has begun in calm, more often than not.
+        if world.rng.below(3) > 0 {
+            let service = world.rng.index(world.fleets.len());
+            if let Some(broken) = faults::plainly_broken(world, service) {
+                people::deploy(world, service, |_| broken);
+                let calm = world.rng.within(5 * SECOND, 100 * SECOND);
+                world.advance(world.t + calm)?;
+            }
+        }
+        let until = world.t + world.rng.within(2 * MINUTE, 6 * MINUTE);
         faults::storm(world, until)?;
         // Now and then the world is well for long enough that a release becomes good.
         let calm = world.rng.within(SECOND, 3 * MINUTE);

@@ -7,7 +7,7 @@ use backstop::decide::event::{Entry, IncidentEvent, IncidentId, Record};
 use backstop::decide::incident::{Incident, State};
 use backstop::journal::form;
 
-use super::pairs::REACHABLE;
+use super::pairs::{is_reachable, reachable};
 
 macro_rules! faults {
     ($($fault:ident => $name:literal,)*) => {
@@ -99,6 +99,9 @@ faults! {
     ReloadDropsService => "a reload drops a service, and one brings it back",
 }
 
+/// A run that counts has every fault at least this often.
+const OFTEN: u64 = 1000;
+
 /// What happened, over all seeds.
 #[derive(Debug)]
 pub struct Tally {
@@ -155,13 +158,13 @@ impl Tally {
     }
 
     /// Faults that happened less often than this.
-    pub fn rare(&self, least: u64) -> Vec<&'static str> {
+    fn rare(&self, least: u64) -> Vec<&'static str> {
         let pairs = Fault::ALL.iter().zip(&self.faults);
         pairs.filter(|(_, count)| **count < least).map(|(fault, _)| fault.name()).collect()
     }
 
     pub fn missed_pairs(&self) -> Vec<(&'static str, &'static str)> {
-        REACHABLE.iter().filter(|pair| !self.pairs.contains_key(*pair)).copied().collect()
+        reachable().filter(|pair| !self.pairs.contains_key(pair)).collect()
     }
 
     pub fn table(&self) -> String {
@@ -173,14 +176,14 @@ impl Tally {
         for (fault, count) in Fault::ALL.iter().zip(&self.faults) {
             let _ = writeln!(text, "{count:>10}  {}", fault.name());
         }
+        let _ = writeln!(text, "rarer than {OFTEN} times: {:?}", self.rare(OFTEN));
         text.push_str("\n(state, event) pairs\n");
         for ((state, event), count) in &self.pairs {
-            let known =
-                if REACHABLE.contains(&(*state, *event)) { "" } else { "  (not in the list of reachable ones)" };
+            let known = if is_reachable(state, event) { "" } else { "  (not in the list of reachable ones)" };
             let _ = writeln!(text, "{count:>10}  {state} + {event}{known}");
         }
         let missed = self.missed_pairs();
-        let _ = writeln!(text, "\n{} of {} reachable pairs were not reached", missed.len(), REACHABLE.len());
+        let _ = writeln!(text, "\n{} of {} reachable pairs were not reached", missed.len(), reachable().count());
         for (state, event) in missed {
             let _ = writeln!(text, "            {state} + {event}");
         }

@@ -875,8 +875,19 @@ impl World {
             captures: BTreeMap::new(),
             duration_ms: 3000,
         };
-        let input = Input::StepFinished { incident, attempt, result };
-        self.inbox.push_back(input);
+        let id = incident.clone();
+        self.inbox.push_back(Input::StepFinished { incident, attempt, result });
+        // Somebody acts at the very moment, before backstop has drawn its conclusions.
+        if self.weather == Weather::Chaos && self.rng.one_in(8) {
+            let command = if self.rng.one_in(2) {
+                Command::Acknowledge { incident: id.to_string() }
+            } else {
+                Command::Abort { incident: id.to_string(), reason: "simulated".to_owned() }
+            };
+            self.commands += 1;
+            let actor = Actor { name: "bob".to_owned(), via: "api".to_owned() };
+            self.inbox.push_back(Input::Command { id: CommandId(self.commands), actor, command });
+        }
     }
 
     /// What a step does, whether or not anybody is left to hear of it.
