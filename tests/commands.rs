@@ -1,4 +1,6 @@
 //! A command tells how it ended, and leaves no process behind: at its end, at its deadline, and when the daemon dies.
+//!
+//! Length: one list of ways in which a command may end; what runs it is set up once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,15 +15,20 @@ use tokio::time::Instant;
 
 use backstop::act::Executor;
 use backstop::decide::event::{
-    Action, Attempt, IncidentId, OnFailure, Outcome, Release, SecretRef, Step, StepResult, TextOrSecret,
+    Action, Ask, Attempt, Check, CheckOutcome, IncidentId, OnFailure, Outcome, Release, SecretRef, Step, StepResult,
+    TextOrSecret,
 };
-use backstop::machine::output::StepOrder;
+use backstop::machine::input::CheckId;
+use backstop::machine::output::{CheckOrder, StepOrder};
 use backstop::platform::clock::Clock;
 use backstop::platform::process::{CommandEnd, CommandOutcome, CommandSpec, may_inherit, run, set_helper};
 use secrecy::SecretString;
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Within this a command has started and done what it does first, also on a busy machine.
+const START: Duration = Duration::from_secs(5);
 
 /// Set for the copy of this test binary that plays the daemon.
 const DAEMON_SCRIPT: &str = "TEST_DAEMON_SCRIPT";
@@ -198,13 +205,13 @@ async fn the_end_of_a_chatty_commands_output_is_kept() {
 async fn the_deadline_holds_for_a_command_that_ignores_term() {
     let marker = marker();
     let mut deaf = shell("trap '' TERM INT HUP; echo begun; while :; do sleep 0.1; done", &marker);
-    deaf.timeout = Duration::from_millis(500);
+    deaf.timeout = START;
     let end = ended(deaf).await;
     assert_eq!((end.outcome, end.output.as_str()), (CommandOutcome::TimedOut, "begun\n"));
-    assert!(end.duration >= Duration::from_millis(800), "the grace was not given: {:?}", end.duration);
+    assert!(end.duration >= START + Duration::from_millis(300), "the grace was not given: {:?}", end.duration);
     assert_eq!(marked(&marker), Vec::<u32>::new());
     let mut polite = shell("trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.05; done", &marker);
-    polite.timeout = Duration::from_millis(500);
+    polite.timeout = START;
     polite.grace = PATIENCE;
     let end = ended(polite).await;
     assert_eq!(end.outcome, CommandOutcome::TimedOut);
@@ -243,7 +250,7 @@ async fn a_grandchild_in_its_own_session_is_gone_when_the_command_ends() {
 
 #[tokio::test]
 async fn a_grandchild_in_its_own_session_is_gone_after_the_deadline() {
-    let (end, grandchild, marker) = with_grandchild("while :; do sleep 0.1; done", Duration::from_secs(3)).await;
+    let (end, grandchild, marker) = with_grandchild("while :; do sleep 0.1; done", START).await;
     assert_eq!((end.outcome, end.left_behind), (CommandOutcome::TimedOut, vec![]));
     assert_eq!(marked(&marker), Vec::<u32>::new(), "grandchild {grandchild}");
     assert!(!Path::new(&format!("/proc/{grandchild}")).exists());
@@ -345,7 +352,8 @@ fn signals_that_are_meant_for_others_do_not_end_the_helper() {
     // To the whole group of the command, which is not the helper's.
     kill("KILL", &format!("-{}", daemon.leader));
     wait_until("the helper has ended what the leader left", || marked_below(&daemon).is_empty());
-    assert!(!Path::new(&format!("/proc/{grandchild}")).exists());
+    // What has ended has no environment any more, but stays there until the helper takes its status.
+    wait_until("the grandchild is gone", || !Path::new(&format!("/proc/{grandchild}")).exists());
 }
 
 /// The daemon itself carries the marker, too.
@@ -423,7 +431,7 @@ fn order(argv: &[&str]) -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 1, step: 2, attempt: 0 },
+        attempt: Attempt { level: 1, step: 2, attempt: 0, undo: false },
         step: Step {
             name: "previous release".to_owned(),
             action: Action::Command {
@@ -435,6 +443,8 @@ fn order(argv: &[&str]) -> StepOrder {
             timeout: PATIENCE,
             idempotent: false,
             on_failure: OnFailure::Climb,
+            retry: None,
+            check: None,
         },
         idempotency_key: "api-17/1/2".to_owned(),
         expect_release: release("2.0"),
@@ -554,4 +564,52 @@ async fn a_secret_reaches_the_command_and_not_the_journal() {
     env.insert("AUTH".to_owned(), TextOrSecret::Secret { prefix: "Bearer ".to_owned(), secret });
     let (result, _) = carried_out(&order).await;
     assert_eq!((result.outcome, result.output.as_str()), (Outcome::Succeeded, "sent Bearer [redacted]\n"));
+}
+
+fn question(argv: &[&str]) -> CheckOrder {
+    let StepOrder { incident, service, attempt, bad, target, running, variables, captures, .. } = order(&[]);
+    let ask = Ask::Command {
+        argv: argv.iter().map(|&word| word.to_owned()).collect(),
+        env: BTreeMap::new(),
+        inherit: Vec::new(),
+        directory: None,
+    };
+    CheckOrder {
+        id: CheckId(1),
+        service,
+        incident: Some(incident),
+        check: Check { name: "image exists".to_owned(), ask, timeout: PATIENCE },
+        level: Some(attempt.level),
+        attempt: None,
+        bad,
+        target,
+        running,
+        variables,
+        captures,
+    }
+}
+
+async fn asked(order: &CheckOrder) -> CheckOutcome {
+    Executor::new(Clock::start(None)).expect("a client").check(order).await
+}
+
+#[tokio::test]
+async fn a_check_by_command_says_yes_no_or_nothing() {
+    assert_eq!(asked(&question(&["true"])).await, CheckOutcome::Passed);
+    let script =
+        r#"echo looking; echo "no image of $1 at level $BACKSTOP_LEVEL, not $BACKSTOP_RELEASE_BAD" >&2; exit 3"#;
+    let no = asked(&question(&["sh", "-c", script, "sh", "{{ release.target }}"])).await;
+    assert_eq!(no, CheckOutcome::Failed("exit status 3: no image of 1.9 at level 2, not 2.0".to_owned()));
+    let unset = r#"test -z "$BACKSTOP_STEP$BACKSTOP_ATTEMPT$BACKSTOP_IDEMPOTENCY_KEY$BACKSTOP_EXPECT_RELEASE""#;
+    assert_eq!(asked(&question(&["sh", "-c", unset])).await, CheckOutcome::Passed, "it is about no step");
+
+    let unknown = |outcome: CheckOutcome, part: &str| {
+        assert!(matches!(&outcome, CheckOutcome::Unknown(why) if why.contains(part)), "{part}: {outcome:?}");
+    };
+    unknown(asked(&question(&["/no/such/check"])).await, "there is no program");
+    unknown(asked(&question(&["sh", "-c", "kill -9 $$"])).await, "ended by signal 9");
+    let mut slow = question(&["sleep", "60"]);
+    slow.check.timeout = Duration::from_millis(300);
+    unknown(asked(&slow).await, "deadline of 300ms");
+    unknown(asked(&question(&["true", "{{ labels.path }}"])).await, "not asked");
 }

@@ -30,11 +30,11 @@ fn started(seq: u64) -> Record {
     record(seq, Entry::DaemonStarted { version: format!("0.1.{seq}"), config_hash: text("c0ffee") })
 }
 
-/// Waits for the next event, at most ten seconds.
+/// Waits for the next event, at most a minute.
 fn next(events: &mut tokio::sync::mpsc::Receiver<JournalEvent>) -> JournalEvent {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(10), events.recv()).await.expect("an event in time").expect("an event")
+        tokio::time::timeout(Duration::from_mins(1), events.recv()).await.expect("an event in time").expect("an event")
     })
 }
 

@@ -69,10 +69,10 @@ fi
 say "cargo test"
 cargo test --locked --no-fail-fast -- ${skips[@]+"${skips[@]}"}
 
-say "Five real programs, for 15 seconds"
+say "Five real programs, for 20 seconds"
 # The whole watch is five minutes long and not part of this: tests/watch-five.sh.
 watched=0
-BACKSTOP=target/debug/backstop DURATION=15 tests/watch-five.sh || watched=$?
+BACKSTOP=target/debug/backstop DURATION=20 tests/watch-five.sh || watched=$?
 case "$watched" in
     0) ;;
     77) [ "${CI:-}" != true ] ;;
