@@ -55,6 +55,7 @@ fn service_changes(words: &mut Vec<String>, old: &Config, new: &Config, was: &Se
         ("startup", was.startup, is.startup),
         ("remind_every", was.remind_every, is.remind_every),
         ("respond_within", was.respond_within, is.respond_within),
+        ("hold_max", was.hold_max, is.hold_max),
         ("guard.release_window", was.guard.release_window, is.guard.release_window),
         ("guard.good_after", was.guard.good_after, is.guard.good_after),
         ("guard.cooldown", was.guard.cooldown, is.guard.cooldown),
@@ -66,6 +67,7 @@ fn service_changes(words: &mut Vec<String>, old: &Config, new: &Config, was: &Se
         }
     }
     changed(words, &format!("rto{of}"), &was.rto, &is.rto);
+    changed(words, &format!("severity{of}"), &was.severities, &is.severities);
     changed(words, &format!("guard.budget{of}"), &was.guard.budget, &is.guard.budget);
     changed(words, &format!("guard.references{of}"), &was.guard.references, &is.guard.references);
     changed(words, &format!("notify{of}"), &was.notify, &is.notify);

@@ -10,7 +10,7 @@ use super::notices::Told;
 use super::output::{LogLevel, Output};
 use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
 use crate::decide::event::{Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running};
-use crate::decide::incident::{Breach, Incident, Move, Situation, State};
+use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
 use crate::decide::trigger::{Finding, Unknown};
@@ -322,6 +322,7 @@ impl Machine {
     pub(super) fn advance(&mut self, id: &IncidentId, now: &Now, out: &mut Vec<Output>) {
         for _ in 0..EVENTS_PER_TURN_MAX {
             let Some(next) = self.next_move(id, now) else { return };
+            self.note_silence(id, &next, now, out);
             match next {
                 Move::Event(event) => self.incident_event(id, event, now, out),
                 Move::Admit { decision, level } => {
@@ -360,7 +361,8 @@ impl Machine {
             paused,
             journal_failing: self.journal_failing.is_some(),
             draining: self.draining,
-            patience: service.patience(),
+            patience: service.patience(incident.severity()),
+            people: self.people(index, incident, now),
         };
         incident.advance(&situation, now.monotonic)
     }
@@ -401,6 +403,7 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Recovered
         | State::Declined
         | State::Expired
@@ -455,5 +458,6 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         journal_failing,
         draining,
         patience: PATIENCE_DEFAULT,
+        people: People::default(),
     }
 }

@@ -227,7 +227,7 @@ impl Sim {
             (0, _) => Command::Pause { service, duration: secs(1 + self.rng.below(60)), reason },
             (1, _) => Command::Resume { service },
             (2, Some(incident)) => Command::Approve { incident, reason },
-            (3, Some(incident)) => Command::Acknowledge { incident },
+            (3, Some(incident)) => Command::Acknowledge { incident, reason },
             (4, Some(incident)) => Command::Abort { incident, reason },
             (5, Some(incident)) => Command::Decline { incident, reason },
             (_, _) => return,
