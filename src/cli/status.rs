@@ -7,7 +7,8 @@ use super::failure::{Exit, Failure, clean, print, print_json};
 use super::incidents::{open_incidents, standing};
 use super::table::{instant, or_dash, table};
 use crate::serve::wire::{
-    IncidentSummary, JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody, TriggerBody,
+    AskedBody, IncidentSummary, JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody,
+    TriggerBody,
 };
 
 const AFTER_HELP: &str = "\
@@ -155,6 +156,13 @@ fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) ->
         let until = instant(&signal.until);
         append(&mut out, &format!("  signal {} until {until}: {}", clean(&signal.name), clean(&signal.detail)));
     }
+    let shown = service.asked.iter().filter(|asked| detail || matches!(&*asked.standing, "holds" | "unknown"));
+    for asked in shown {
+        let kind = if asked.kind == "blocker" { "blocker" } else { "way back" };
+        let last = asked.last.as_deref().map_or_else(String::new, |last| format!(", asked {}", instant(last)));
+        let why = if asked.sentence.is_empty() { String::new() } else { format!(": {}", clean(&asked.sentence)) };
+        append(&mut out, &format!("  {kind} {} is {}{last}{why}", clean(&asked.name), standing_of(asked)));
+    }
     if detail && !service.releases.is_empty() {
         let releases = service.releases.iter().map(|release| {
             let mark = match (release.good, release.bad) {
@@ -167,6 +175,18 @@ fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) ->
         append(&mut out, &table(&["  release", "first seen", "mark"], releases));
     }
     out.trim_end().to_owned()
+}
+
+/// For people: a way back is there or not, a blocker holds or not.
+fn standing_of(asked: &AskedBody) -> &'static str {
+    match (&*asked.standing, &*asked.kind) {
+        ("free", "blocker") => "not holding",
+        ("free", _) => "there",
+        ("holds", "blocker") => "HOLDING",
+        ("holds", _) => "GONE",
+        ("unknown", _) => "UNKNOWN",
+        (_, _) => "not asked yet",
+    }
 }
 
 /// A duration without the milliseconds that nobody reads beside seconds.

@@ -17,7 +17,7 @@ use crate::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::{Counters, JournalHealth};
 use crate::time::Now;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 type Script = Box<dyn FnMut(Input, &mut Vec<Output>) + Send>;
 
@@ -256,6 +256,7 @@ fn order() -> Output {
         timeout: Duration::from_secs(1),
         on_failure: OnFailure::Climb,
         retry: None,
+        check: None,
         idempotent: false,
     };
     Output::RunStep(Box::new(StepOrder {

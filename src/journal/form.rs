@@ -79,6 +79,7 @@ kinds! {
         IncidentEvent::StepFinished { .. } => "incident.step_finished",
         IncidentEvent::StepChecked { .. } => "incident.step_checked",
         IncidentEvent::LevelFinished { .. } => "incident.level_finished",
+        IncidentEvent::CheckAnswered { .. } => "incident.check_answered",
         IncidentEvent::CameClear { .. } => "incident.came_clear",
         IncidentEvent::Relapsed => "incident.relapsed",
         IncidentEvent::LevelFailed { .. } => "incident.level_failed",

@@ -171,11 +171,7 @@ impl Machine {
     fn order(&self, id: &IncidentId, attempt: Attempt) -> Option<StepOrder> {
         let incident = self.incidents.get(id)?;
         let plan = incident.plan.as_ref()?;
-        let running =
-            self.service_index(&incident.service).and_then(|index| match &self.services[index].releases.running {
-                Running::One(release) => Some(release.clone()),
-                Running::Mix(_) | Running::Unknown(_) => None,
-            });
+        let running = self.runs(&incident.service);
         Some(StepOrder {
             incident: id.clone(),
             service: Arc::from(incident.service.as_str()),
@@ -195,6 +191,14 @@ impl Machine {
             variables: plan.variables.clone(),
             captures: incident.captures.clone(),
         })
+    }
+
+    /// The one release that runs, if it is one.
+    pub(super) fn runs(&self, service: &str) -> Option<Release> {
+        match &self.services[self.service_index(service)?].releases.running {
+            Running::One(release) => Some(release.clone()),
+            Running::Mix(_) | Running::Unknown(_) => None,
+        }
     }
 
     pub(super) fn step_started(

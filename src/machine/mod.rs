@@ -14,10 +14,12 @@ mod notices;
 mod outbox;
 pub mod output;
 mod people;
+mod proving;
 mod recover;
 mod service;
 mod settle;
 pub mod snapshot;
+mod step_checks;
 mod view;
 mod watch;
 
@@ -258,8 +260,9 @@ impl Machine {
     /// Another configuration. Windows of what did not change are kept, and so are open incidents with their plans.
     fn reload(&mut self, now: &Now, rules: Arc<Rules>, out: &mut Vec<Output>) {
         self.rules = rules;
-        self.asked.forget();
         self.store.retarget(&exprs(&self.rules));
+        // What was asked may be another question now.
+        self.asked.forget();
         self.adopt_services(now);
         self.outbox.reconfigure(&self.rules.receivers);
         self.references
@@ -285,7 +288,12 @@ impl Machine {
             incident.wakes(&patience.unwrap_or(service::PATIENCE_DEFAULT))
         });
         let pauses = self.pause.iter().map(|pause| pause.until);
-        services.chain(incidents).chain(pauses).chain(self.outbox.wakes()).chain(self.heartbeat_due)
+        services
+            .chain(incidents)
+            .chain(self.ask_wakes())
+            .chain(pauses)
+            .chain(self.outbox.wakes())
+            .chain(self.heartbeat_due)
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::Machine;
 use super::service::Service;
 use super::snapshot::{
-    IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
+    AskedView, IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView,
+    TriggerView,
 };
 use crate::decide::event::{Autonomy, Release};
+use crate::decide::guard::asked::{About, Standing};
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::{Question, Trigger, Unit};
 use crate::decide::trigger::{Finding, threshold_text, value_text};
@@ -97,9 +99,34 @@ impl Machine {
                     detail: raised.detail.clone(),
                 })
                 .collect(),
+            asked: self.asked_views(service, open, now),
             pause: service.pause.as_ref().map(|pause| pause_view(pause, now)),
             incident: open.map(|incident| incident.id.clone()),
         }
+    }
+
+    fn asked_views(&self, service: &Service, open: Option<&Incident>, now: &Now) -> Vec<AskedView> {
+        let asked = self.guard_asked(service, open, &[], now);
+        let views = asked.iter().map(|asked| {
+            let (kind, answers) = match asked.about {
+                About::Blocker { .. } => ("blocker", &service.blockers),
+                About::WayBack { .. } => ("way_back", &service.ready),
+            };
+            let (standing, stops) = match asked.standing {
+                Standing::Free => ("free", false),
+                Standing::Holds(_) => ("holds", true),
+                Standing::Unknown(_) => ("unknown", true),
+                Standing::Waiting => ("unasked", false),
+            };
+            AskedView {
+                kind,
+                name: Arc::clone(&asked.name),
+                standing,
+                sentence: asked.refusal().filter(|_| stops).map(|(sentence, _)| sentence).unwrap_or_default(),
+                last_wall: answers.get(&asked.name).map(|answered| now.wall_of(answered.at)),
+            }
+        });
+        views.collect()
     }
 
     fn trigger_view(service: &Service, place: usize, trigger: &Trigger, now: &Now) -> TriggerView {

@@ -133,12 +133,12 @@ async fn a_rollback_by_hand_needs_no_breach_and_its_release_can_be_forgotten() {
     site.app.set(|mood| mood.broken.clear());
     // By hand skips what backstop may do by itself; probes prove the rest, for no trigger fired.
     let probe = format!(
-        "[services.api.probes.alive]\nhttp = {{ url = \"http://{}/\" }}\ninterval = \"100ms\"\ntimeout = \"100ms\"",
+        "[services.api.probes.alive]\nhttp = {{ url = \"http://{}/\" }}\ninterval = \"1s\"\ntimeout = \"1s\"",
         site.app.address()
     );
     site.write(&File {
         autonomy: "observe",
-        verify: "{ within = \"10s\", soak = \"300ms\", probes = [\"alive\"] }",
+        verify: "{ within = \"60s\", soak = \"300ms\", probes = [\"alive\"] }",
         more: probe,
         ..File::default()
     });

@@ -36,3 +36,34 @@ pub fn tracer(inject: &str) -> Vec<String> {
     words.extend([format!("trace={calls}"), "-e".to_owned(), format!("inject={inject}")]);
     words
 }
+
+/// Whether a running process can be traced: a system may allow that to root alone.
+pub fn can_attach() -> bool {
+    can_trace() && works("sh", &["-c", "test $(id -u) = 0 || test $(cat /proc/sys/kernel/yama/ptrace_scope) = 0"])
+}
+
+/// Runs an `#[ignore]`d test of this program in namespaces of its own (`--mount`, `--net`), which end with it and leave
+/// nothing behind. It must pass there.
+pub fn inside(namespaces: &[&str], test: &str) {
+    let as_root = ["unshare"].iter().chain(namespaces).copied();
+    let as_user = ["unshare", "--user", "--map-root-user"].iter().chain(namespaces).copied();
+    let mut words: Vec<&str> = as_root.collect();
+    if !Command::new(words[0]).args(&words[1..]).arg("true").output().is_ok_and(|output| output.status.success()) {
+        words = as_user.collect();
+        let probe = [&words[1..], &["true"]].concat();
+        if !works(words[0], &probe) {
+            return;
+        }
+    }
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", test, "--ignored", "--nocapture"]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// One command that must work, such as `ip link set lo up`.
+pub fn sh(line: &str) {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}

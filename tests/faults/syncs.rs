@@ -85,7 +85,7 @@ impl Case {
         });
         // Between a death and the next start is a gap in what is known, which is not what this is about.
         let text = fs::read_to_string(site.config()).unwrap();
-        let patient = text.replace("gap_tolerance = \"2s\"", "gap_tolerance = \"5m\"");
+        let patient = text.replace("gap_tolerance = \"2s\"", "gap_tolerance = \"1h\"");
         assert_ne!(patient, text);
         fs::write(site.config(), patient).unwrap();
     }

@@ -52,8 +52,6 @@ pub fn trigger(name: &str, kind: ValueKind, expr: Expr, comparison: Comparison, 
         severity: Severity::High,
         gate: Gate::Release,
         autonomy: None,
-        deadline: None,
-        undo: Vec::new(),
         start_level: 0,
         fire_when: FireWhen::Any,
         on_unknown: OnUnknown::Pause,
@@ -101,11 +99,19 @@ pub fn step(name: &str) -> Step {
         idempotent: false,
         on_failure: OnFailure::Climb,
         retry: None,
+        check: None,
     }
 }
 
 pub fn level(name: &str, steps: Vec<Step>) -> Level {
-    let verify = Verify { within: secs(60), soak: secs(20), probes: Vec::new() };
+    let verify = Verify {
+        within: secs(60),
+        soak: secs(20),
+        probes: Vec::new(),
+        checks: Vec::new(),
+        still_wrong: Vec::new(),
+        serves_target: false,
+    };
     Level { name: name.to_owned(), steps, verify, autonomy: None, deadline: None, undo: Vec::new() }
 }
 
@@ -128,12 +134,16 @@ pub fn service() -> ServiceRules {
         startup: secs(10),
         detectors: vec![symlink(), version_metric()],
         triggers: vec![error_rate(30), down()],
+        criteria: Vec::new(),
         guard: GuardRules {
             release_window: secs(3600),
             good_after: secs(300),
             cooldown: secs(3600),
             budget: None,
             references: Vec::new(),
+            blockers: Vec::new(),
+            ready: Vec::new(),
+            ready_every: secs(300),
         },
         ladder: vec![level("previous release", vec![step("rollback")])],
         remind_every: secs(600),

@@ -27,6 +27,7 @@ fn order() -> StepOrder {
             idempotent: false,
             on_failure: OnFailure::Climb,
             retry: None,
+            check: None,
         },
         idempotency_key: "key".to_owned(),
         expect_release: None,

@@ -23,8 +23,8 @@ pub use incident::{
 pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger};
 pub use people::{Asked, OnSilence};
 pub use plan::{
-    Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Retry, SecretRef, Step,
-    TextOrSecret, Verify, Wants,
+    Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Proof, Retry, SecretRef,
+    Step, TextOrSecret, Verify, Wants,
 };
 
 use crate::time::{BootId, Timestamp};

@@ -36,7 +36,7 @@ pub struct Level {
 }
 
 /// Has it recovered, and did it stay so?
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verify {
     /// From the end of the level's last step to the first Clear.
     #[serde(with = "duration_millis")]
@@ -46,6 +46,26 @@ pub struct Verify {
     pub soak: Duration,
     /// Probes that must succeed, and that can prove recovery where there is no traffic.
     pub probes: Vec<String>,
+    /// Asked again and again; like the probes they can prove recovery where there is no traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Proof>,
+    /// Names in `ServiceRules::criteria`: while one of them is breached, it has not recovered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_wrong: Vec<String>,
+    /// The way back must be what runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serves_target: bool,
+}
+
+/// One check of a verification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    pub check: Check,
+    /// From one question to the next; the first is asked at once.
+    #[serde(with = "duration_millis")]
+    pub every: Duration,
+    /// Passed once after the level, it is not asked again.
+    pub once: bool,
 }
 
 /// One side effect on the world.
@@ -61,6 +81,9 @@ pub struct Step {
     /// For what is known not to have worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Did it take effect? Asked after a success, and where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 /// How often a step is tried again, beside its first try.
@@ -80,21 +103,11 @@ impl Retry {
     #[must_use]
     pub fn wait_after(&self, failed: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(failed.saturating_sub(1));
-        self.wait.saturating_mul(doubled).min(Retry::WAIT_MAX.max(self.wait))
+        self.wait.saturating_mul(doubled).min(Retry::WAIT_MAX)
     }
 }
 
 impl Step {
-    #[must_use]
-    pub fn has_check(&self) -> bool {
-        self.check_timeout().is_some()
-    }
-
-    #[must_use]
-    pub fn check_timeout(&self) -> Option<Duration> {
-        None
-    }
-
     /// 16 hexadecimal digits of the SHA-256 of what it would do with these variables and captures.
     #[must_use]
     pub fn input_hash(&self, variables: &BTreeMap<String, String>, captures: &BTreeMap<String, String>) -> String {
@@ -199,7 +212,8 @@ pub enum Wants {
 }
 
 /// What a check came to. What `Unknown` means is decided by who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CheckOutcome {
     /// The answer came, and says yes.
     Passed,

@@ -42,6 +42,7 @@ impl Incident {
             IncidentEvent::LevelFinished { level, .. } => {
                 matches!(state, State::Stepped { attempt, .. } if attempt.level == *level && !attempt.undo)
             }
+            IncidentEvent::CheckAnswered { level, .. } => self.proving().is_some_and(|(proving, _)| proving == *level),
             IncidentEvent::CameClear { .. } | IncidentEvent::Relapsed | IncidentEvent::Recovered { .. } => {
                 matches!(state, State::Verifying { .. })
             }

@@ -132,6 +132,9 @@ pub struct Incident {
     pub decision: Option<Decision>,
     pub plan: Option<Plan>,
     pub receivers: Vec<String>,
+    /// Who was told last: so is its end, should its service have left the configuration. Not recorded here but in the
+    /// notices.
+    pub told_to: Vec<String>,
     pub deadline: Option<Timestamp>,
     /// Levels that were begun, in any episode, and how often: a level that a person orders again is another effect.
     pub tried: BTreeMap<usize, u32>,
@@ -172,6 +175,8 @@ pub struct Incident {
     ordered: bool,
     /// Since when what runs cannot be read, between steps. Not recorded.
     pub unread_since: Option<Timestamp>,
+    /// The level that was carried out last, and when, while no other was begun.
+    finished: Option<(usize, Timestamp)>,
     /// Not recorded: after a restart the soak starts anew.
     pub soak: Soak,
 }
@@ -190,6 +195,7 @@ impl Incident {
             decision: None,
             plan: None,
             receivers: Vec::new(),
+            told_to: Vec::new(),
             deadline: None,
             tried: BTreeMap::new(),
             captures: BTreeMap::new(),
@@ -213,6 +219,7 @@ impl Incident {
             approved: None,
             ordered: false,
             unread_since: None,
+            finished: None,
             soak: Soak::default(),
         })
     }
@@ -270,7 +277,9 @@ impl Incident {
             return Vec::new();
         }
         match event {
-            IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } => Vec::new(),
+            IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } | IncidentEvent::CheckAnswered { .. } => {
+                Vec::new()
+            }
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
             IncidentEvent::Joined { fact } => {
                 self.began = self.began.min(fact.since);
@@ -435,6 +444,7 @@ impl Incident {
         self.plan = None;
         self.deadline = None;
         self.captures.clear();
+        self.finished = None;
         self.target_seen = false;
         self.undo = None;
         self.episode += 1;
@@ -482,11 +492,13 @@ impl Incident {
         self.level_began = None;
         self.undo = None;
         self.unread_since = None;
+        self.finished = None;
         actor
     }
 
     fn level_finished(&mut self, level: usize, finished: Timestamp) -> Vec<Effect> {
         self.state = State::Verifying { level, finished, clear_since: None };
+        self.finished = Some((level, finished));
         self.soak = Soak::from(finished);
         let verify = self.verify(level);
         let text = format!(
@@ -525,11 +537,44 @@ impl Incident {
             .map_or_else(String::new, |level| format!(" ({})", level.name))
     }
 
+    /// The level whose proofs count, and when it was carried out: while it is verified, and afterwards too, where a person
+    /// is asked or called. What its own proofs say is wrong is not over because the triggers are quiet.
+    #[must_use]
+    pub fn proving(&self) -> Option<(usize, Timestamp)> {
+        match &self.state {
+            State::Verifying { level, finished, .. } => Some((*level, *finished)),
+            State::NeedsHuman { .. } | State::Proposed { .. } => self.finished,
+            State::Firing
+            | State::Held
+            | State::Escalated
+            | State::WouldRollBack
+            | State::HeldByPerson { .. }
+            | State::Ready { .. }
+            | State::Running { .. }
+            | State::Checking { .. }
+            | State::Stepped { .. }
+            | State::LevelOver { .. }
+            | State::Recovered
+            | State::Declined
+            | State::Expired
+            | State::Superseded
+            | State::Aborted
+            | State::Cleared => None,
+        }
+    }
+
     /// How a level of the frozen plan is verified.
     #[must_use]
     pub fn verify(&self, level: usize) -> Verify {
         self.plan.as_ref().and_then(|plan| plan.levels.get(level)).map_or_else(
-            || Verify { within: Duration::ZERO, soak: Duration::ZERO, probes: Vec::new() },
+            || Verify {
+                within: Duration::ZERO,
+                soak: Duration::ZERO,
+                probes: Vec::new(),
+                checks: Vec::new(),
+                still_wrong: Vec::new(),
+                serves_target: false,
+            },
             |level| level.verify.clone(),
         )
     }

@@ -73,7 +73,7 @@ impl Incident {
 
     /// What said that it failed is believed. What said that it succeeded, or said nothing, is asked about.
     fn has_to_be_checked(&self, attempt: Attempt, outcome: Outcome) -> bool {
-        let can = self.step(attempt).is_some_and(Step::has_check);
+        let can = self.step(attempt).is_some_and(|step| step.check.is_some());
         match outcome {
             Outcome::Succeeded | Outcome::TimedOut | Outcome::Ambiguous => can,
             Outcome::Failed => false,
@@ -267,7 +267,7 @@ fn goes_on(step: &Step, outcome: Outcome) -> bool {
 pub(super) fn longest(step: &Step) -> Duration {
     let retries = step.retry.map_or(0, |retry| retry.times);
     let tries = if step.idempotent { tries_max(Some(step)) } else { retries + 1 };
-    let check = step.check_timeout().map_or(Duration::ZERO, |timeout| (timeout + CHECK_WAIT) * CHECK_ASKS_MAX);
+    let check = step.check.as_ref().map_or(Duration::ZERO, |check| (check.timeout + CHECK_WAIT) * CHECK_ASKS_MAX);
     let waits: Duration = step.retry.map_or(Duration::ZERO, |retry| (1..tries).map(|n| retry.wait_after(n)).sum());
     (step.timeout + check) * tries + waits
 }

@@ -168,6 +168,7 @@ impl<'a> Walk<'a> {
                 self.episode().clear.get_or_insert(record.at);
             }
             IncidentEvent::Joined { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Judged { .. }
             | IncidentEvent::Proposed { .. }
             | IncidentEvent::Approved { .. }
@@ -234,6 +235,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::UndoFinished { .. }
             | IncidentEvent::LevelFinished { .. }
             | IncidentEvent::CameClear { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Relapsed
             | IncidentEvent::LevelFailed { .. }
             | IncidentEvent::Climbed { .. }
@@ -337,7 +339,6 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::NeedsHuman, text.clone())
             }
-            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } => return,
             IncidentEvent::Unanswered { .. } => {
                 (Standing::Proposed, "Nobody has answered yet; it still asks".to_owned())
             }
@@ -348,6 +349,7 @@ impl<'a> Walk<'a> {
             IncidentEvent::StepSkipped { attempt, actor: who, .. } => {
                 (Standing::Running, format!("{} skipped {}", actor(who), moments::step_name(plan, *attempt)))
             }
+            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } | IncidentEvent::CheckAnswered { .. } => return,
             IncidentEvent::Acknowledged { .. } => {
                 self.acknowledged = true;
                 return;

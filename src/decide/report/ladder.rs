@@ -82,6 +82,7 @@ impl Ladder {
             | IncidentEvent::Declined { .. }
             | IncidentEvent::Expired
             | IncidentEvent::CameClear { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Relapsed
             | IncidentEvent::Climbed { .. }
             | IncidentEvent::Reminded

@@ -175,11 +175,19 @@ fn plan() -> Plan {
         idempotent: false,
         on_failure: OnFailure::Climb,
         retry: None,
+        check: None,
     };
     let level = |name: &str, step: Step| Level {
         name: name.to_owned(),
         steps: vec![step],
-        verify: Verify { within: Duration::from_mins(2), soak: Duration::from_mins(1), probes: Vec::new() },
+        verify: Verify {
+            within: Duration::from_mins(2),
+            soak: Duration::from_mins(1),
+            probes: Vec::new(),
+            checks: Vec::new(),
+            still_wrong: Vec::new(),
+            serves_target: false,
+        },
         autonomy: None,
         deadline: None,
         undo: Vec::new(),
