@@ -224,7 +224,11 @@ async fn every_route_asks_for_its_command() {
             json!({"reason": "because"}),
             Command::Decline { incident: incident(), reason: why() },
         ),
-        ("incidents/api-17/acknowledge", json!({}), Command::Acknowledge { incident: incident() }),
+        (
+            "incidents/api-17/acknowledge",
+            json!({}),
+            Command::Acknowledge { incident: incident(), reason: String::new() },
+        ),
         (
             "incidents/api-17/abort",
             json!({"reason": "because"}),

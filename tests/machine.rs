@@ -156,7 +156,7 @@ fn a_level_that_does_not_help_climbs_and_the_last_one_calls_a_person_until_ackno
     let calls = |world: &World| world.kinds().iter().filter(|kind| **kind == N::NeedsHuman).count();
     assert_eq!(calls(&world), 3, "{:?}", world.kinds());
     let id = only(&world);
-    assert!(is_done(&world.command(Command::Acknowledge { incident: id })));
+    assert!(is_done(&world.command(Command::Acknowledge { incident: id, reason: String::new() })));
     world.run(60 * MINUTE);
     assert_eq!((calls(&world), world.state()), (3, "needs_human"));
     // Somebody installs another release: the incident stands back.

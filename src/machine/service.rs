@@ -8,7 +8,7 @@ use super::Pause;
 use super::asking::Answered;
 use super::checkpoint::VerdictDump;
 use super::safety::Kill;
-use crate::decide::event::Release;
+use crate::decide::event::{Release, Severity};
 use crate::decide::incident::Patience;
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
@@ -215,9 +215,10 @@ impl Service {
     }
 
     /// How long its incidents wait for what.
-    pub fn patience(&self) -> Patience {
+    pub fn patience(&self, severity: Severity) -> Patience {
+        let own = self.rules.severities.get(&severity).and_then(|rules| rules.respond_within);
         Patience {
-            respond_within: self.rules.respond_within,
+            respond_within: own.unwrap_or(self.rules.respond_within),
             remind_every: self.rules.remind_every,
             rto: self.rules.rto,
             release_read: (self.releases.slowest() * 2).max(self.rules.guard.slowest_check()),

@@ -12,7 +12,7 @@ use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
 use crate::decide::event::{
     Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
 };
-use crate::decide::incident::{Breach, Incident, Move, Situation, State};
+use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
 use crate::decide::verdict::Phase;
@@ -303,6 +303,7 @@ impl Machine {
     pub(super) fn advance(&mut self, id: &IncidentId, now: &Now, out: &mut Vec<Output>) {
         for _ in 0..EVENTS_PER_TURN_MAX {
             let Some(next) = self.next_move(id, now) else { return };
+            self.note_silence(id, &next, now, out);
             match next {
                 Move::Event(event) => self.incident_event(id, event, now, out),
                 Move::Admit { decision, level } => {
@@ -346,11 +347,15 @@ impl Machine {
             paused: paused || frozen,
             journal_failing: self.journal_failing.is_some(),
             draining: self.draining || killed,
-            patience: service.patience(),
+            patience: service.patience(incident.severity()),
+            people: self.people(index, incident, now),
         };
         let next = incident.advance(&situation, now.monotonic)?;
         let begins_level = matches!(next, Move::Event(IncidentEvent::Climbed { .. } | IncidentEvent::Proposed { .. }));
-        if !begins_level || !matches!(incident.state, State::LevelOver { .. }) {
+        // A person who orders it was told what blocks; silence was not.
+        let by_itself =
+            matches!(incident.state, State::LevelOver { .. }) || incident.is_approved_by_silence(&next, now.monotonic);
+        if !begins_level || !by_itself {
             return Some(next);
         }
         match self.level_blocked(index, incident, &[], now) {
@@ -399,6 +404,7 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Recovered
         | State::Declined
         | State::Expired
@@ -453,5 +459,6 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         journal_failing,
         draining,
         patience: PATIENCE_DEFAULT,
+        people: People::default(),
     }
 }

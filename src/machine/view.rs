@@ -238,6 +238,7 @@ fn sentence(incident: &Incident) -> String {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Proposed { .. }
         | State::Verifying { .. }
         | State::Recovered

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use command::{
-    CommandAnswer, EmptyBody, ForgetBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
-    RollbackBody, SignalBody, TestNotifyBody,
+    CommandAnswer, ForgetBody, HoldBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
+    RollbackBody, SignalBody, SkipBody, TestNotifyBody,
 };
 pub use incident::{
     CheckBody, DecisionBody, DeliveryBody, FactBody, GuardReason, IncidentBody, IncidentLevel, IncidentList,
