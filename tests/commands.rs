@@ -427,7 +427,7 @@ fn order(argv: &[&str]) -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 1, step: 2, attempt: 0 },
+        attempt: Attempt { level: 1, step: 2, attempt: 1 },
         step: Step {
             name: "previous release".to_owned(),
             action: Action::Command {

@@ -110,7 +110,7 @@ fn variables(order: &StepOrder) -> Result<BTreeMap<String, SecretString>, NotBeg
         // As people count them.
         ("LEVEL", Some((attempt.level + 1).to_string())),
         ("STEP", Some((attempt.step + 1).to_string())),
-        ("ATTEMPT", Some((u64::from(attempt.attempt) + 1).to_string())),
+        ("ATTEMPT", Some(attempt.attempt.to_string())),
         ("IDEMPOTENCY_KEY", Some(order.idempotency_key.clone())),
         ("TRIGGER", order.variables.get("trigger").cloned()),
     ];

@@ -127,6 +127,7 @@ pub struct Attempt {
     /// Counted from 0; people read them from 1.
     pub level: usize,
     pub step: usize,
+    /// Counted from 1, also by people. It goes on counting when its level is begun again.
     pub attempt: u32,
 }
 

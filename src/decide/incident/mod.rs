@@ -251,7 +251,7 @@ impl Incident {
                 Vec::new()
             }
             IncidentEvent::Declined { actor, reason } => {
-                let text = format!("declined by {}: {reason}", actor.name);
+                let text = said("declined", actor, reason);
                 by(actor, self.end(State::Declined, NoticeKind::Declined, text, at))
             }
             IncidentEvent::Expired => {
@@ -339,7 +339,7 @@ impl Incident {
                 self.end(State::Superseded, NoticeKind::Superseded, text, at)
             }
             IncidentEvent::Aborted { actor, reason } => {
-                let text = format!("aborted by {}: {reason}", actor.name);
+                let text = said("aborted", actor, reason);
                 by(actor, self.end(State::Aborted, NoticeKind::Declined, text, at))
             }
             IncidentEvent::NeedsHuman { why, text } => {
@@ -541,6 +541,12 @@ fn by(actor: &Actor, mut effects: Vec<Effect>) -> Vec<Effect> {
         }
     }
     effects
+}
+
+/// Who did it and, if a reason was given, why.
+fn said(what: &str, actor: &Actor, reason: &str) -> String {
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!("{what} by {}{why}", actor.name)
 }
 
 /// The first try of a step since its level was begun.
