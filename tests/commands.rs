@@ -1,4 +1,6 @@
 //! A command tells how it ended, and leaves no process behind: at its end, at its deadline, and when the daemon dies.
+//!
+//! Length: one list of ways in which a command may end; what runs it is set up once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,15 +15,17 @@ use tokio::time::Instant;
 
 use backstop::act::Executor;
 use backstop::decide::event::{
-    Action, Attempt, IncidentId, OnFailure, Outcome, Release, SecretRef, Step, StepResult, TextOrSecret,
+    Action, Ask, Attempt, Check, CheckOutcome, IncidentId, OnFailure, Outcome, Release, SecretRef, Step, StepResult,
+    TextOrSecret,
 };
-use backstop::machine::output::StepOrder;
+use backstop::machine::input::CheckId;
+use backstop::machine::output::{CheckOrder, StepOrder};
 use backstop::platform::clock::Clock;
 use backstop::platform::process::{CommandEnd, CommandOutcome, CommandSpec, may_inherit, run, set_helper};
 use secrecy::SecretString;
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Within this a command has started and done what it does first, also on a busy machine.
 const START: Duration = Duration::from_secs(5);
@@ -427,7 +431,7 @@ fn order(argv: &[&str]) -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 1, step: 2, attempt: 1 },
+        attempt: Attempt { level: 1, step: 2, attempt: 1, undo: false },
         step: Step {
             name: "previous release".to_owned(),
             action: Action::Command {
@@ -439,6 +443,8 @@ fn order(argv: &[&str]) -> StepOrder {
             timeout: PATIENCE,
             idempotent: false,
             on_failure: OnFailure::Climb,
+            retry: None,
+            check: None,
         },
         idempotency_key: "api-17/1/2".to_owned(),
         expect_release: release("2.0"),
@@ -558,4 +564,52 @@ async fn a_secret_reaches_the_command_and_not_the_journal() {
     env.insert("AUTH".to_owned(), TextOrSecret::Secret { prefix: "Bearer ".to_owned(), secret });
     let (result, _) = carried_out(&order).await;
     assert_eq!((result.outcome, result.output.as_str()), (Outcome::Succeeded, "sent Bearer [redacted]\n"));
+}
+
+fn question(argv: &[&str]) -> CheckOrder {
+    let StepOrder { incident, service, attempt, bad, target, running, variables, captures, .. } = order(&[]);
+    let ask = Ask::Command {
+        argv: argv.iter().map(|&word| word.to_owned()).collect(),
+        env: BTreeMap::new(),
+        inherit: Vec::new(),
+        directory: None,
+    };
+    CheckOrder {
+        id: CheckId(1),
+        service,
+        incident: Some(incident),
+        check: Check { name: "image exists".to_owned(), ask, timeout: PATIENCE },
+        level: Some(attempt.level),
+        attempt: None,
+        bad,
+        target,
+        running,
+        variables,
+        captures,
+    }
+}
+
+async fn asked(order: &CheckOrder) -> CheckOutcome {
+    Executor::new(Clock::start(None)).expect("a client").check(order).await
+}
+
+#[tokio::test]
+async fn a_check_by_command_says_yes_no_or_nothing() {
+    assert_eq!(asked(&question(&["true"])).await, CheckOutcome::Passed);
+    let script =
+        r#"echo looking; echo "no image of $1 at level $BACKSTOP_LEVEL, not $BACKSTOP_RELEASE_BAD" >&2; exit 3"#;
+    let no = asked(&question(&["sh", "-c", script, "sh", "{{ release.target }}"])).await;
+    assert_eq!(no, CheckOutcome::Failed("exit status 3: no image of 1.9 at level 2, not 2.0".to_owned()));
+    let unset = r#"test -z "$BACKSTOP_STEP$BACKSTOP_ATTEMPT$BACKSTOP_IDEMPOTENCY_KEY$BACKSTOP_EXPECT_RELEASE""#;
+    assert_eq!(asked(&question(&["sh", "-c", unset])).await, CheckOutcome::Passed, "it is about no step");
+
+    let unknown = |outcome: CheckOutcome, part: &str| {
+        assert!(matches!(&outcome, CheckOutcome::Unknown(why) if why.contains(part)), "{part}: {outcome:?}");
+    };
+    unknown(asked(&question(&["/no/such/check"])).await, "there is no program");
+    unknown(asked(&question(&["sh", "-c", "kill -9 $$"])).await, "ended by signal 9");
+    let mut slow = question(&["sleep", "60"]);
+    slow.check.timeout = Duration::from_millis(300);
+    unknown(asked(&slow).await, "deadline of 300ms");
+    unknown(asked(&question(&["true", "{{ labels.path }}"])).await, "not asked");
 }

@@ -126,6 +126,12 @@ fn the_complete_example_has_every_key() {
         "[services.a.triggers.a]\nquantile = { zzzzzzzz = 1 }",
         "[[services.a.rollback]]\nzzzzzzzz = 1",
         "[[services.a.rollback]]\nverify = { zzzzzzzz = 1 }",
+        "[[services.a.rollback]]\nverify = { checks = [{ zzzzzzzz = 1, command = ['a'] }] }",
+        "[[services.a.rollback]]\nverify = { checks = [{ http = { zzzzzzzz = 1 } }] }",
+        "[[services.a.rollback]]\nverify = { checks = [{ http = { json = { '/a' = { exists = true, zzzzzzzz = 1 } } } }] }",
+        "[services.a.guard.blockers.a]\nzzzzzzzz = 1\ncommand = ['a']",
+        "[services.a.guard.blockers.a]\nzzzzzzzz = 1\nsignal = 'a'",
+        "[services.a.guard]\nready = [{ zzzzzzzz = 1, command = ['a'] }]",
         "[[services.a.rollback]]\nsteps = [{ zzzzzzzz = 1, command = ['a'] }]",
         "[[services.a.rollback]]\nsteps = [{ http = { zzzzzzzz = 1 } }]",
     ];

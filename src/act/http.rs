@@ -1,4 +1,4 @@
-//! Steps that send one HTTP request.
+//! Steps and checks that send one HTTP request.
 //!
 //! The outcome tells what is known of the request's effect: nothing was sent (Failed), an answer says so (Succeeded,
 //! Failed), no whole answer came (Ambiguous), or none in time (TimedOut). So nothing may send it twice: no redirects, no
@@ -12,12 +12,12 @@ use reqwest::{Method, StatusCode, Url};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
+use super::answer;
 use super::command::because;
 use super::redact::Redactor;
 use super::template::{self, Context, Place, TemplateError, shown};
-use super::{Cut, Done};
-use crate::decide::event::{BodyTemplate, Capture, Outcome, TextOrSecret};
-use crate::machine::output::StepOrder;
+use super::{Cut, Done, Subject};
+use crate::decide::event::{BodyTemplate, Capture, CheckOutcome, JsonTest, Outcome, TextOrSecret};
 use crate::platform::http::{ClientError, install_crypto};
 use crate::platform::secret::{self, SecretError};
 
@@ -27,9 +27,12 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How much of a reply is kept, and read for captures.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
+/// The same for a check, which may count what is in it; as much as of a probe (DESIGN §7).
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The fields of `Action::Http`.
+/// The fields of `Action::Http`, and those of `Ask::Http` that it has too.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub method: &'a str,
@@ -75,37 +78,89 @@ enum NotBegun {
 pub async fn run(
     client: &reqwest::Client,
     request: &Request<'_>,
-    order: &StepOrder,
+    subject: &Subject<'_>,
     context: &Context,
     redactor: &mut Redactor,
     started: impl FnOnce(Option<u32>, Option<String>) + Send,
 ) -> Done {
-    let timeout = order.step.timeout;
-    let built = build(request, order, context, redactor).and_then(|built| {
-        // Of a short deadline, too, some is left to tell a host that does not answer from a server that does not.
-        let client = if timeout / 2 < CONNECT_TIMEOUT { self::client(timeout / 2)? } else { client.clone() };
-        Ok((client, built))
-    });
-    let (client, built) = match built {
+    let (client, built) = match prepare(client, request, subject, context, redactor) {
         Ok(both) => both,
         Err(why) => return Done::not_begun(why),
     };
     started(None, None);
-    let answered = tokio::time::timeout(timeout, async {
+    let answered = tokio::time::timeout(subject.timeout, async {
         match client.execute(built).await {
-            Ok(response) => answer(response, request).await,
+            Ok(response) => answered(response, request).await,
             Err(error) => unanswered(&error),
         }
     });
-    answered.await.unwrap_or_else(|_elapsed| {
-        let deadline = humantime::format_duration(timeout);
-        Done::new(Outcome::TimedOut, format!("no answer by the deadline of {deadline}"))
-    })
+    answered.await.unwrap_or_else(|_elapsed| Done::new(Outcome::TimedOut, too_late(subject.timeout)))
+}
+
+/// An answer with another status, or whose JSON does not pass, is no; without a whole answer nothing is known.
+pub async fn ask(
+    client: &reqwest::Client,
+    request: &Request<'_>,
+    json: &[JsonTest],
+    subject: &Subject<'_>,
+    context: &Context,
+    redactor: &mut Redactor,
+) -> CheckOutcome {
+    let (client, built) = match prepare(client, request, subject, context, redactor) {
+        Ok(both) => both,
+        Err(why) => return CheckOutcome::Unknown(format!("not asked: {why}")),
+    };
+    let answered = tokio::time::timeout(subject.timeout, async {
+        let response = match client.execute(built).await {
+            Ok(response) => response,
+            Err(error) => return CheckOutcome::Unknown(unanswered(&error).detail),
+        };
+        let (is_wanted, said) = (request.wants(response.status()), describe(&response));
+        if !is_wanted {
+            return CheckOutcome::Failed(said);
+        }
+        if json.is_empty() {
+            return CheckOutcome::Passed;
+        }
+        let reply = read_reply(response, ANSWER_BYTES_MAX).await;
+        if let Some(broken) = reply.broken {
+            return CheckOutcome::Unknown(format!("{said}, but the body of the answer broke off: {broken}"));
+        }
+        if reply.more {
+            return CheckOutcome::Unknown(format!("{said}, but its body is larger than {ANSWER_BYTES_MAX} bytes"));
+        }
+        answer::judge(&reply.bytes, json)
+    });
+    answered.await.unwrap_or_else(|_elapsed| CheckOutcome::Unknown(too_late(subject.timeout)))
+}
+
+fn too_late(timeout: Duration) -> String {
+    format!("no answer by the deadline of {}", humantime::format_duration(timeout))
+}
+
+impl Request<'_> {
+    fn wants(&self, status: StatusCode) -> bool {
+        if self.expect.is_empty() { status.is_success() } else { self.expect.contains(&status.as_u16()) }
+    }
+}
+
+fn prepare(
+    client: &reqwest::Client,
+    request: &Request<'_>,
+    subject: &Subject<'_>,
+    context: &Context,
+    redactor: &mut Redactor,
+) -> Result<(reqwest::Client, reqwest::Request), NotBegun> {
+    let built = build(request, subject, context, redactor)?;
+    // Of a short deadline, too, some is left to tell a host that does not answer from a server that does not.
+    let connect = subject.timeout / 2;
+    let client = if connect < CONNECT_TIMEOUT { self::client(connect)? } else { client.clone() };
+    Ok((client, built))
 }
 
 fn build(
     request: &Request<'_>,
-    order: &StepOrder,
+    subject: &Subject<'_>,
     context: &Context,
     redactor: &mut Redactor,
 ) -> Result<reqwest::Request, NotBegun> {
@@ -116,7 +171,9 @@ fn build(
     let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let url = url.ok_or_else(|| NotBegun::Url { url: shown(&text) })?;
     let mut headers = HeaderMap::new();
-    headers.insert(IDEMPOTENCY_KEY, header(&order.idempotency_key, "Idempotency-Key")?);
+    if let Some(key) = subject.idempotency_key {
+        headers.insert(IDEMPOTENCY_KEY, header(key, "Idempotency-Key")?);
+    }
     let body = match request.body {
         BodyTemplate::None => None,
         BodyTemplate::Raw(text) => {
@@ -193,12 +250,10 @@ fn innermost(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-async fn answer(response: reqwest::Response, request: &Request<'_>) -> Done {
-    let status = response.status();
-    let wanted =
-        if request.expect.is_empty() { status.is_success() } else { request.expect.contains(&status.as_u16()) };
+async fn answered(response: reqwest::Response, request: &Request<'_>) -> Done {
+    let wanted = request.wants(response.status());
     let detail = describe(&response);
-    let reply = read_reply(response).await;
+    let reply = read_reply(response, REPLY_BYTES_MAX).await;
     let cut = if reply.more { Cut::End } else { Cut::No };
     let mut done =
         Done { output: String::from_utf8_lossy(&reply.bytes).into_owned(), cut, ..Done::new(Outcome::Failed, detail) };
@@ -238,12 +293,12 @@ struct Reply {
     broken: Option<String>,
 }
 
-async fn read_reply(mut response: reqwest::Response) -> Reply {
+async fn read_reply(mut response: reqwest::Response, bytes_max: usize) -> Reply {
     let mut reply = Reply { bytes: Vec::new(), more: false, broken: None };
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) => {
-                let room = REPLY_BYTES_MAX - reply.bytes.len();
+                let room = bytes_max - reply.bytes.len();
                 reply.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 if chunk.len() > room {
                     reply.more = true;

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, filters, tests as is};
 
-use crate::machine::output::StepOrder;
+use super::Subject;
 
 /// What every template may name, beside `labels.…` and `captures.…`.
 const NAMES: [&str; 8] =
@@ -35,6 +35,17 @@ const VALUE_BYTES_MAX: usize = 128;
 pub struct TemplateNames {
     /// What earlier steps of the same level capture.
     pub captures: Vec<String>,
+    /// There is no incident: what is asked while all is well.
+    pub no_incident: bool,
+}
+
+/// Only an incident gives these a value.
+const NAMES_OF_INCIDENT: [&str; 4] = ["trigger", "value", "incident", "level"];
+
+impl TemplateNames {
+    fn knows(&self, name: &str) -> bool {
+        NAMES.contains(&name) && !(self.no_incident && NAMES_OF_INCIDENT.contains(&name))
+    }
 }
 
 /// What is wrong with a template, as one sentence.
@@ -136,25 +147,26 @@ pub struct Context {
 
 impl Context {
     #[must_use]
-    pub fn of(order: &StepOrder) -> Context {
+    pub fn of<'a>(subject: impl Into<Subject<'a>>) -> Context {
+        let subject = subject.into();
         let mut flat = BTreeMap::new();
         let releases =
-            [("release.bad", &order.bad), ("release.target", &order.target), ("release.running", &order.running)];
+            [("release.bad", subject.bad), ("release.target", subject.target), ("release.running", subject.running)];
         for (name, release) in releases {
             if let Some(release) = release {
                 flat.insert(name.to_owned(), release.to_string());
             }
         }
-        for (name, value) in &order.variables {
+        for (name, value) in subject.variables {
             flat.insert(name.clone(), value.clone());
         }
-        for (name, value) in &order.captures {
+        for (name, value) in subject.captures {
             flat.insert(format!("{CAPTURES}{name}"), value.clone());
         }
-        flat.insert("service".to_owned(), order.service.to_string());
-        flat.insert("incident".to_owned(), order.incident.to_string());
+        flat.insert("service".to_owned(), subject.service.to_owned());
+        flat.extend(subject.incident.map(|incident| ("incident".to_owned(), incident.to_string())));
         // People read levels from 1.
-        flat.insert("level".to_owned(), (order.attempt.level + 1).to_string());
+        flat.extend(subject.level.map(|level| ("level".to_owned(), (level + 1).to_string())));
         Context::from_flat(&flat)
     }
 
@@ -361,12 +373,13 @@ fn check_expression(source: &str, inner: &Range<usize>, names: &TemplateNames) -
     for name in &used {
         let label = name.strip_prefix(LABELS).is_some_and(|label| !label.is_empty() && !label.contains('.'));
         let capture = name.strip_prefix(CAPTURES);
-        let known = NAMES.contains(name)
+        let known = names.knows(name)
             || label
             || capture.is_some_and(|capture| names.captures.iter().any(|known| known == capture));
         if !known {
             let message = match capture {
                 Some(capture) => format!("no earlier step of this level captures {capture}"),
+                None if NAMES.contains(name) => format!("{name} is not known while there is no incident"),
                 None => format!("{name} is not defined"),
             };
             return Err(TemplateError::at(range_of(name, source, inner), message, known_names(names)));
@@ -493,7 +506,7 @@ fn range_of(name: &str, source: &str, inner: &Range<usize>) -> Range<usize> {
 }
 
 fn known_names(names: &TemplateNames) -> String {
-    let mut known = NAMES.map(str::to_owned).to_vec();
+    let mut known: Vec<String> = NAMES.into_iter().filter(|name| names.knows(name)).map(str::to_owned).collect();
     known.push("labels.NAME".to_owned());
     known.extend(names.captures.iter().map(|name| format!("{CAPTURES}{name}")));
     format!("known: {}", known.join(", "))

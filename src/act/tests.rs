@@ -12,10 +12,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 use crate::decide::event::{
-    Attempt, BodyTemplate, Capture, IncidentId, OnFailure, Release, SecretRef, Step, TextOrSecret,
+    Attempt, BodyTemplate, Capture, Check, IncidentId, JsonTest, OnFailure, Release, SecretRef, Step, TextOrSecret,
+    Wants,
 };
+use crate::machine::input::CheckId;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Answers every connection with the same bytes, closes it, and keeps what it was sent.
 struct Server {
@@ -97,7 +99,7 @@ fn order(url: String) -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 0, step: 0, attempt: 0 },
+        attempt: Attempt { level: 0, step: 0, attempt: 0, undo: false },
         step: Step {
             name: "flag off".to_owned(),
             action: Action::Http {
@@ -111,6 +113,8 @@ fn order(url: String) -> StepOrder {
             timeout: PATIENCE,
             idempotent: false,
             on_failure: OnFailure::Climb,
+            retry: None,
+            check: None,
         },
         idempotency_key: "api-17/0/0".to_owned(),
         expect_release: release("2.0"),
@@ -132,6 +136,39 @@ fn with(
         Action::Command { .. } => unreachable!("these tests send requests"),
     }
     order
+}
+
+/// A sign-in: an authorised POST whose answer must hold a session.
+fn check(url: String, expect: Vec<u16>, json: Vec<JsonTest>) -> CheckOrder {
+    let StepOrder { incident, service, attempt, bad, target, running, variables, captures, .. } = order(String::new());
+    CheckOrder {
+        id: CheckId(1),
+        service,
+        incident: Some(incident),
+        check: Check {
+            name: "sign-in".to_owned(),
+            ask: Ask::Http {
+                method: "POST".to_owned(),
+                url,
+                headers: BTreeMap::new(),
+                body: BodyTemplate::Json(json!({ "user": "probe", "release": "{{ release.target }}" })),
+                expect,
+                json,
+            },
+            timeout: PATIENCE,
+        },
+        level: Some(attempt.level),
+        attempt: None,
+        bad,
+        target,
+        running,
+        variables,
+        captures,
+    }
+}
+
+async fn asked(order: &CheckOrder) -> CheckOutcome {
+    Executor::new(Clock::start(None)).expect("a client").check(order).await
 }
 
 async fn run(order: &StepOrder) -> StepResult {
@@ -310,4 +347,71 @@ async fn a_long_reply_is_cut() {
     let result = run(&order(server.url("/"))).await;
     assert_eq!((result.outcome, result.truncated), (Outcome::Succeeded, true));
     assert!(result.output.len() <= 64 * 1024 + 2, "{}", result.output.len());
+}
+
+#[tokio::test]
+async fn a_check_over_http_says_yes_no_or_nothing() {
+    let exists = |pointer: &str| JsonTest { pointer: pointer.to_owned(), wants: Wants::Exists };
+    let mut server = Server::answering("200 OK", r#"{"session": "s1", "rows": [1, 2]}"#).await;
+    let order = check(server.url("/login"), Vec::new(), vec![exists("/session")]);
+    assert_eq!(asked(&order).await, CheckOutcome::Passed);
+    let request = server.request();
+    assert!(request.starts_with("POST /login") && request.contains("feature/1.9"), "{request}");
+    assert!(!request.to_ascii_lowercase().contains("idempotency-key"), "nothing is changed: {request}");
+
+    let failed = |why: &str| CheckOutcome::Failed(why.to_owned());
+    let order = check(server.url("/login"), Vec::new(), vec![exists("/session"), exists("/token")]);
+    assert_eq!(asked(&order).await, failed("there is no /token"));
+    let order = check(server.url("/login"), vec![201], Vec::new());
+    assert_eq!(asked(&order).await, failed("HTTP 200"));
+    let refused = Server::answering("401 Unauthorized", "").await;
+    assert_eq!(asked(&check(refused.url("/"), vec![401], Vec::new())).await, CheckOutcome::Passed);
+    assert_eq!(asked(&check(refused.url("/"), Vec::new(), Vec::new())).await, failed("HTTP 401"));
+    let odd = Server::answering("200 OK", "<html>").await;
+    let outcome = asked(&check(odd.url("/"), Vec::new(), vec![exists("/session")])).await;
+    assert!(matches!(&outcome, CheckOutcome::Failed(why) if why.contains("is not JSON")), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_check_without_an_answer_is_neither_yes_nor_no() {
+    let unknown = |outcome: &CheckOutcome, part: &str| {
+        assert!(matches!(outcome, CheckOutcome::Unknown(why) if why.contains(part)), "{part}: {outcome:?}");
+    };
+    let exists = || vec![JsonTest { pointer: "/a".to_owned(), wants: Wants::Exists }];
+    let silent = Server::start(None).await;
+    let mut order = check(silent.url("/"), Vec::new(), Vec::new());
+    order.check.timeout = Duration::from_millis(200);
+    unknown(&asked(&order).await, "deadline of 200ms");
+
+    let nobody = TcpSocket::new_v4().expect("a socket");
+    nobody.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let closed = nobody.local_addr().expect("bound");
+    unknown(&asked(&check(format!("http://{closed}/"), Vec::new(), Vec::new())).await, "refused");
+
+    let broken = Server::start(Some(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"a\":".to_vec())).await;
+    unknown(&asked(&check(broken.url("/"), Vec::new(), exists())).await, "broke off");
+    let large = Server::answering("200 OK", &format!("[{}1]", "1,".repeat(600_000))).await;
+    unknown(&asked(&check(large.url("/"), Vec::new(), exists())).await, "larger than");
+    unknown(&asked(&check("http://host/{{ nothing }}".to_owned(), Vec::new(), Vec::new())).await, "not asked");
+}
+
+#[tokio::test]
+async fn what_a_check_says_holds_no_secret() {
+    let server = Server::answering("200 OK", r#"{"you_are": "t0p-secret"}"#).await;
+    let wants = Wants::Equals(json!("somebody"));
+    let mut order = check(server.url("/"), Vec::new(), vec![JsonTest { pointer: "/you_are".to_owned(), wants }]);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    file.as_file().write_all(b"t0p-secret").expect("written");
+    let secret = SecretRef::File(file.path().display().to_string());
+    if let Ask::Http { headers, .. } = &mut order.check.ask {
+        headers.insert("Authorization".to_owned(), TextOrSecret::Secret { prefix: "Bearer ".to_owned(), secret });
+    }
+    let outcome = asked(&order).await;
+    assert_eq!(outcome, CheckOutcome::Failed("/you_are is \"[redacted]\", not \"somebody\"".to_owned()));
+    if let Ask::Http { headers, .. } = &mut order.check.ask {
+        let secret = SecretRef::File("/no/such/secret".to_owned());
+        headers.insert("Authorization".to_owned(), TextOrSecret::Secret { prefix: String::new(), secret });
+    }
+    let outcome = asked(&order).await;
+    assert!(matches!(&outcome, CheckOutcome::Unknown(why) if why.contains("not asked")), "{outcome:?}");
 }

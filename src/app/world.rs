@@ -4,13 +4,13 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::act::Executor;
-use crate::decide::event::{Record, StepResult};
+use crate::decide::event::{CheckOutcome, Record, StepResult};
 use crate::engine::port::{BoxError, Core, Lag, Observations, Started, World};
 use crate::journal::{CheckpointFile, CloseError, Journal};
 use crate::machine::Machine;
 use crate::machine::checkpoint::Checkpoint;
 use crate::machine::input::{DeliveryOutcome, Input, Observation};
-use crate::machine::output::{DeliveryOrder, Output, StepOrder};
+use crate::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::{JournalHealth, Snapshot};
 use crate::notify::Notifier;
 use crate::observe::lane;
@@ -83,6 +83,11 @@ impl World for Adapters {
     fn run_step(&self, order: StepOrder, started: Started) -> impl Future<Output = StepResult> + Send + 'static {
         let executor = self.executor.clone();
         async move { executor.run(&order, |pid, process_start| started.tell(pid, process_start)).await }
+    }
+
+    fn run_check(&self, order: CheckOrder) -> impl Future<Output = CheckOutcome> + Send + 'static {
+        let executor = self.executor.clone();
+        async move { executor.check(&order).await }
     }
 
     fn deliver(&self, order: DeliveryOrder) -> impl Future<Output = DeliveryOutcome> + Send + 'static {

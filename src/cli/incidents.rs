@@ -89,7 +89,8 @@ fn state(incident: &IncidentSummary) -> String {
 pub(super) fn standing(incident: &IncidentSummary) -> String {
     let (id, stands) = (&incident.id, format!("is {}: {}", state(incident), incident.sentence));
     if incident.state != "proposed" {
-        return stands;
+        let next = incident.next.as_deref().map_or_else(String::new, |next| format!("; next: {next}"));
+        return format!("{stands}{next}");
     }
     let until = incident.respond_by.as_deref().map_or_else(String::new, |by| format!(" until {}", instant(by)));
     format!("{stands}; `backstop approve {id}` or `decline {id}`{until}")

@@ -7,7 +7,8 @@ use super::failure::{Exit, Failure, clean, print, print_json};
 use super::incidents::{ended_incidents, open_incidents, standing};
 use super::table::{instant, or_dash, table};
 use crate::serve::wire::{
-    IncidentSummary, JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody, TriggerBody,
+    AskedBody, IncidentSummary, JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody,
+    TriggerBody,
 };
 
 const AFTER_HELP: &str = "\
@@ -58,10 +59,7 @@ fn burns_alone(service: &ServiceBody) -> bool {
 fn left_alone(service: &ServiceBody, incidents: &[IncidentSummary]) -> Option<String> {
     let RunningBody::One { release } = &service.running else { return None };
     let latest = incidents.iter().find(|incident| incident.service == service.name).filter(|_| burns_alone(service))?;
-    let done = match latest.state.as_str() {
-        state @ ("declined" | "aborted" | "expired") => state,
-        _ => return None,
-    };
+    let done @ ("declined" | "aborted" | "expired") = latest.state.as_str() else { return None };
     let of_this = latest.release_bad.as_ref() == Some(release);
     let id = &latest.id;
     of_this.then(|| format!("  {id} is {done}: nothing more happens until this clears or another release runs"))
@@ -181,6 +179,13 @@ fn one_service(service: &ServiceBody, detail: bool, incidents: &[IncidentSummary
         let until = instant(&signal.until);
         append(&mut out, &format!("  signal {} until {until}: {}", clean(&signal.name), clean(&signal.detail)));
     }
+    let shown = service.asked.iter().filter(|asked| detail || matches!(&*asked.standing, "holds" | "unknown"));
+    for asked in shown {
+        let kind = if asked.kind == "blocker" { "blocker" } else { "way back" };
+        let last = asked.last.as_deref().map_or_else(String::new, |last| format!(", asked {}", instant(last)));
+        let why = if asked.sentence.is_empty() { String::new() } else { format!(": {}", clean(&asked.sentence)) };
+        append(&mut out, &format!("  {kind} {} is {}{last}{why}", clean(&asked.name), standing_of(asked)));
+    }
     if detail && !service.releases.is_empty() {
         let releases = service.releases.iter().map(|release| {
             let mark = match (release.good, release.bad) {
@@ -193,6 +198,18 @@ fn one_service(service: &ServiceBody, detail: bool, incidents: &[IncidentSummary
         append(&mut out, &table(&["  release", "first seen", "mark"], releases));
     }
     out.trim_end().to_owned()
+}
+
+/// For people: a way back is there or not, a blocker holds or not.
+fn standing_of(asked: &AskedBody) -> &'static str {
+    match (&*asked.standing, &*asked.kind) {
+        ("free", "blocker") => "not holding",
+        ("free", _) => "there",
+        ("holds", "blocker") => "HOLDING",
+        ("holds", _) => "GONE",
+        ("unknown", _) => "UNKNOWN",
+        (_, _) => "not asked yet",
+    }
 }
 
 /// A duration without the milliseconds that nobody reads beside seconds.

@@ -1,5 +1,7 @@
 //! May we act on a firing verdict? Each check returns an allow or a reason; nothing is assumed.
 
+pub mod asked;
+
 use std::time::Duration;
 
 use super::event::{Autonomy, Decision, DecisionKind, Gate, GuardCheck, Reason, Release, Running};
@@ -38,6 +40,8 @@ pub struct Facts<'a> {
     pub breaching_share: Option<(f64, f64)>,
     /// A level is left to try.
     pub level_left: bool,
+    /// Blockers, and the checks of the way back.
+    pub asked: Vec<asked::Asked>,
 }
 
 /// When the breach began, as far as it is known.
@@ -57,6 +61,8 @@ pub enum Reach {
     Target,
     /// No target, but a reference that was up within the last 10 minutes still is.
     Reference(String),
+    /// Something answers again, but not every target that could not be reached was looked at since.
+    Back,
     /// No target, and every reference that was up is dark.
     CutOff { references: usize },
     /// No target, and there is no reference to compare with.
@@ -83,6 +89,9 @@ enum Answer {
 
 /// The code of the hold that ends by itself at the next look at the release.
 pub const RELEASE_NOT_READ: &str = "release_not_read";
+
+/// The code of the hold that ends by itself when every target was looked at again.
+pub const JUST_BACK: &str = "just_back";
 
 /// Of the answers for several triggers, the one that does most: lower is more.
 #[must_use]
@@ -112,12 +121,15 @@ pub fn judge(facts: &Facts<'_>, mandate: Mandate, now: &Now) -> Decision {
     }
     answers.push(("way_back", way_back(facts)));
     answers.push(("ladder", ladder(facts)));
+    answers.extend(asked::answers(facts));
     if mandate == Mandate::Trigger {
         answers.push(("cooldown", cooldown(facts, now)));
         answers.push(("budget", budget(facts)));
         answers.push(("autonomy", autonomy(facts)));
     }
-    conclude(answers, facts.autonomy, mandate)
+    let mut decision = conclude(answers, facts.autonomy, mandate);
+    decision.checks.extend(asked::overrides(facts));
+    decision
 }
 
 fn conclude(answers: Vec<(&'static str, Answer)>, autonomy: Autonomy, mandate: Mandate) -> Decision {
@@ -228,6 +240,10 @@ fn reach(facts: &Facts<'_>) -> Answer {
     match &facts.reach {
         Reach::Target => Answer::Allow("a target of the service answers".to_owned()),
         Reach::Reference(name) => Answer::Allow(format!("no target answers, but {name} does: the service is down")),
+        Reach::Back => Answer::Hold(
+            JUST_BACK,
+            "backstop was cut off until a moment ago; waiting for the next look at every target".to_owned(),
+        ),
         Reach::CutOff { references } => Answer::Hold(
             "cut_off",
             format!("no target answers, nor any of {references} references that did: backstop itself is cut off"),

@@ -317,10 +317,9 @@ pub fn threshold_text(question: &Question) -> String {
                 Comparison::NotEqual => "other than",
             };
             let among = match unit {
-                Unit::Failures { of: 1 } => String::new(),
+                Unit::Number | Unit::Percent | Unit::Seconds | Unit::Failures { of: 1 } => String::new(),
                 Unit::Failures { of } if f64::from(*of) <= *threshold => " in a row".to_owned(),
                 Unit::Failures { of } => format!(" among the last {of}"),
-                Unit::Number | Unit::Percent | Unit::Seconds => String::new(),
             };
             format!("{words} {}{among}", value_text(*threshold, *unit))
         }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
-use crate::decide::event::{Attempt, Entry, IncidentEvent, IncidentId, Outcome, Record, Seq, StepResult};
+use crate::decide::event::{Attempt, CheckOutcome, Entry, IncidentEvent, IncidentId, Outcome, Record, Seq, StepResult};
 use crate::machine::checkpoint::Checkpoint;
-use crate::machine::input::{Answer, CommandId, DeliveryOutcome, Input};
-use crate::machine::output::{DeliveryOrder, LogLevel, Output, StepOrder};
+use crate::machine::input::{Answer, CheckId, CommandId, DeliveryOutcome, Input};
+use crate::machine::output::{CheckOrder, DeliveryOrder, LogLevel, Output, StepOrder};
 use crate::platform::clock::Clock;
 use crate::supervise::panic_message;
 
@@ -21,12 +21,19 @@ use super::port::{Lag, Started, World};
 /// A receiver's client that panicked is tried again; not at once, for it will likely panic again.
 const RETRY_AFTER_PANIC: Duration = Duration::from_mins(1);
 
+/// Checks that run at once; each may be a process. More wait: of each asker there is one at most, so the configuration
+/// bounds them.
+const CHECKS_AT_ONCE_MAX: usize = 16;
+
 pub(super) struct Dispatch<W> {
     world: Arc<W>,
     /// What the machine asked for in this turn.
     pub outputs: Vec<Output>,
     steps: JoinSet<StepResult>,
     step_of: HashMap<Id, (IncidentId, Attempt)>,
+    checks: JoinSet<CheckOutcome>,
+    check_of: HashMap<Id, CheckId>,
+    checks_waiting: VecDeque<CheckOrder>,
     deliveries: JoinSet<DeliveryOutcome>,
     delivery_of: HashMap<Id, (Arc<str>, String)>,
     /// False once the daemon is stopping: what is in the outbox goes at the next start.
@@ -57,6 +64,9 @@ impl<W: World> Dispatch<W> {
             outputs: starting,
             steps: JoinSet::new(),
             step_of: HashMap::new(),
+            checks: JoinSet::new(),
+            check_of: HashMap::new(),
+            checks_waiting: VecDeque::new(),
             deliveries: JoinSet::new(),
             delivery_of: HashMap::new(),
             deliveries_start: true,
@@ -105,11 +115,12 @@ impl<W: World> Dispatch<W> {
 
     /// The next start, or end of a step or of a delivery. May be cancelled; never ends by itself.
     pub async fn finished(&mut self) -> Input {
-        let Dispatch { started: (_, started), steps, deliveries, .. } = self;
+        let Dispatch { started: (_, started), steps, checks, deliveries, .. } = self;
         tokio::select! {
             biased;
             Some(input) = started.recv() => input,
             Some(ended) = steps.join_next_with_id() => self.step_ended(ended),
+            Some(ended) = checks.join_next_with_id() => self.check_ended(ended),
             Some(ended) = deliveries.join_next_with_id() => self.delivery_ended(ended),
             else => std::future::pending().await,
         }
@@ -134,6 +145,7 @@ impl<W: World> Dispatch<W> {
                     self.append(records, clock)?;
                 }
                 Output::RunStep(order) => self.run_step(*order),
+                Output::RunCheck(order) => self.run_check(*order),
                 Output::Deliver(order) => self.deliver(*order),
                 Output::Reply { id, answer } => turn.answers.push((id, answer)),
                 Output::Log { level, service, message } => log(level, service.as_deref(), &message),
@@ -187,6 +199,29 @@ impl<W: World> Dispatch<W> {
             }
             Err(_) => finished,
         }
+    }
+
+    fn run_check(&mut self, order: CheckOrder) {
+        if self.check_of.len() >= CHECKS_AT_ONCE_MAX {
+            self.checks_waiting.push_back(order);
+            return;
+        }
+        let id = order.id;
+        let task = self.checks.spawn(self.world.run_check(order));
+        self.check_of.insert(task.id(), id);
+    }
+
+    fn check_ended(&mut self, ended: Result<(Id, CheckOutcome), JoinError>) -> Input {
+        let task = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let id = self.check_of.remove(&task).expect("every check's task is noted when it is spawned");
+        if let Some(next) = self.checks_waiting.pop_front() {
+            self.run_check(next);
+        }
+        let outcome = match ended {
+            Ok((_, outcome)) => outcome,
+            Err(error) => CheckOutcome::Unknown(format!("the check's executor failed: {}", panic_message(error))),
+        };
+        Input::Checked { id, outcome }
     }
 
     fn deliver(&mut self, order: DeliveryOrder) {
@@ -265,6 +300,7 @@ impl<W> fmt::Debug for Dispatch<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dispatch")
             .field("steps", &self.step_of)
+            .field("checks", &self.check_of)
             .field("deliveries", &self.delivery_of)
             .field("unconfirmed", &self.unconfirmed)
             .finish_non_exhaustive()

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::decide::event::{Attempt, IncidentId, Record, StepResult};
+use crate::decide::event::{Attempt, CheckOutcome, IncidentId, Record, StepResult};
 use crate::machine::checkpoint::Checkpoint;
 use crate::machine::input::{DeliveryOutcome, Input, Observation};
-use crate::machine::output::{DeliveryOrder, Output, StepOrder};
+use crate::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::Snapshot;
 use crate::time::{Now, Timestamp};
 
@@ -31,6 +31,8 @@ pub trait World: Send + Sync + 'static {
     fn append(&self, records: Vec<Record>) -> Result<(), BoxError>;
     /// Carries out one attempt. Must tell `started` before the step can have taken effect, as far as it can know.
     fn run_step(&self, order: StepOrder, started: Started) -> impl Future<Output = StepResult> + Send + 'static;
+    /// Asks a question. It changes nothing, so it may be dropped at any time.
+    fn run_check(&self, order: CheckOrder) -> impl Future<Output = CheckOutcome> + Send + 'static;
     fn deliver(&self, order: DeliveryOrder) -> impl Future<Output = DeliveryOutcome> + Send + 'static;
     /// Runs on a thread that may block.
     fn save(&self, checkpoint: &Checkpoint) -> Result<(), String>;

@@ -1,22 +1,23 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::handle::Handle;
 use super::port::Started;
 use super::*;
 use crate::decide::event::{
-    Action, Actor, Attempt, Entry, IncidentId, OnFailure, Outcome, Record, Seq, Step, StepResult,
+    Action, Actor, Ask, Attempt, Check, CheckOutcome, Entry, IncidentId, OnFailure, Outcome, Record, Seq, Step,
+    StepResult,
 };
 use crate::machine::checkpoint::Checkpoint;
-use crate::machine::input::{Answer, Command, DeliveryOutcome};
-use crate::machine::output::{DeliveryOrder, Output, StepOrder};
+use crate::machine::input::{Answer, CheckId, Command, DeliveryOutcome};
+use crate::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::{Counters, JournalHealth};
 use crate::time::Now;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 type Script = Box<dyn FnMut(Input, &mut Vec<Output>) + Send>;
 
@@ -66,13 +67,30 @@ impl Core for Scripted {
 }
 
 /// A world that notes what reaches it, and whose steps end when the test says.
-#[derive(Default)]
 struct Noted {
     refuse: bool,
     step: Mutex<Option<oneshot::Receiver<Outcome>>>,
+    /// Those under way.
+    checks: Arc<Mutex<BTreeSet<CheckId>>>,
+    /// A permit for each that may end.
+    checks_end: Arc<Semaphore>,
     saved: Mutex<u32>,
     lags: Mutex<Vec<Lag>>,
     alive: Mutex<u32>,
+}
+
+impl Default for Noted {
+    fn default() -> Noted {
+        Noted {
+            refuse: false,
+            step: Mutex::default(),
+            checks: Arc::default(),
+            checks_end: Arc::new(Semaphore::new(0)),
+            saved: Mutex::default(),
+            lags: Mutex::default(),
+            alive: Mutex::default(),
+        }
+    }
 }
 
 fn read<T: Clone>(of: &Mutex<T>) -> T {
@@ -103,6 +121,17 @@ impl World for Noted {
                 Some(end) => result(end.await.expect("the test ends the step")),
                 None => panic!("the executor has a fault"),
             }
+        }
+    }
+
+    fn run_check(&self, order: CheckOrder) -> impl Future<Output = CheckOutcome> + Send + 'static {
+        let (running, end) = (Arc::clone(&self.checks), Arc::clone(&self.checks_end));
+        async move {
+            assert!(order.id != CheckId(0), "the check has a fault");
+            running.lock().unwrap().insert(order.id);
+            end.acquire().await.expect("the test ends the checks").forget();
+            running.lock().unwrap().remove(&order.id);
+            CheckOutcome::Passed
         }
     }
 
@@ -226,12 +255,14 @@ fn order() -> Output {
         },
         timeout: Duration::from_secs(1),
         on_failure: OnFailure::Climb,
+        retry: None,
+        check: None,
         idempotent: false,
     };
     Output::RunStep(Box::new(StepOrder {
         incident: IncidentId(Arc::from("api-1")),
         service: Arc::from("api"),
-        attempt: Attempt { level: 0, step: 0, attempt: 0 },
+        attempt: Attempt { level: 0, step: 0, attempt: 0, undo: false },
         step,
         idempotency_key: "key".to_owned(),
         expect_release: None,
@@ -381,6 +412,70 @@ async fn stopping_waits_for_a_running_step_and_for_its_entries() {
     assert_eq!(rig.stopped().await, Stopped { steps_left: 0, entries_left: 0 });
     assert!(matches!(late.await.unwrap(), Answer::Refused(_)));
     assert_eq!(read(&world.saved), 1, "windows and held time are saved at the end");
+}
+
+fn check(id: u64) -> Output {
+    let ask =
+        Ask::Command { argv: vec!["true".to_owned()], env: BTreeMap::new(), inherit: Vec::new(), directory: None };
+    Output::RunCheck(Box::new(CheckOrder {
+        id: CheckId(id),
+        service: Arc::from("api"),
+        incident: None,
+        check: Check { name: "schema".to_owned(), ask, timeout: Duration::from_secs(1) },
+        level: None,
+        attempt: None,
+        bad: None,
+        target: None,
+        running: None,
+        variables: BTreeMap::new(),
+        captures: BTreeMap::new(),
+    }))
+}
+
+#[tokio::test]
+async fn so_many_checks_run_at_once_and_each_is_answered() {
+    let (tell, mut seen) = seen();
+    let rig = start(Setup::default(), move |input, out| {
+        if input == Input::JournalBack {
+            out.extend((1..=40).map(check));
+        }
+        tell.send(input).unwrap();
+    });
+    rig.control.send(Input::JournalBack).await.unwrap();
+    let deadline = rig.clock.uptime() + SOON;
+    while read(&rig.world.checks).len() < 16 {
+        assert!(rig.clock.uptime() < deadline, "the checks do not begin");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut answered = BTreeSet::new();
+    while answered.len() < 40 {
+        assert!(read(&rig.world.checks).len() <= 16);
+        rig.world.checks_end.add_permits(1);
+        while let Ok(input) = seen.try_recv() {
+            let Input::Checked { id, outcome } = input else { continue };
+            assert_eq!(outcome, CheckOutcome::Passed);
+            assert!(answered.insert(id), "{id:?} is answered twice");
+        }
+        assert!(rig.clock.uptime() < deadline, "{} answers", answered.len());
+        tokio::task::yield_now().await;
+    }
+    rig.stopped().await;
+}
+
+#[tokio::test]
+async fn a_check_that_panics_is_no_answer() {
+    let (tell, mut seen) = seen();
+    let rig = start(Setup::default(), move |input, out| {
+        if input == Input::JournalBack {
+            out.push(check(0));
+        }
+        tell.send(input).unwrap();
+    });
+    rig.control.send(Input::JournalBack).await.unwrap();
+    assert_eq!(next(&mut seen).await, Input::JournalBack);
+    let Input::Checked { id, outcome: CheckOutcome::Unknown(why) } = next(&mut seen).await else { panic!("no answer") };
+    assert!(id == CheckId(0) && why.contains("the check has a fault"), "{why}");
+    rig.stopped().await;
 }
 
 #[tokio::test]

@@ -171,17 +171,19 @@ impl Machine {
     fn order(&self, id: &IncidentId, attempt: Attempt) -> Option<StepOrder> {
         let incident = self.incidents.get(id)?;
         let plan = incident.plan.as_ref()?;
-        let running =
-            self.service_index(&incident.service).and_then(|index| match &self.services[index].releases.running {
-                Running::One(release) => Some(release.clone()),
-                Running::Mix(_) | Running::Unknown(_) => None,
-            });
+        let running = self.runs(&incident.service);
         Some(StepOrder {
             incident: id.clone(),
             service: Arc::from(incident.service.as_str()),
             attempt,
             step: incident.step(attempt)?.clone(),
-            idempotency_key: format!("{id}.{}.{}.{}", incident.run(attempt), attempt.level + 1, attempt.step + 1),
+            idempotency_key: format!(
+                "{id}.{}.{}.{}{}",
+                incident.run(attempt),
+                attempt.level + 1,
+                if attempt.undo { "undo." } else { "" },
+                attempt.step + 1
+            ),
             expect_release: running.clone().or_else(|| Some(plan.bad.clone())),
             bad: Some(plan.bad.clone()),
             target: plan.target.clone(),
@@ -189,6 +191,14 @@ impl Machine {
             variables: plan.variables.clone(),
             captures: incident.captures.clone(),
         })
+    }
+
+    /// The one release that runs, if it is one.
+    pub(super) fn runs(&self, service: &str) -> Option<Release> {
+        match &self.services[self.service_index(service)?].releases.running {
+            Running::One(release) => Some(release.clone()),
+            Running::Mix(_) | Running::Unknown(_) => None,
+        }
     }
 
     pub(super) fn step_started(

@@ -9,8 +9,9 @@ use super::output::Output;
 use super::service::Raised;
 use super::settle::is_acting;
 use super::{Machine, Pause};
-use crate::decide::event::{Actor, DecisionKind, Entry, IncidentEvent, IncidentId, NoticeKind, Release};
+use crate::decide::event::{Actor, Decision, DecisionKind, Entry, IncidentEvent, IncidentId, NoticeKind, Release};
 use crate::decide::guard::Mandate;
+use crate::decide::guard::asked::WAITING;
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::DetectorKind;
 use crate::time::Now;
@@ -20,6 +21,14 @@ const TEXT_BYTES_MAX: usize = 4096;
 
 /// How an end by time, and by nobody, came about: `Actor::via`.
 pub(super) const TIMER: &str = "timer";
+
+/// What a person said about a rollback beside its reason.
+#[derive(Clone, Copy)]
+struct Chosen<'a> {
+    level: Option<usize>,
+    /// Blockers that do not count this time.
+    overrides: &'a [String],
+}
 
 type Answered = Result<(String, Option<IncidentId>), Refusal>;
 
@@ -47,10 +56,7 @@ impl Machine {
         match command {
             Command::Rollback { service, reason, level, overrides } => {
                 bounded("reason", &reason)?;
-                if let Some(name) = overrides.first() {
-                    return Err(Refusal::Invalid(format!("there is no blocker {name:?} to override")));
-                }
-                self.roll_back(now, actor, &service, &reason, level, out)
+                self.roll_back(now, actor, &service, &reason, Chosen { level, overrides: &overrides }, out)
             }
             Command::Approve { incident, reason } => self.approve(now, actor, &incident, &reason, out),
             Command::Decline { incident, reason } => {
@@ -109,10 +115,11 @@ impl Machine {
         actor: &Actor,
         service: &str,
         reason: &str,
-        level: Option<usize>,
+        Chosen { level, overrides }: Chosen<'_>,
         out: &mut Vec<Output>,
     ) -> Answered {
         let index = self.find_service(service)?;
+        self.known_overrides(index, overrides)?;
         let levels = self.services[index].rules.ladder.len();
         if levels == 0 {
             return Err(Refusal::Conflict(format!("{service} has no rollback level in its configuration")));
@@ -123,7 +130,7 @@ impl Machine {
         let open = self.incidents.values().find(|incident| incident.service == service && incident.state.is_open());
         let open = match open.map(|open| (open.id.clone(), is_acting(open), open.state.clone())) {
             Some((id, true, State::NeedsHuman { .. })) => {
-                return self.climb_by_hand(now, actor, &id, levels, level, out);
+                return self.climb_by_hand(now, actor, &id, levels, Chosen { level, overrides }, out);
             }
             Some((_, true, State::Proposed { .. })) => {
                 return Err(Refusal::Conflict("it asks whether to climb: approve or decline that".to_owned()));
@@ -143,10 +150,10 @@ impl Machine {
         let Some(subject) = subject else {
             return Err(Refusal::Conflict("the incident could not be opened".to_owned()));
         };
-        let (decision, level) = self.guard_for_person(index, subject, Mandate::ByHand, level, now);
+        let (decision, level) = self.guard_for_person(index, subject, Mandate::ByHand, level, overrides, now);
         if decision.kind != DecisionKind::RollBack {
-            let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
-            return Err(Refusal::Conflict(format!("{service} is not rolled back: {}", why.join("; "))));
+            let why = self.refused_to_person(index, &decision, now);
+            return Err(Refusal::Conflict(format!("{service} is not rolled back: {why}")));
         }
         let id = match (open, earlier) {
             (Some(id), _) => id,
@@ -159,7 +166,8 @@ impl Machine {
                 None => return Err(Refusal::Conflict("the incident could not be opened".to_owned())),
             },
         };
-        self.incident_event(&id, IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() }, now, out);
+        let reason = with_overrides(reason, overrides);
+        self.incident_event(&id, IncidentEvent::Approved { actor: actor.clone(), reason }, now, out);
         if !self.admit(&id, decision, Some(actor.clone()), level, now, out) {
             return Err(conflict(&self.incidents[&id], "nobody knows from what to roll back"));
         }
@@ -172,7 +180,7 @@ impl Machine {
         actor: &Actor,
         id: &IncidentId,
         levels: usize,
-        level: Option<usize>,
+        Chosen { level, overrides }: Chosen<'_>,
         out: &mut Vec<Output>,
     ) -> Answered {
         let incident = &self.incidents[id];
@@ -189,12 +197,9 @@ impl Machine {
         let Some(to) = level.or_else(|| incident.untried(0, levels)) else {
             return Err(conflict(incident, "every level was tried; name one with --level to run it again"));
         };
-        self.incident_event(
-            id,
-            IncidentEvent::Approved { actor: actor.clone(), reason: format!("level {}", to + 1) },
-            now,
-            out,
-        );
+        self.may_climb(id, overrides, now)?;
+        let reason = with_overrides(&format!("level {}", to + 1), overrides);
+        self.incident_event(id, IncidentEvent::Approved { actor: actor.clone(), reason }, now, out);
         self.incident_event(id, IncidentEvent::Climbed { to }, now, out);
         Ok((format!("{id} goes on at level {}", to + 1), Some(id.clone())))
     }
@@ -208,13 +213,14 @@ impl Machine {
         };
         let approved = IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() };
         if incident.admitted.is_some() {
+            self.may_climb(&id, &[], now)?;
             self.incident_event(&id, approved, now, out);
             self.incident_event(&id, IncidentEvent::Climbed { to: level }, now, out);
             return Ok((format!("{id} climbs to level {}", level + 1), Some(id)));
         }
         let index = self.find_service(&incident.service)?;
         // An approval binds what was proposed; the world is looked at again.
-        let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), now);
+        let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), &[], now);
         if decision.kind != DecisionKind::RollBack {
             let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
             return Err(Refusal::Conflict(format!("{id} cannot be approved now: {}", why.join("; "))));
@@ -353,16 +359,7 @@ impl Machine {
     }
 
     fn known_signal(&self, index: usize, signal: &str) -> Result<(), Refusal> {
-        use crate::decide::rules::Question;
-        let names: Vec<&str> = self.services[index]
-            .rules
-            .triggers
-            .iter()
-            .filter_map(|trigger| match &trigger.question {
-                Question::Signal { name } => Some(&**name),
-                Question::Value { .. } => None,
-            })
-            .collect();
+        let names: Vec<&str> = self.services[index].rules.signals().map(AsRef::as_ref).collect();
         if names.contains(&signal) {
             return Ok(());
         }
@@ -371,6 +368,47 @@ impl Machine {
             [] => format!("{service} has no trigger with a signal"),
             names => format!("{service} has no signal {signal:?}; it has: {}", names.join(", ")),
         }))
+    }
+
+    /// A name that overrides nothing is a mistake: what it was meant for would not be overridden.
+    fn known_overrides(&self, index: usize, overrides: &[String]) -> Result<(), Refusal> {
+        let guard = &self.services[index].rules.guard;
+        let blockers = guard.blockers.iter().map(|blocker| &*blocker.name);
+        let known: Vec<&str> = blockers.chain(guard.ready.iter().map(|check| check.name.as_str())).collect();
+        match overrides.iter().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) if known.is_empty() => {
+                Err(Refusal::Invalid(format!("there is no blocker {name:?} to override")))
+            }
+            Some(name) => {
+                let known = known.join(", ");
+                Err(Refusal::Invalid(format!("there is no blocker {name:?} to override; there are: {known}")))
+            }
+        }
+    }
+
+    /// Why a person's order is refused. Answers that are missing are asked for, so that it can be repeated.
+    fn refused_to_person(&mut self, index: usize, decision: &Decision, now: &Now) -> String {
+        let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.as_str()).collect();
+        let why = why.join("; ");
+        if decision.reasons.iter().any(|reason| WAITING.contains(&reason.code.as_str())) {
+            self.ask_for_person(index, now);
+            return format!("{why}; it is being asked: order it again in a moment, or name it with --override");
+        }
+        why
+    }
+
+    /// Blockers stop a further level too.
+    fn may_climb(&mut self, id: &IncidentId, overrides: &[String], now: &Now) -> Result<(), Refusal> {
+        let Some(incident) = self.incidents.get(id) else { return Ok(()) };
+        let Some(index) = self.service_index(&incident.service) else { return Ok(()) };
+        let Some((why, waits)) = self.level_blocked(index, incident, overrides, now) else { return Ok(()) };
+        let why = if waits { format!("{why}; order it again in a moment") } else { why };
+        let refusal = conflict(incident, &why);
+        if waits {
+            self.ask_for_person(index, now);
+        }
+        Err(refusal)
     }
 
     fn check_service(&self, service: Option<&str>) -> Result<(), Refusal> {
@@ -397,6 +435,11 @@ impl Machine {
             open => format!("there is no incident {name:?}; open: {}", open.join(", ")),
         }))
     }
+}
+
+/// What was overridden stands in the record, beside the reason for it.
+fn with_overrides(reason: &str, overrides: &[String]) -> String {
+    if overrides.is_empty() { reason.to_owned() } else { format!("{reason} (overrides {})", overrides.join(", ")) }
 }
 
 fn conflict(incident: &Incident, why: &str) -> Refusal {

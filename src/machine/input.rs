@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decide::event::{Actor, Attempt, IncidentId, Seq, StepResult};
+use crate::decide::event::{Actor, Attempt, CheckOutcome, IncidentId, Seq, StepResult};
 use crate::decide::rules::Rules;
 use crate::promql::{Batch, Labels, TargetId};
 use crate::time::Timestamp;
@@ -28,6 +28,11 @@ pub enum Input {
         incident: IncidentId,
         attempt: Attempt,
         result: StepResult,
+    },
+    /// The answer to `Output::RunCheck`.
+    Checked {
+        id: CheckId,
+        outcome: CheckOutcome,
     },
     /// How an attempt to deliver a notice went.
     Delivery {
@@ -149,6 +154,10 @@ pub enum ProbeOutcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub u64);
+
+/// Of one question; never used twice in one run of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckId(pub u64);
 
 /// What a person, or a program with a token, asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -93,7 +93,7 @@ impl Machine {
     }
 
     /// The newest successful look at a target that the service sees: what an empty result rests on.
-    fn newest_success(&self, service: &Service) -> Option<Timestamp> {
+    pub(super) fn newest_success(&self, service: &Service) -> Option<Timestamp> {
         let seen = self.targets.values().filter(|target| match target.scope {
             Scope::Shared => true,
             Scope::Service(id) => id == service.id,
@@ -155,7 +155,7 @@ impl Machine {
     /// The guard's answer for an incident, and the level that it is about: the best over its firing triggers, since one
     /// that the release is to blame for is enough. None when none fires.
     pub(super) fn guard(&self, index: usize, incident: &Incident, now: &Now) -> Option<(Decision, usize)> {
-        self.decide(index, incident, Mandate::Trigger, None, now)
+        self.decide(index, incident, Mandate::Trigger, None, &[], now)
     }
 
     /// The guard's answer when a person has decided, about the level that was named, or the one that would be tried.
@@ -165,14 +165,16 @@ impl Machine {
         incident: &Incident,
         mandate: Mandate,
         level: Option<usize>,
+        overrides: &[String],
         now: &Now,
     ) -> (Decision, usize) {
-        if let Some(decided) = self.decide(index, incident, mandate, level, now) {
+        if let Some(decided) = self.decide(index, incident, mandate, level, overrides, now) {
             return decided;
         }
         let breach = Breach { began: now.monotonic, inherited: None, was_clear: true };
         let level = level.or_else(|| self.level_for(index, incident, 0));
-        let facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
+        let mut facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
+        facts.asked = self.guard_asked(&self.services[index], Some(incident), overrides, now);
         (guard::judge(&facts, mandate, now), level.unwrap_or(0))
     }
 
@@ -182,9 +184,11 @@ impl Machine {
         incident: &Incident,
         mandate: Mandate,
         level: Option<usize>,
+        overrides: &[String],
         now: &Now,
     ) -> Option<(Decision, usize)> {
         let service = &self.services[index];
+        let asked = self.guard_asked(service, Some(incident), overrides, now);
         let decisions = Machine::firing(service).into_iter().map(|place| {
             let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
             let firing = state.verdicts.values().filter(|verdict| verdict.fires());
@@ -196,7 +200,8 @@ impl Machine {
                 was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
             };
             let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
-            let facts = self.facts(index, incident, trigger, breach, level, now);
+            let mut facts = self.facts(index, incident, trigger, breach, level, now);
+            facts.asked.clone_from(&asked);
             let decision = guard::judge(&facts, mandate, now);
             (decision, level.unwrap_or(trigger.start_level), trigger.severity)
         });
@@ -250,22 +255,51 @@ impl Machine {
             budget_used: self.budget_used(service, now),
             breaching_share: self.breaching_share(),
             level_left: level.is_some(),
+            asked: Vec::new(),
+        }
+    }
+
+    /// What was collected while backstop itself was cut off is no proof of anything: when something answers again, the
+    /// windows of the service start anew.
+    pub(super) fn follow_reach(&mut self, index: usize, now: &Now) {
+        let service = &self.services[index];
+        let own = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let answers = own.clone().any(|target| is_recent(target, now.monotonic) && target.reached_since.is_some());
+        let known = service.rules.guard.references.iter().filter_map(|name| self.references.get(name));
+        let mut were_up = known.filter(|state| state.was_up(now.monotonic)).peekable();
+        let has_reference = were_up.peek().is_some();
+        let is_open = answers || were_up.any(|state| state.is_up(Timestamp::MIN));
+        let was_looked_at = own.clone().next().is_some() && own.clone().all(|target| target.last.is_some());
+        if is_open && service.cut_off {
+            self.services[index].cut_off = false;
+            self.restart_windows(index, now.monotonic);
+            for state in &mut self.services[index].triggers {
+                state.dirty = true;
+            }
+        } else if !is_open && has_reference && was_looked_at {
+            self.services[index].cut_off = true;
         }
     }
 
     fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
-        let mut targets = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
-        if targets
-            .any(|target| is_recent(target, now.monotonic) && target.last.as_ref().is_some_and(|look| look.reached))
-        {
-            return Reach::Target;
-        }
+        let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let answering: Vec<Timestamp> =
+            own().filter(|target| is_recent(target, now.monotonic)).filter_map(|target| target.reached_since).collect();
         let known = service.rules.guard.references.iter().filter_map(|name| Some((name, self.references.get(name)?)));
         let were_up: Vec<_> = known.filter(|(_, state)| state.was_up(now.monotonic)).collect();
-        match were_up.iter().find(|(_, state)| state.is_up(began)) {
-            Some((name, _)) => Reach::Reference(name.to_string()),
-            None if were_up.is_empty() => Reach::NoReference,
-            None => Reach::CutOff { references: were_up.len() },
+        let up: Vec<_> = were_up.iter().filter(|(_, state)| state.is_up(began)).collect();
+        let open_since = answering.iter().copied().chain(up.iter().filter_map(|(_, state)| state.up_since())).min();
+        // What was not reached while nothing was is no proof against it: it must have been looked at since.
+        let is_stale = |target: &super::Target| match &target.last {
+            Some(look) => !look.reached && open_since.is_some_and(|since| look.at < since),
+            None => true,
+        };
+        match (answering.is_empty(), up.first()) {
+            (true, None) if were_up.is_empty() => Reach::NoReference,
+            (true, None) => Reach::CutOff { references: were_up.len() },
+            (false, _) | (true, Some(_)) if own().any(is_stale) => Reach::Back,
+            (true, Some((name, _))) => Reach::Reference(name.to_string()),
+            (false, _) => Reach::Target,
         }
     }
 
@@ -348,7 +382,7 @@ fn worst_verdict<'a>(verdicts: impl Iterator<Item = (&'a Labels, &'a Verdict)>) 
         .map_or((&NONE, None), |(labels, verdict)| (labels, Some(verdict)))
 }
 
-fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
+pub(super) fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
     evaluation.evidence.iter().filter_map(|selector| selector.newest).max()
 }
 

@@ -5,6 +5,7 @@
 //! that depend on it wait until it is durable.
 
 mod acting;
+mod asking;
 pub mod checkpoint;
 mod commands;
 pub mod input;
@@ -12,10 +13,12 @@ mod judging;
 mod notices;
 mod outbox;
 pub mod output;
+mod proving;
 mod recover;
 mod service;
 mod settle;
 pub mod snapshot;
+mod step_checks;
 mod view;
 mod watch;
 
@@ -63,6 +66,8 @@ pub struct Machine {
     /// Everything the journal has of each incident in memory.
     histories: BTreeMap<IncidentId, Arc<Vec<Record>>>,
     outbox: Outbox,
+    /// Questions under way.
+    asked: asking::Asked,
     pause: Option<Pause>,
     /// By service and instant: what was admitted, for cooldown and budgets.
     admissions: Vec<(Arc<str>, IncidentId, Timestamp)>,
@@ -100,6 +105,7 @@ impl Machine {
             incidents: BTreeMap::new(),
             histories: BTreeMap::new(),
             outbox: Outbox::new(&rules.receivers),
+            asked: asking::Asked::default(),
             pause: None,
             admissions: Vec::new(),
             seq: Seq(0),
@@ -145,6 +151,7 @@ impl Machine {
             Input::StepFinished { incident, attempt, result } => {
                 self.step_finished(now, &incident, attempt, result, out);
             }
+            Input::Checked { id, outcome } => self.checked(now, id, outcome, out),
             Input::Delivery { receiver, notice, outcome } => self.delivered(now, &receiver, &notice, outcome, out),
             Input::Command { id, actor, command } => self.command(now, id, &actor, command, out),
             Input::Draining => {
@@ -214,7 +221,11 @@ impl Machine {
             let leaves = match &output {
                 _ if seq > durable => None,
                 Output::RunStep(order) => self.release_step(order, now, out),
-                Output::Append(_) | Output::Deliver(_) | Output::Reply { .. } | Output::Log { .. } => Some(true),
+                Output::Append(_)
+                | Output::RunCheck(_)
+                | Output::Deliver(_)
+                | Output::Reply { .. }
+                | Output::Log { .. } => Some(true),
             };
             match leaves {
                 Some(true) => out.push(output),
@@ -249,6 +260,8 @@ impl Machine {
     fn reload(&mut self, now: &Now, rules: Arc<Rules>, out: &mut Vec<Output>) {
         self.rules = rules;
         self.store.retarget(&exprs(&self.rules));
+        // What was asked may be another question now.
+        self.asked.forget();
         self.adopt_services(now);
         self.outbox.reconfigure(&self.rules.receivers);
         self.references
@@ -273,7 +286,12 @@ impl Machine {
             incident.wakes(&patience.unwrap_or(service::PATIENCE_DEFAULT))
         });
         let pauses = self.pause.iter().map(|pause| pause.until);
-        services.chain(incidents).chain(pauses).chain(self.outbox.wakes()).chain(self.heartbeat_due)
+        services
+            .chain(incidents)
+            .chain(self.ask_wakes())
+            .chain(pauses)
+            .chain(self.outbox.wakes())
+            .chain(self.heartbeat_due)
     }
 }
 

@@ -35,8 +35,12 @@ impl Machine {
         let service = index.map(|index| &self.services[index]);
         let receivers: Vec<String> = match (incident.receivers.as_slice(), service) {
             ([], Some(service)) => service.rules.notify.iter().map(ToString::to_string).collect(),
+            ([], None) => incident.told_to.clone(),
             (frozen, _) => frozen.to_vec(),
         };
+        if let Some(incident) = self.incidents.get_mut(id) {
+            incident.told_to.clone_from(&receivers);
+        }
         let labels = service.map(|service| &service.rules.labels);
         let labels = labels.into_iter().flatten().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let running = service.and_then(|service| match &service.releases.running {
@@ -94,12 +98,41 @@ impl Machine {
 
     /// A notice about a service that belongs to no incident.
     pub(super) fn tell_service(&mut self, index: usize, told: Told<'_>, now: &Now) {
+        self.tell_service_about(index, told, None, now);
+    }
+
+    /// `part` keeps what is told of one thing from being closed by what is told of another.
+    pub(super) fn tell_service_about(&mut self, index: usize, told: Told<'_>, part: Option<&str>, now: &Now) {
         let rules = &self.services[index].rules;
         let receivers = rules.notify.iter().map(ToString::to_string).collect();
         let name = rules.name.to_string();
         let text = format!("{name}: {}", told.text);
-        let notice = self.plain_notice(Told { text: &text, ..told }, Some(name), now);
+        let mut notice = self.plain_notice(Told { text: &text, ..told }, Some(name), now);
+        if let Some(part) = part {
+            notice.dedup_key = format!("{}/{part}", notice.dedup_key);
+        }
         self.queue(notice, receivers, now);
+    }
+
+    /// The service and the check of its way back that a notice is about.
+    pub(super) fn way_back_told<'n>(&self, notice: &'n Notice) -> Option<(usize, &'n str)> {
+        let index = notice.service.as_deref().and_then(|service| self.service_index(service))?;
+        let name = &self.services[index].rules.name;
+        let key = format!("{}/{name}/{}/", self.rules.instance, topic(NoticeKind::Degraded));
+        Some((index, notice.dedup_key.strip_prefix(&key)?))
+    }
+
+    /// What was told of a way back before a restart is not told again, and can still be closed.
+    pub(super) fn replay_way_back_told(&mut self, notice: &Notice) {
+        let Some((index, check)) = self.way_back_told(notice) else { return };
+        let service = &mut self.services[index];
+        match notice.status {
+            NoticeStatus::Resolved => drop(service.ready_told.remove(check)),
+            NoticeStatus::Firing if service.rules.guard.ready.iter().any(|ready| ready.name == check) => {
+                service.ready_told.insert(Arc::from(check));
+            }
+            NoticeStatus::Firing => {}
+        }
     }
 
     /// A notice about the daemon itself, to every receiver.
@@ -275,9 +308,11 @@ fn eta(incident: &Incident) -> Option<Timestamp> {
             let verify = incident.verify(*level);
             Some(*finished + verify.within + verify.soak)
         }
-        State::Ready { .. } | State::Running { .. } | State::Stepped { .. } | State::LevelOver { .. } => {
-            incident.deadline
-        }
+        State::Ready { .. }
+        | State::Running { .. }
+        | State::Checking { .. }
+        | State::Stepped { .. }
+        | State::LevelOver { .. } => incident.deadline,
         State::Firing
         | State::Held
         | State::Escalated

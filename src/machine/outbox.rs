@@ -327,7 +327,11 @@ impl Machine {
                 Some(index) => self.services[index].pause.is_some(),
                 None => self.pause.is_some(),
             },
-            NoticeKind::Degraded => notice.status == NoticeStatus::Resolved || self.journal_failing.is_some(),
+            NoticeKind::Degraded if notice.status == NoticeStatus::Resolved => true,
+            NoticeKind::Degraded => match self.way_back_told(notice) {
+                Some((index, check)) => self.services[index].ready_told.contains(check),
+                None => self.journal_failing.is_some(),
+            },
             NoticeKind::Declined
             | NoticeKind::Expired
             | NoticeKind::Recovered

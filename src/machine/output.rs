@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::input::{Answer, CommandId};
-use crate::decide::event::{Attempt, IncidentId, Notice, Record, Release, Step};
+use super::input::{Answer, CheckId, CommandId};
+use crate::decide::event::{Attempt, Check, IncidentId, Notice, Record, Release, Step};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -13,6 +13,8 @@ pub enum Output {
     Append(Vec<Record>),
     /// Leaves only after its intent is durable.
     RunStep(Box<StepOrder>),
+    /// Waits for no entry: it changes nothing. `Input::Checked` answers.
+    RunCheck(Box<CheckOrder>),
     /// One attempt to deliver one notice; at most one per receiver is under way.
     Deliver(Box<DeliveryOrder>),
     /// The answer to a command, after what it caused is durable.
@@ -45,6 +47,25 @@ pub struct StepOrder {
     /// `Plan::variables`.
     pub variables: BTreeMap<String, String>,
     /// What earlier steps captured.
+    pub captures: BTreeMap<String, String>,
+}
+
+/// One question, with all that its templates may use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckOrder {
+    pub id: CheckId,
+    pub service: Arc<str>,
+    /// None while all is well.
+    pub incident: Option<IncidentId>,
+    pub check: Check,
+    /// The level that it belongs to, and the attempt, if it is about a step.
+    pub level: Option<usize>,
+    pub attempt: Option<Attempt>,
+    pub bad: Option<Release>,
+    pub target: Option<Release>,
+    pub running: Option<Release>,
+    /// `Plan::variables`; of no incident, the service and its labels.
+    pub variables: BTreeMap<String, String>,
     pub captures: BTreeMap<String, String>,
 }
 

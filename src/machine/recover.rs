@@ -147,8 +147,9 @@ impl Machine {
                     }
                 }
                 for incident in self.incidents.values_mut().filter(|incident| incident.service == *service) {
-                    let target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref());
-                    incident.target_seen |= incident.state.is_open() && target == Some(release);
+                    if incident.state.is_open() {
+                        incident.saw(release);
+                    }
                 }
             }
             Entry::ReleaseGood { service, release } => {
@@ -196,7 +197,9 @@ impl Machine {
             Entry::NoticeQueued { notice, receivers } => {
                 if let Some(incident) = notice.incident.as_ref().and_then(|id| self.incidents.get_mut(id)) {
                     incident.notices = incident.notices.max(notice.seq);
+                    incident.told_to.clone_from(receivers);
                 }
+                self.replay_way_back_told(notice);
                 self.outbox.replay_queued((**notice).clone(), receivers, record.seq, at);
             }
             Entry::NoticeDelivered { notice, receiver } => self.outbox.replay_gone(notice, receiver, None),

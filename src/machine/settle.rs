@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use super::Machine;
 use super::commands::TIMER;
-use super::input::TargetKind;
 use super::notices::Told;
 use super::output::{LogLevel, Output};
+use super::proving::voice;
 use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
-use crate::decide::event::{Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running};
+use crate::decide::event::{
+    Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
+};
 use crate::decide::incident::{Breach, Incident, Move, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
-use crate::decide::trigger::{Finding, Unknown};
 use crate::decide::verdict::Phase;
 use crate::decide::verify::{self, Reading, Voice};
 use crate::promql::{Scope, TargetId};
@@ -29,6 +30,7 @@ impl Machine {
         self.unjudged = false;
         self.end_pauses(now);
         for index in 0..self.services.len() {
+            self.follow_reach(index, now);
             self.follow_releases(index, now, out);
             self.evaluate_triggers(index, now, out);
             self.grow_releases(index, now);
@@ -42,6 +44,8 @@ impl Machine {
             self.soak(&id, now);
             self.advance(&id, now, out);
         }
+        self.ask_about_steps(now, out);
+        self.ask_checks(now, out);
         self.forget_old_incidents();
         self.beat(now);
         self.pump(now, out);
@@ -96,11 +100,11 @@ impl Machine {
         if let Some(incident) = acting
             && let Some(plan) = &incident.plan
         {
-            if plan.target.as_ref() == Some(&change.release) {
-                change.installed_by = Some(incident.id.clone());
-                incident.target_seen = true;
-            }
             own_bad = plan.bad == change.release;
+            if plan.target.as_ref() == Some(&change.release) || (own_bad && incident.undo.is_some()) {
+                change.installed_by = Some(incident.id.clone());
+            }
+            incident.saw(&change.release);
         }
         let service = &mut self.services[index];
         let restart_all = service.unnamed
@@ -259,11 +263,7 @@ impl Machine {
         let verify = incident.verify(level);
         let values =
             watched(service, incident).filter(|(trigger, _)| matches!(trigger.question, Question::Value { .. }));
-        let probes = self.targets.values().filter(|target| {
-            let named = verify.probes.iter().any(|name| **name == *target.key.source);
-            target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe && named
-        });
-        let gaps = values.map(|(trigger, _)| trigger.patience()).chain(probes.map(|target| target.interval * 9 / 4));
+        let gaps = values.map(|(trigger, _)| trigger.patience()).chain(self.proof_gaps(service, &verify));
         match gaps.max() {
             Some(gap) => (gap, gap),
             // Signals are known at every instant.
@@ -281,41 +281,19 @@ impl Machine {
         };
         let mut voices = Vec::new();
         for (_, state) in watched(service, incident) {
-            let voice = match &state.latest {
+            let heard = match &state.latest {
                 Some(latest) if state.taken > finished => {
                     at = at.max(state.taken);
-                    match latest.worst().1 {
-                        Finding::Clear => Voice::Clear,
-                        Finding::Breached => Voice::Breached,
-                        Finding::Unknown(Unknown::TooFewEvents { .. }) => Voice::NoTraffic,
-                        Finding::Unknown(_) => Voice::Unknown,
-                    }
+                    voice(latest.worst().1)
                 }
                 Some(_) | None => Voice::Unknown,
             };
-            voices.push(voice);
+            voices.push(heard);
         }
-        let mut probes = Vec::new();
-        if let State::Verifying { level, .. } = incident.state {
-            for name in &incident.verify(level).probes {
-                let own = |target: &&super::Target| {
-                    target.scope == Scope::Service(service.id)
-                        && target.key.kind == TargetKind::Probe
-                        && *target.key.source == **name
-                };
-                for target in self.targets.values().filter(own) {
-                    let recent = super::watch::is_recent(target, now.monotonic);
-                    probes.push(match &target.last {
-                        Some(look) if recent && look.at > finished => {
-                            at = at.max(look.at);
-                            if look.ok { Voice::Clear } else { Voice::Breached }
-                        }
-                        Some(_) | None => Voice::Unknown,
-                    });
-                }
-            }
-        }
-        (verify::read(&voices, &probes), at)
+        let more = self.proofs(service, incident, now);
+        voices.extend(more.windows);
+        let reading = verify::read(&voices, &more.proofs, &more.conditions);
+        (reading, more.at.map_or(at, |newest| at.max(newest)))
     }
 
     /// Lets an incident go on until nothing follows at this instant.
@@ -346,19 +324,38 @@ impl Machine {
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let situation = Situation {
             running: &service.releases.running,
-            breach: breach_of(service, incident),
+            breach: match breach_of(service, incident) {
+                Breach::Over if !self.is_proved(service, incident, now) => Breach::Unclear,
+                breach => breach,
+            },
             decision,
             level: level.unwrap_or(0),
             reading: match incident.state {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
+            release_read: match incident.state {
+                State::Stepped { at, .. } => service.releases.read_since(at, now.monotonic),
+                _ => true,
+            },
             paused,
             journal_failing: self.journal_failing.is_some(),
             draining: self.draining,
             patience: service.patience(),
         };
-        incident.advance(&situation, now.monotonic)
+        let next = incident.advance(&situation, now.monotonic)?;
+        let begins_level = matches!(next, Move::Event(IncidentEvent::Climbed { .. } | IncidentEvent::Proposed { .. }));
+        if !begins_level || !matches!(incident.state, State::LevelOver { .. }) {
+            return Some(next);
+        }
+        match self.level_blocked(index, incident, &[], now) {
+            None => Some(next),
+            Some((_, true)) => None,
+            Some((why, false)) => Some(Move::Event(IncidentEvent::NeedsHuman {
+                why: WhyHuman::Blocked,
+                text: format!("no further level is begun: {why}"),
+            })),
+        }
     }
 
     fn forget_old_incidents(&mut self) {
@@ -387,6 +384,7 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
     match incident.state {
         State::Ready { .. }
         | State::Running { .. }
+        | State::Checking { .. }
         | State::Stepped { .. }
         | State::Verifying { .. }
         | State::LevelOver { .. }
@@ -445,6 +443,7 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         decision: None,
         level: 0,
         reading: Reading::Unknown,
+        release_read: false,
         paused: false,
         journal_failing,
         draining,

@@ -58,6 +58,8 @@ pub struct ServiceView {
     pub triggers: Vec<TriggerView>,
     pub targets: Vec<TargetView>,
     pub signals: Vec<SignalView>,
+    /// Blockers, and the checks of the way back.
+    pub asked: Vec<AskedView>,
     pub pause: Option<PauseView>,
     /// The open incident, if there is one.
     pub incident: Option<IncidentId>,
@@ -106,6 +108,21 @@ pub struct TargetView {
     pub series: usize,
 }
 
+/// What an operator's own check said of a rollback.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskedView {
+    /// `blocker` or `way_back`.
+    pub kind: &'static str,
+    pub name: Arc<str>,
+    /// `free` (nothing stands in the way), `holds`, `unknown` (no answer, which refuses too), `unasked` (no fresh
+    /// answer: blockers by command or HTTP are asked when something breaches).
+    pub standing: &'static str,
+    /// Why it stops a rollback; empty where it does not.
+    pub sentence: String,
+    /// When it was last asked, on the wall.
+    pub last_wall: Option<Timestamp>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct SignalView {
     pub name: String,
@@ -119,8 +136,8 @@ pub struct IncidentView {
     pub service: Arc<str>,
     pub release_bad: Option<String>,
     pub release_target: Option<String>,
-    /// `firing`, `held`, `escalated`, `would_roll_back`, `proposed`, `running`, `verifying`, `recovered`, `declined`,
-    /// `expired`, `superseded`, `aborted`, `needs_human`, `cleared`.
+    /// `firing`, `held`, `escalated`, `would_roll_back`, `proposed`, `running`, `checking`, `verifying`, `undoing`,
+    /// `needs_human`, `recovered`, `declined`, `expired`, `superseded`, `aborted`, `cleared`.
     pub state: &'static str,
     /// Why it is in this state, in one sentence.
     pub sentence: String,
@@ -133,6 +150,8 @@ pub struct IncidentView {
     pub opened_wall: Timestamp,
     pub ended_wall: Option<Timestamp>,
     pub respond_by_wall: Option<Timestamp>,
+    /// What a person can do next, with the commands; None while nobody is waited for.
+    pub next: Option<String>,
     /// Everything the journal has of it, oldest first: the report is written from this.
     pub history: Arc<Vec<Record>>,
 }
@@ -164,6 +183,8 @@ pub struct Counters {
     pub incidents: BTreeMap<(Arc<str>, &'static str), u64>,
     /// (service, outcome) → steps.
     pub steps: BTreeMap<(Arc<str>, &'static str), u64>,
+    /// (service, who asked, outcome) → answers of checks.
+    pub checks: BTreeMap<(Arc<str>, &'static str, &'static str), u64>,
     pub journal_errors: u64,
     pub notices_delivered: u64,
     pub notices_dead: u64,

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::Machine;
 use super::service::Service;
 use super::snapshot::{
-    IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
+    AskedView, IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView,
+    TriggerView,
 };
 use crate::decide::event::{Autonomy, Release};
+use crate::decide::guard::asked::{About, Standing};
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::{Question, Trigger, Unit};
 use crate::decide::trigger::{Finding, threshold_text, value_text};
@@ -97,9 +99,34 @@ impl Machine {
                     detail: raised.detail.clone(),
                 })
                 .collect(),
+            asked: self.asked_views(service, open, now),
             pause: service.pause.as_ref().map(|pause| pause_view(pause, now)),
             incident: open.map(|incident| incident.id.clone()),
         }
+    }
+
+    fn asked_views(&self, service: &Service, open: Option<&Incident>, now: &Now) -> Vec<AskedView> {
+        let asked = self.guard_asked(service, open, &[], now);
+        let views = asked.iter().map(|asked| {
+            let (kind, answers) = match asked.about {
+                About::Blocker { .. } => ("blocker", &service.blockers),
+                About::WayBack { .. } => ("way_back", &service.ready),
+            };
+            let (standing, stops) = match asked.standing {
+                Standing::Free => ("free", false),
+                Standing::Holds(_) => ("holds", true),
+                Standing::Unknown(_) => ("unknown", true),
+                Standing::Waiting => ("unasked", false),
+            };
+            AskedView {
+                kind,
+                name: Arc::clone(&asked.name),
+                standing,
+                sentence: asked.refusal().filter(|_| stops).map(|(sentence, _)| sentence).unwrap_or_default(),
+                last_wall: answers.get(&asked.name).map(|answered| now.wall_of(answered.at)),
+            }
+        });
+        views.collect()
     }
 
     fn trigger_view(service: &Service, place: usize, trigger: &Trigger, now: &Now) -> TriggerView {
@@ -171,6 +198,7 @@ impl Machine {
                 State::Proposed { respond_by, .. } => Some(now.wall_of(respond_by)),
                 _ => None,
             },
+            next: incident.next_for_people(),
             history: self.histories.get(&incident.id).cloned().unwrap_or_default(),
         }
     }
@@ -190,22 +218,16 @@ fn sentence(incident: &Incident) -> String {
         .collect();
     match &incident.state {
         State::Held | State::Escalated | State::Proposed { .. } if !reasons.is_empty() => reasons.join("; "),
-        State::NeedsHuman { why, .. } => format!("{why:?}").chars().fold(String::new(), |mut text, letter| {
-            if letter.is_uppercase() && !text.is_empty() {
-                text.push(' ');
-            }
-            text.extend(letter.to_lowercase());
-            text
-        }),
+        State::NeedsHuman { text, .. } => text.clone(),
         State::LevelOver { why, .. } => why.clone(),
+        State::Ready { .. } | State::Running { .. } | State::Checking { .. } | State::Stepped { .. } => {
+            incident.trouble().unwrap_or_else(|| fact.to_owned())
+        }
         State::Firing
         | State::Held
         | State::Escalated
         | State::WouldRollBack
         | State::Proposed { .. }
-        | State::Ready { .. }
-        | State::Running { .. }
-        | State::Stepped { .. }
         | State::Verifying { .. }
         | State::Recovered
         | State::Declined

@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::machine::snapshot::{JournalHealth, ReceiverView, ServiceView, Snapshot};
+use crate::machine::snapshot::{AskedView, JournalHealth, ReceiverView, ServiceView, Snapshot};
 
 /// What is sent with [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -152,6 +152,33 @@ pub const FAMILIES: &[Family] = &[
     counter("backstop_steps_total", &["service", "outcome"], "Steps that finished, by outcome", |seen| {
         outcomes(&seen.snapshot.counters.steps)
     }),
+    gauge(
+        "backstop_way_back_ready",
+        &["service", "check"],
+        "1 while the check finds the way back there, 0 if not or if it gives no answer; absent before the first answer",
+        |seen| {
+            ways_back(seen, |asked| match asked.standing {
+                "free" => Some(1.0),
+                "holds" | "unknown" => Some(0.0),
+                _unasked => None,
+            })
+        },
+    ),
+    gauge("backstop_way_back_age_seconds", &["service", "check"], "How long ago the way back was looked at", |seen| {
+        ways_back(seen, |asked| Some(seen.snapshot.wall.since(asked.last_wall?).as_secs_f64()))
+    }),
+    counter(
+        "backstop_checks_total",
+        &["service", "asker", "outcome"],
+        "Answers of checks, by who asked and by outcome",
+        |seen| {
+            let checks = seen.snapshot.counters.checks.iter();
+            let labels = |(service, asker, outcome): &(Arc<str>, &str, &str)| {
+                vec![service.to_string(), (*asker).to_owned(), (*outcome).to_owned()]
+            };
+            checks.map(|(of, n)| (labels(of), count(*n))).collect()
+        },
+    ),
     gauge("backstop_outbox_depth", &["receiver"], "Notices that wait for this receiver", |seen| {
         receivers(seen, |receiver| count(receiver.queued as u64))
     }),
@@ -306,6 +333,17 @@ fn values(seen: &Seen) -> Vec<Sample> {
         triggers.filter_map(|t| Some((vec![name.clone(), t.name.to_string()], t.value?))).collect::<Vec<_>>()
     };
     seen.snapshot.services.iter().flat_map(of).collect()
+}
+
+fn ways_back(seen: &Seen, value: impl Fn(&AskedView) -> Option<f64>) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for service in &seen.snapshot.services {
+        for asked in service.asked.iter().filter(|asked| asked.kind == "way_back") {
+            let labels = vec![service.name.to_string(), asked.name.to_string()];
+            samples.extend(value(asked).map(|value| (labels, value)));
+        }
+    }
+    samples
 }
 
 fn targets(seen: &Seen) -> Vec<Sample> {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::wire::{Refusing, Reply, Request, Server};
 
 /// Long enough for a machine that does other things; a test that waits for it has failed.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Looks until there is something to see.

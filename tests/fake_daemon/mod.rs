@@ -14,8 +14,8 @@ use backstop::decide::event::{
 use backstop::engine::handle::{CommandMessage, Handle};
 use backstop::machine::input::{Answer, Command, Refusal};
 use backstop::machine::snapshot::{
-    Counters, IncidentView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot,
-    TargetView, TriggerView,
+    AskedView, Counters, IncidentView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView,
+    Snapshot, TargetView, TriggerView,
 };
 use backstop::serve::{FailedReload, Listeners, Metrics, Parts, Tokens, bind_unix, start};
 use backstop::time::{BootId, Timestamp};
@@ -180,6 +180,11 @@ pub fn snapshot() -> Snapshot {
     }
 }
 
+fn asked(name: &str, standing: &'static str, sentence: &str) -> AskedView {
+    let last_wall = Some(wall(600));
+    AskedView { kind: "way_back", name: Arc::from(name), standing, sentence: sentence.to_owned(), last_wall }
+}
+
 fn service() -> ServiceView {
     let target = |source: &str, up, error: Option<&str>| TargetView {
         kind: "scrape",
@@ -221,6 +226,10 @@ fn service() -> ServiceView {
             until_wall: wall(3_600),
             detail: "CVE-2026-1\u{1b}[31m".to_owned(),
         }],
+        asked: vec![
+            asked("image", "free", ""),
+            asked("volume", "holds", "2.3.1 cannot be gone back to: volume: exit status 1"),
+        ],
         pause: Some(PauseView { until_wall: wall(1_800), actor: alice(), reason: "migration".to_owned() }),
         incident: Some(IncidentId(Arc::from("api-17"))),
     }
@@ -235,6 +244,7 @@ fn counters() -> Counters {
         overruns: 1,
         incidents: BTreeMap::from([((api(), "recovered"), 1)]),
         steps: BTreeMap::from([((api(), "succeeded"), 2)]),
+        checks: BTreeMap::from([((api(), "way_back", "passed"), 3)]),
         journal_errors: 0,
         notices_delivered: 5,
         notices_dead: 1,
@@ -261,6 +271,7 @@ fn incident() -> IncidentView {
         opened_wall: wall(600),
         ended_wall: None,
         respond_by_wall: None,
+        next: None,
         history: Arc::new(history()),
     }
 }
@@ -298,7 +309,7 @@ fn fact() -> TriggerFact {
 
 /// An incident that is being verified.
 pub fn history() -> Vec<Record> {
-    let attempt = Attempt { level: 0, step: 0, attempt: 1 };
+    let attempt = Attempt { level: 0, step: 0, attempt: 1, undo: false };
     let plan = Plan {
         bad: release("2.4.0"),
         target: Some(release("2.3.1")),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Action, Actor, Attempt, Autonomy, BodyTemplate, Capture, Decision, DecisionKind, Entry, Evidence, GuardCheck,
-    IncidentEvent, IncidentId, Level, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, OnFailure, Outcome,
-    Plan, Reason, Release, Running, SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact,
-    Verified, Verify, WhyHuman,
+    Action, Actor, Ask, Attempt, Autonomy, BodyTemplate, Capture, Check, CheckOutcome, Decision, DecisionKind, Entry,
+    Evidence, GuardCheck, IncidentEvent, IncidentId, JsonTest, Level, Notice, NoticeKind, NoticeLevel, NoticeStatus,
+    NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Running, SecretRef, SelectorFact, Severity, Step,
+    StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants, WhyHuman,
 };
 use backstop::time::Timestamp;
 
@@ -32,7 +32,7 @@ pub fn incident_id() -> IncidentId {
 }
 
 pub fn attempt() -> Attempt {
-    Attempt { level: 0, step: 1, attempt: 2 }
+    Attempt { level: 0, step: 1, attempt: 2, undo: false }
 }
 
 pub fn fact() -> TriggerFact {
@@ -116,6 +116,8 @@ fn plan() -> Plan {
         timeout: Duration::from_mins(5),
         idempotent: true,
         on_failure,
+        retry: None,
+        check: None,
     };
     Plan {
         bad: release("v42"),
@@ -132,8 +134,13 @@ fn plan() -> Plan {
                 within: Duration::from_mins(10),
                 soak: Duration::from_millis(1_500),
                 probes: vec![text("health")],
+                checks: Vec::new(),
+                still_wrong: Vec::new(),
+                serves_target: false,
             },
             autonomy: Some(Autonomy::Propose),
+            deadline: None,
+            undo: Vec::new(),
         }],
         start_level: 0,
         variables: BTreeMap::from([(text("service"), text("api"))]),
@@ -225,6 +232,47 @@ fn mix() -> Running {
 }
 
 // Length: one of every kind.
+/// A level with everything that a verification can ask.
+fn checked_plan() -> Plan {
+    let proof = |name: &str, ask, once| Proof {
+        check: Check { name: text(name), ask, timeout: Duration::from_secs(30) },
+        every: Duration::from_mins(1),
+        once,
+    };
+    let command = Ask::Command {
+        argv: vec![text("/opt/api/smoke.sh"), text("{{ release.target }}")],
+        env: BTreeMap::from([(text("MODE"), TextOrSecret::Text(text("quick")))]),
+        inherit: vec![text("HTTP_PROXY")],
+        directory: Some(text("/opt/api")),
+    };
+    let json = |pointer: &str, wants| JsonTest { pointer: text(pointer), wants };
+    let http = Ask::Http {
+        method: text("POST"),
+        url: text("https://api.example.com/login"),
+        headers: BTreeMap::new(),
+        body: BodyTemplate::Json(serde_json::json!({ "user": "probe" })),
+        expect: vec![200],
+        json: vec![
+            json("/session", Wants::Exists),
+            json("/status", Wants::Equals(serde_json::json!("ready"))),
+            json("", Wants::Count { at_least: Some(3), at_most: None }),
+            json("/rows", Wants::Count { at_least: None, at_most: Some(1_000) }),
+        ],
+    };
+    let mut plan = plan();
+    plan.levels[0].steps.clear();
+    plan.levels[0].verify = Verify {
+        within: Duration::from_mins(10),
+        soak: Duration::from_mins(15),
+        probes: Vec::new(),
+        checks: vec![proof("smoke", command, true), proof("sign-in", http, false)],
+        still_wrong: vec![text("previous release: errors")],
+        serves_target: true,
+    };
+    plan
+}
+
+// Length: one sample per line of a list.
 pub fn events() -> Vec<IncidentEvent> {
     let result = |outcome| StepResult {
         outcome,
@@ -252,10 +300,26 @@ pub fn events() -> Vec<IncidentEvent> {
             receivers: vec![text("oncall")],
             deadline: at(3_600),
         },
+        IncidentEvent::Admitted {
+            plan: Box::new(checked_plan()),
+            decision: decision(DecisionKind::RollBack),
+            facts: Vec::new(),
+            running: Running::One(release("v42")),
+            actor: None,
+            receivers: Vec::new(),
+            deadline: at(3_600),
+        },
         IncidentEvent::StepIntended { attempt: attempt(), input_hash: text("9f86d081") },
         IncidentEvent::StepStarted { attempt: attempt(), pid: Some(4711), process_start: Some(text("88123")) },
         IncidentEvent::StepStarted { attempt: attempt(), pid: None, process_start: None },
         IncidentEvent::LevelFinished { level: 0, at: at(30) },
+        IncidentEvent::CheckAnswered { level: 0, check: text("smoke"), outcome: CheckOutcome::Passed },
+        IncidentEvent::CheckAnswered {
+            level: 0,
+            check: text("smoke"),
+            outcome: CheckOutcome::Failed(text("HTTP 500")),
+        },
+        IncidentEvent::CheckAnswered { level: 1, check: text("rows"), outcome: CheckOutcome::Unknown(text("refused")) },
         IncidentEvent::CameClear { at: at(60) },
         IncidentEvent::Relapsed,
         IncidentEvent::Climbed { to: 1 },
@@ -293,6 +357,7 @@ pub fn events() -> Vec<IncidentEvent> {
         WhyHuman::ReleaseUnknown,
         WhyHuman::BadReleaseCameBack,
         WhyHuman::Unreadable,
+        WhyHuman::Blocked,
     ];
     events.extend(whys.map(|why| IncidentEvent::NeedsHuman { why, text: text("please look") }));
     events

@@ -128,7 +128,7 @@ impl Loop {
                     self.input(Input::Durable(last));
                 }
                 Output::RunStep(order) => self.steps.push(*order),
-                Output::Deliver(_) | Output::Reply { .. } | Output::Log { .. } => {}
+                Output::RunCheck(_) | Output::Deliver(_) | Output::Reply { .. } | Output::Log { .. } => {}
             }
         }
     }

@@ -292,7 +292,7 @@ impl Stage {
                     outcome: DeliveryOutcome::Delivered,
                 }),
                 Output::Reply { answer, .. } => self.answers.push(answer),
-                Output::Log { .. } => {}
+                Output::RunCheck(_) | Output::Log { .. } => {}
             }
         }
     }

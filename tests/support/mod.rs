@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Action, Actor, Autonomy, Entry, Gate, IncidentEvent, Level, Notice, NoticeKind, OnFailure, Outcome, Record,
-    Severity, Step, StepResult, Verify,
+    Action, Actor, Autonomy, CheckOutcome, Entry, Gate, IncidentEvent, Level, Notice, NoticeKind, OnFailure, Outcome,
+    Record, Severity, Step, StepResult, Verify,
 };
 use backstop::decide::rules::{
     Detector, DetectorKind, FireWhen, GuardRules, OnUnknown, Question, ReceiverRules, Rules, ServiceRules, Trigger,
@@ -21,7 +21,7 @@ use backstop::machine::input::{
     Answer, Command, CommandId, DeliveryOutcome, Input, Observation, ProbeOutcome, Scrape, ScrapeFailure, TargetKey,
     TargetKind,
 };
-use backstop::machine::output::{Output, StepOrder};
+use backstop::machine::output::{CheckOrder, Output, StepOrder};
 use backstop::machine::snapshot::{IncidentView, ServiceView, Snapshot};
 use backstop::machine::{Machine, Recovered, Unreadable};
 use backstop::promql::{Batch, Comparison, Expr, Labels, LocalId, Selector, TargetId};
@@ -98,12 +98,21 @@ pub fn step(name: &str) -> Step {
         timeout: secs(60),
         idempotent: false,
         on_failure: OnFailure::Climb,
+        retry: None,
+        check: None,
     }
 }
 
 pub fn level(name: &str, steps: Vec<Step>) -> Level {
-    let verify = Verify { within: secs(60), soak: secs(20), probes: Vec::new() };
-    Level { name: name.to_owned(), steps, verify, autonomy: None }
+    let verify = Verify {
+        within: secs(60),
+        soak: secs(20),
+        probes: Vec::new(),
+        checks: Vec::new(),
+        still_wrong: Vec::new(),
+        serves_target: false,
+    };
+    Level { name: name.to_owned(), steps, verify, autonomy: None, deadline: None, undo: Vec::new() }
 }
 
 pub fn symlink() -> Detector {
@@ -125,12 +134,16 @@ pub fn service() -> ServiceRules {
         startup: secs(10),
         detectors: vec![symlink(), version_metric()],
         triggers: vec![error_rate(30), down()],
+        criteria: Vec::new(),
         guard: GuardRules {
             release_window: secs(3600),
             good_after: secs(300),
             cooldown: secs(3600),
             budget: None,
             references: Vec::new(),
+            blockers: Vec::new(),
+            ready: Vec::new(),
+            ready_every: secs(300),
         },
         ladder: vec![level("previous release", vec![step("rollback")])],
         remind_every: secs(600),
@@ -387,6 +400,13 @@ pub struct World {
     /// By the step's name.
     pub scripts: BTreeMap<String, Script>,
     pub step_ms: i64,
+    /// By the check's name; one that is not scripted passes.
+    pub check_answers: BTreeMap<String, CheckOutcome>,
+    pub check_ms: i64,
+    /// With the instants of their ends.
+    pub checks: Vec<(i64, CheckOrder)>,
+    /// Every question that was asked, with its instant.
+    pub checks_asked: Vec<(i64, CheckOrder)>,
     pub receivers_up: BTreeMap<String, bool>,
     pub seen: Vec<Seen>,
     pub answers: Vec<(CommandId, Answer)>,
@@ -442,6 +462,10 @@ impl World {
             steps: Vec::new(),
             scripts: BTreeMap::new(),
             step_ms: 3 * SECOND,
+            check_answers: BTreeMap::new(),
+            check_ms: SECOND,
+            checks: Vec::new(),
+            checks_asked: Vec::new(),
             receivers_up: BTreeMap::new(),
             seen: Vec::new(),
             answers: Vec::new(),
@@ -517,6 +541,7 @@ impl World {
     pub fn restart(&mut self) {
         self.crash(usize::MAX);
         self.steps.clear();
+        self.checks.clear();
         self.start();
     }
 
@@ -557,6 +582,10 @@ impl World {
                 }
             }
             Output::RunStep(order) => self.begin_step(*order),
+            Output::RunCheck(order) => {
+                self.checks_asked.push((self.now, (*order).clone()));
+                self.checks.push((self.now + self.check_ms, *order));
+            }
             Output::Deliver(order) => {
                 let receiver = order.receiver.to_string();
                 let up = self.receivers_up.get(&receiver).copied().unwrap_or(true);
@@ -649,6 +678,14 @@ impl World {
         }
     }
 
+    fn end_checks(&mut self) {
+        let now = self.now;
+        for (_, order) in self.checks.extract_if(.., |(ends, _)| *ends <= now) {
+            let outcome = self.check_answers.get(&order.check.name).cloned().unwrap_or(CheckOutcome::Passed);
+            self.inbox.push_back(Input::Checked { id: order.id, outcome });
+        }
+    }
+
     fn acknowledge(&mut self) -> bool {
         if self.disk_state != Disk::Writes {
             return false;
@@ -717,9 +754,11 @@ impl World {
         }
         let deadline = self.machine.as_ref().and_then(Machine::next_deadline).map(Timestamp::as_millis);
         let ends = self.steps.iter().map(|step| step.ends).min();
-        let next = [Some(until), Some(self.next_looks), deadline, ends].into_iter().flatten().min();
+        let checks = self.checks.iter().map(|(ends, _)| *ends).min();
+        let next = [Some(until), Some(self.next_looks), deadline, ends, checks].into_iter().flatten().min();
         self.now = next.unwrap_or(until).max(self.now);
         self.end_steps();
+        self.end_checks();
         if self.next_looks <= self.now {
             self.next_looks = self.now + INTERVAL;
             self.look();

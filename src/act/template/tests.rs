@@ -1,9 +1,10 @@
 use super::*;
 use crate::decide::event::{Action, Attempt, BodyTemplate, IncidentId, OnFailure, Release, Step};
+use crate::machine::output::StepOrder;
 use std::time::Duration;
 
 fn names() -> TemplateNames {
-    TemplateNames { captures: vec!["token".to_owned()] }
+    TemplateNames { captures: vec!["token".to_owned()], no_incident: false }
 }
 
 fn order() -> StepOrder {
@@ -11,7 +12,7 @@ fn order() -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 1, step: 0, attempt: 0 },
+        attempt: Attempt { level: 1, step: 0, attempt: 0, undo: false },
         step: Step {
             name: "step".to_owned(),
             action: Action::Http {
@@ -25,6 +26,8 @@ fn order() -> StepOrder {
             timeout: Duration::from_secs(1),
             idempotent: false,
             on_failure: OnFailure::Climb,
+            retry: None,
+            check: None,
         },
         idempotency_key: "key".to_owned(),
         expect_release: None,

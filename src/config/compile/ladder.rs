@@ -10,16 +10,21 @@ use super::super::tree::{Node, Value};
 use super::http::{headers, secret};
 use super::probe::{argv, environment, inherited, is_pointer, json, method, statuses};
 use super::template::{Stands, check, check_url_template};
+use super::trigger::{self, Sources};
 use super::{references_to, service};
 use crate::act::template::TemplateNames;
-use crate::decide::event::{Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Step, TextOrSecret, Verify};
+use crate::decide::event::{
+    Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Proof, Retry, Step, TextOrSecret, Verify,
+};
 
 const STEP_HELP: &str = "write command = [\"/path/to/script\"] or http = { method = \"POST\", url = \"https://…\" }";
+const STEPS_HELP: &str = "a list of steps: [{ command = [\"/path/to/script\"] }]";
 const VERIFY_HELP: &str = "say when it has helped: verify = { within = \"10m\", soak = \"15m\" }";
 
 /// What is known of the service around its ladder.
 pub(super) struct Around<'s> {
     pub probes: &'s [Arc<str>],
+    pub sources: &'s Sources<'s>,
     pub autonomy: Option<Autonomy>,
 }
 
@@ -27,6 +32,8 @@ pub(super) struct Compiled {
     pub level: Level,
     /// Where `verify.within` stands.
     pub within: Place,
+    /// What `Verify::still_wrong` names.
+    pub criteria: Vec<trigger::Compiled>,
 }
 
 pub(super) fn ladder(cx: &Cx<'_>, node: Option<&Node>, around: &Around<'_>) -> Option<Vec<Compiled>> {
@@ -54,18 +61,60 @@ pub(super) fn ladder(cx: &Cx<'_>, node: Option<&Node>, around: &Around<'_>) -> O
 
 fn level(cx: &Cx<'_>, node: &Node, number: usize, around: &Around<'_>) -> Option<Compiled> {
     let mut table = cx.table(node, format!("level {number} of the ladder"))?;
-    table.not_yet("undo", "until then, put what undoes the level into the steps of the next one");
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"previous release\""));
     let autonomy = table.get("autonomy", |cx, node| service::autonomy(cx, node, around.autonomy));
-    let steps = table.need("steps", "a level does something: steps = [{ command = [\"/path/to/script\"] }]", steps);
-    let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around.probes));
+    let mut names = TemplateNames::default();
+    let steps =
+        table.need("steps", "a level does something: steps = [{ command = [\"/path/to/script\"] }]", |cx, node| {
+            steps(cx, node, &mut names, STEPS_HELP)
+        });
+    let proof_names = names.clone();
+    // What the level's steps captured, its undo may use.
+    let undo = table.get("undo", |cx, node| {
+        self::steps(cx, node, &mut names, "what takes the level back: undo = [{ command = [\"/path/to/script\"] }]")
+    });
+    let name = name.optional().map(|name| name.map_or_else(|| format!("level {number}"), |text| text.value));
+    let called = name.as_deref().unwrap_or_default();
+    let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around, &proof_names, called));
+    let deadline = table.get("deadline", |cx, node| {
+        const MEANING: &str = "how long the whole level may take";
+        Some((cx.duration_in(node, Duration::from_secs(1)..Duration::from_hours(24), MEANING)?, node.place))
+    });
     table.finish();
-    let name = name.optional()?.map_or_else(|| format!("level {number}"), |text| text.value);
-    let (verify, within) = verify?;
-    Some(Compiled { level: Level { name, steps: steps?, verify, autonomy: autonomy.optional()? }, within })
+    let Verified { verify, within, criteria } = verify?;
+    let deadline = deadline.optional()?;
+    if let Some((limit, place)) = deadline
+        && limit < verify.within
+    {
+        let problem = Problem::at(place, "the deadline of the level cuts the time that its recovery may take");
+        cx.warn(
+            problem
+                .also(within, "this long")
+                .help("the deadline counts from the level's first step, so make it longer"),
+        );
+    }
+    Some(Compiled {
+        level: Level {
+            name: name?,
+            steps: steps?,
+            verify,
+            autonomy: autonomy.optional()?,
+            deadline: deadline.map(|(limit, _)| limit),
+            undo: undo.or(Vec::new())?,
+        },
+        within,
+        criteria,
+    })
 }
 
-fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Place)> {
+struct Verified {
+    verify: Verify,
+    within: Place,
+    criteria: Vec<trigger::Compiled>,
+}
+
+/// `names` are what its steps capture; `level` is its name.
+fn verify(cx: &Cx<'_>, node: &Node, around: &Around<'_>, names: &TemplateNames, level: &str) -> Option<Verified> {
     let mut table = cx.table(node, "verify")?;
     let within = table.need("within", "how long recovery may take, such as within = \"10m\"", |cx, node| {
         Some((cx.some_duration(node, "how long recovery may take")?, node.place))
@@ -73,27 +122,67 @@ fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Plac
     let soak = table.need("soak", "how long it must stay well, such as soak = \"15m\"", |cx, node| {
         cx.some_duration(node, "how long it must stay well")
     });
-    let probes =
-        table.get("probes", |cx, node| references_to(cx, node, "probe", probes, "names of probes of this service"));
+    let probes = table
+        .get("probes", |cx, node| references_to(cx, node, "probe", around.probes, "names of probes of this service"));
+    let checks = table.get("checks", |cx, node| checks(cx, node, names));
+    let criteria = table.get("still_wrong", |cx, node| criteria(cx, node, around.sources, level));
+    let serves = table.get("serves", |cx, node| cx.choice(node, &[("target", true)]));
     table.finish();
     let (within, place) = within?;
-    Some((Verify { within, soak: soak?, probes: texts(&probes.or(Vec::new())?) }, place))
+    let (checks, criteria) = (checks.or(Vec::new())?, criteria.or(Vec::new())?);
+    if let Some(late) = checks.iter().find(|proof| proof.check.timeout > within) {
+        let (shown, timeout) = (humantime::format_duration(within), humantime::format_duration(late.check.timeout));
+        let message =
+            format!("in {shown} the check `{}` may not have answered once: its timeout is {timeout}", late.check.name);
+        cx.error(
+            Problem::at(place, message).help(format!("write within = \"{timeout}\" or longer, or a shorter timeout")),
+        );
+        return None;
+    }
+    let verify = Verify {
+        within,
+        soak: soak?,
+        probes: texts(&probes.or(Vec::new())?),
+        checks,
+        still_wrong: criteria.iter().map(|compiled| compiled.trigger.name.to_string()).collect(),
+        serves_target: serves.or(false)?,
+    };
+    Some(Verified { verify, within: place, criteria })
+}
+
+fn checks(cx: &Cx<'_>, node: &Node, names: &TemplateNames) -> Option<Vec<Proof>> {
+    let mut seen = Vec::new();
+    cx.list(node, "a list of checks: [{ command = [\"/opt/api/smoke.sh\"] }]", |element| {
+        let proof = super::check::proof(cx, element, names)?;
+        super::check::unique(cx, &mut seen, &proof.check.name, element).map(|_| proof)
+    })
+}
+
+fn criteria(cx: &Cx<'_>, node: &Node, sources: &Sources<'_>, level: &str) -> Option<Vec<trigger::Compiled>> {
+    let entries =
+        cx.named(node, "a table for each question: still_wrong = { errors = { expr = '…', above = \"1%\" } }")?;
+    let read = entries.iter().map(|(key, node)| {
+        let mut compiled = trigger::question(cx, key, node, sources, "a question of the verification")?;
+        // Two levels may ask different things under one name.
+        compiled.trigger.name = Arc::from(format!("{level}: {}", compiled.trigger.name));
+        Some(compiled)
+    });
+    read.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn texts(names: &[Arc<str>]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-fn steps(cx: &Cx<'_>, node: &Node) -> Option<Vec<Step>> {
-    const HELP: &str = "a list of steps: [{ command = [\"/path/to/script\"] }]";
-    let mut names = TemplateNames::default();
+/// `names` are what is captured before; what these steps capture is added.
+fn steps(cx: &Cx<'_>, node: &Node, names: &mut TemplateNames, help: &'static str) -> Option<Vec<Step>> {
     let mut number = 0;
-    let steps = cx.list(node, HELP, |element| {
+    let steps = cx.list(node, help, |element| {
         number += 1;
-        step(cx, element, number, &mut names)
+        step(cx, element, number, names)
     })?;
     if steps.is_empty() {
-        cx.error(Problem::at(node.place, "this level has no steps").help(HELP));
+        cx.error(Problem::at(node.place, "this level has no steps").help(help));
         return None;
     }
     Some(steps)
@@ -102,7 +191,6 @@ fn steps(cx: &Cx<'_>, node: &Node) -> Option<Vec<Step>> {
 /// `names` are what the earlier steps of the level capture; this one's are added, also when it is wrong otherwise.
 fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> Option<Step> {
     let mut table = cx.table(node, format!("step {number}"))?;
-    table.not_yet("check", "until then, a step that may have happened needs a human, or idempotent = true");
     let later = "until then, use command or http";
     let refused = ["sql", "redis", "kubernetes", "docker", "git", "wait", "human"].map(|kind| (kind, later));
     let found = table.one_of(&["command", "http"], &refused, STEP_HELP);
@@ -113,7 +201,7 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         None => None,
     };
     if !is_command {
-        belongs_to_command(&mut table, found.is_some());
+        belongs_to_command(&mut table, found.is_some(), "step");
     }
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"restart\""));
     let timeout = table.get("timeout", |cx, node| {
@@ -124,6 +212,9 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         let words = [("climb", OnFailure::Climb), ("continue", OnFailure::Continue), ("stop", OnFailure::Stop)];
         cx.choice(node, &words)
     });
+    let retry = table.get("retry", retry);
+    // It may use what its own step captured.
+    let check = table.get("check", |cx, node| super::check::check(cx, node, "the step's check", names));
     table.finish();
     let action = action?;
     Some(Step {
@@ -132,15 +223,27 @@ fn step(cx: &Cx<'_>, node: &Node, number: usize, names: &mut TemplateNames) -> O
         timeout: timeout.or(Duration::from_mins(5))?,
         idempotent: idempotent.or(false)?,
         on_failure: on_failure.or(OnFailure::Climb)?,
+        retry: retry.optional()?,
+        check: check.optional()?,
     })
 }
 
-fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool) {
+fn retry(cx: &Cx<'_>, node: &Node) -> Option<Retry> {
+    const TIMES: &str = "how often it is tried again, such as times = 2";
+    const WAIT: &str = "how long to wait before it is tried again, such as wait = \"10s\"";
+    let mut table = cx.table(node, "retry")?;
+    let times = table.need("times", TIMES, |cx, node| cx.whole(node, 1..10, TIMES));
+    let wait = table.need("wait", WAIT, |cx, node| cx.duration_in(node, Duration::ZERO..Retry::WAIT_MAX, WAIT));
+    table.finish();
+    Some(Retry { times: u32::try_from(times?).ok()?, wait: wait? })
+}
+
+pub(super) fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool, what: &str) {
     for key in ["env", "inherit", "directory"] {
         if let Some((entry, _)) = table.take_entry(key)
             && is_http
         {
-            let problem = Problem::at(entry.place, format!("`{key}` belongs to a step by command"));
+            let problem = Problem::at(entry.place, format!("`{key}` belongs to a {what} by command"));
             table.cx.error(problem.help("take it out"));
         }
     }
@@ -149,18 +252,22 @@ fn belongs_to_command(table: &mut Table<'_, '_>, is_http: bool) {
 /// The default name of a step: `rollback.sh`, `PATCH flags.example.com`.
 fn described(action: &Action) -> String {
     match action {
-        Action::Command { argv, .. } => {
-            let program = argv.first().map_or("", String::as_str);
-            program.rsplit('/').next().unwrap_or(program).to_owned()
-        }
-        Action::Http { method, url, .. } => {
-            let host = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', ':']).next()).unwrap_or_default();
-            format!("{method} {host}")
-        }
+        Action::Command { argv, .. } => program_name(argv),
+        Action::Http { method, url, .. } => request_name(method, url),
     }
 }
 
-fn command(table: &mut Table<'_, '_>, node: &Node, names: &TemplateNames) -> Option<Action> {
+pub(super) fn program_name(argv: &[String]) -> String {
+    let program = argv.first().map_or("", String::as_str);
+    program.rsplit('/').next().unwrap_or(program).to_owned()
+}
+
+pub(super) fn request_name(method: &str, url: &str) -> String {
+    let host = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', ':']).next()).unwrap_or_default();
+    format!("{method} {host}")
+}
+
+pub(super) fn command(table: &mut Table<'_, '_>, node: &Node, names: &TemplateNames) -> Option<Action> {
     let cx = table.cx;
     let argv = argv(cx, node, &mut |position, text| {
         check(cx, text, names, if position == 0 { Stands::Nowhere } else { Stands::Argument })

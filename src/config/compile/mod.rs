@@ -1,5 +1,7 @@
 //! From the tree to the compiled configuration.
 
+mod blocker;
+mod check;
 mod checks;
 mod daemon;
 mod http;
@@ -106,8 +108,8 @@ fn assemble(
 
 /// Everything that some trigger or release detector can select.
 fn interest(rules: &Rules) -> Interest {
-    let triggers = rules.services.iter().flat_map(|service| &service.triggers);
-    let asked = triggers.filter_map(|trigger| match &trigger.question {
+    let questions = rules.services.iter().flat_map(crate::decide::rules::ServiceRules::questions);
+    let asked = questions.filter_map(|trigger| match &trigger.question {
         Question::Value { expr, .. } => Some(expr.selectors()),
         Question::Signal { .. } => None,
     });

@@ -11,7 +11,7 @@ use super::http::labels;
 use super::receiver::Receivers;
 use super::scrape::{self, Pace};
 use super::trigger::{self, Sources};
-use super::{checks, daemon, http, ladder, name, probe, references_to, release, setting};
+use super::{blocker, checks, daemon, http, ladder, name, probe, references_to, release, setting};
 use crate::decide::event::Autonomy;
 use crate::decide::rules::{Budget, GuardRules, ServiceRules};
 
@@ -56,6 +56,7 @@ pub(super) struct Compiled {
 }
 
 pub(super) fn defaults(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -> Defaults {
+    blocker::not_shared(cx, node);
     let table = node.and_then(|node| cx.table(node, "[defaults]"));
     let mut table = table.unwrap_or_else(|| Table::absent(cx));
     let shared = shared(&mut table, receivers);
@@ -94,10 +95,9 @@ fn guard(outer: &mut Table<'_, '_>) -> Guard {
         "dependencies",
         "until then, a breach of something else is told, not weighed: use autonomy = \"propose\"",
     );
-    table.not_yet(
-        "blockers",
-        "until then, a check that must stop a rollback is the first step of the level, with on_failure = \"stop\"",
-    );
+    for key in blocker::KEYS {
+        table.take(key);
+    }
     table.not_yet("freeze", "until then, use `backstop pause`");
     let guard = Guard {
         release_window: table.get("release_window", |cx, node| {
@@ -180,9 +180,10 @@ pub(super) fn service(
         Some(_) | None => 0,
     };
     let sources = Sources { probes: &paced_probes, scrapes: &intervals };
-    let triggers = trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy });
+    let asked = blocker::asked_before(cx, node, &sources);
     let probe_names: Vec<Arc<str>> = probes.iter().map(|probe| probe.name.clone()).collect();
-    let ladder = ladder::ladder(cx, rollback, &ladder::Around { probes: &probe_names, autonomy });
+    let ladder = ladder::ladder(cx, rollback, &ladder::Around { probes: &probe_names, sources: &sources, autonomy });
+    let triggers = trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy });
     let place = table.place;
     table.finish();
 
@@ -204,7 +205,9 @@ pub(super) fn service(
         },
     );
     let detectors = detectors?;
-    let guard = guard_rules(&own.guard, &defaults.shared.guard, references.as_deref())?;
+    let guard = guard_rules(&own.guard, &defaults.shared.guard, references.as_deref(), asked?)?;
+    let (levels, criteria): (Vec<_>, Vec<_>) =
+        ladder?.into_iter().map(|compiled| (compiled.level, compiled.criteria)).unzip();
     let rules = ServiceRules {
         name: fits.then_some(name)?,
         autonomy: autonomy?,
@@ -213,8 +216,9 @@ pub(super) fn service(
         startup: setting(own.startup, &defaults.shared.startup, MINUTE)?,
         detectors: detectors.iter().map(|compiled| compiled.detector.clone()).collect(),
         triggers: triggers?.into_iter().map(|compiled| compiled.trigger).collect(),
+        criteria: criteria.into_iter().flatten().map(|compiled| compiled.trigger).collect(),
         guard,
-        ladder: ladder?.into_iter().map(|compiled| compiled.level).collect(),
+        ladder: levels,
         remind_every: setting(own.remind_every, &defaults.shared.remind_every, MINUTE * 15)?,
         respond_within: setting(own.respond_within, &defaults.shared.respond_within, MINUTE * 15)?,
         rto: own.rto.or_else(defaults.shared.rto).optional()?,
@@ -234,13 +238,21 @@ pub(super) fn service(
     })
 }
 
-fn guard_rules(own: &Guard, shared: &Guard, references: Option<&[ReferenceSpec]>) -> Option<GuardRules> {
+fn guard_rules(
+    own: &Guard,
+    shared: &Guard,
+    references: Option<&[ReferenceSpec]>,
+    asked: blocker::Asked,
+) -> Option<GuardRules> {
     Some(GuardRules {
         release_window: setting(own.release_window, &shared.release_window, HOUR)?,
         good_after: setting(own.good_after, &shared.good_after, MINUTE * 30)?,
         cooldown: setting(own.cooldown, &shared.cooldown, HOUR)?,
         budget: own.budget.or_else(shared.budget).optional()?,
         references: references?.iter().map(|reference| reference.name.clone()).collect(),
+        blockers: asked.blockers,
+        ready: asked.ready,
+        ready_every: asked.ready_every,
     })
 }
 

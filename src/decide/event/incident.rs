@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Plan, Release, Running, TriggerFact, millis, millis_option};
+use super::{Actor, CheckOutcome, Plan, Release, Running, TriggerFact, millis, millis_option};
 use crate::time::Timestamp;
 
 /// What can happen to an incident. Replaying these through `incident::apply` gives back its state.
@@ -71,11 +71,24 @@ pub enum IncidentEvent {
         attempt: Attempt,
         result: Box<StepResult>,
     },
+    /// What the step's `check` was answered. Asked again a few times, so that there may be several in a row.
+    StepChecked {
+        attempt: Attempt,
+        answer: CheckAnswer,
+        /// One sentence: why not, or why nobody knows.
+        detail: String,
+    },
     /// All steps of the level are done; verification begins.
     LevelFinished {
         level: usize,
         #[serde(with = "millis")]
         at: Timestamp,
+    },
+    /// The first answer of a check of the level, and each that is another than the one before.
+    CheckAnswered {
+        level: usize,
+        check: String,
+        outcome: CheckOutcome,
     },
     /// The first Clear after the level, or the first after a relapse within the limit.
     CameClear {
@@ -89,6 +102,17 @@ pub enum IncidentEvent {
         level: usize,
         verified: Verified,
         why: String,
+    },
+    /// The level did not help, and has an `undo`: its steps run before the next level.
+    UndoBegan {
+        level: usize,
+    },
+    UndoFinished {
+        level: usize,
+        /// The first step of it that did not succeed, and how; absent when all did.
+        failed: Option<String>,
+        /// What was seen to run after it: the undo may have brought the bad release back.
+        running: Running,
     },
     Climbed {
         to: usize,
@@ -127,8 +151,26 @@ pub struct Attempt {
     /// Counted from 0; people read them from 1.
     pub level: usize,
     pub step: usize,
-    /// Counted from 1, also by people. It goes on counting when its level is begun again.
+    /// Counted from 1; goes on when the level is begun again.
     pub attempt: u32,
+    /// A step of the level's `undo`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub undo: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// Did a step take effect? What its `check` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckAnswer {
+    TookEffect,
+    DidNot,
+    /// No answer came.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,6 +226,8 @@ pub enum WhyHuman {
     BadReleaseCameBack,
     /// The journal holds something this version cannot read.
     Unreadable,
+    /// A blocker holds, so the next level is not begun.
+    Blocked,
 }
 
 /// The guard's answer.

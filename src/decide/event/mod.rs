@@ -16,10 +16,14 @@ use serde::{Deserialize, Serialize};
 
 pub use evidence::{Evidence, SelectorFact, TriggerFact};
 pub use incident::{
-    Attempt, Decision, DecisionKind, GuardCheck, IncidentEvent, Outcome, Reason, StepResult, Verified, WhyHuman,
+    Attempt, CheckAnswer, Decision, DecisionKind, GuardCheck, IncidentEvent, Outcome, Reason, StepResult, Verified,
+    WhyHuman,
 };
 pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger};
-pub use plan::{Action, BodyTemplate, Capture, Level, OnFailure, Plan, SecretRef, Step, TextOrSecret, Verify};
+pub use plan::{
+    Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Proof, Retry, SecretRef,
+    Step, TextOrSecret, Verify, Wants,
+};
 
 use crate::time::{BootId, Timestamp};
 

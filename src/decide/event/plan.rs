@@ -27,10 +27,16 @@ pub struct Level {
     pub verify: Verify,
     /// Overrides the service's where it is more careful.
     pub autonomy: Option<Autonomy>,
+    /// For the whole level, from its first step: then no further step of it starts, and it has to have come clear.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "duration_millis_option")]
+    pub deadline: Option<Duration>,
+    /// Takes back what the steps did, after a verification that said that they did not help.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<Step>,
 }
 
 /// Has it recovered, and did it stay so?
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verify {
     /// From the end of the level's last step to the first Clear.
     #[serde(with = "duration_millis")]
@@ -40,6 +46,26 @@ pub struct Verify {
     pub soak: Duration,
     /// Probes that must succeed, and that can prove recovery where there is no traffic.
     pub probes: Vec<String>,
+    /// Asked again and again; like the probes they can prove recovery where there is no traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Proof>,
+    /// Names in `ServiceRules::criteria`: while one of them is breached, it has not recovered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_wrong: Vec<String>,
+    /// The way back must be what runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serves_target: bool,
+}
+
+/// One check of a verification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    pub check: Check,
+    /// From one question to the next; the first is asked at once.
+    #[serde(with = "duration_millis")]
+    pub every: Duration,
+    /// Passed once after the level, it is not asked again.
+    pub once: bool,
 }
 
 /// One side effect on the world.
@@ -52,6 +78,33 @@ pub struct Step {
     /// Doing it twice is the same as doing it once; only then an ambiguous step runs again.
     pub idempotent: bool,
     pub on_failure: OnFailure,
+    /// For what is known not to have worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Did it take effect? Asked after a success, and where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+/// How often a step is tried again, beside its first try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    pub times: u32,
+    /// Before the first retry; doubled before each further one, up to [`Retry::WAIT_MAX`].
+    #[serde(with = "duration_millis")]
+    pub wait: Duration,
+}
+
+impl Retry {
+    /// An incident does not wait longer than this for one step.
+    pub const WAIT_MAX: Duration = Duration::from_mins(5);
+
+    /// How long to wait after the `failed`-th try, counted from 1.
+    #[must_use]
+    pub fn wait_after(&self, failed: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(failed.saturating_sub(1));
+        self.wait.saturating_mul(doubled).min(Retry::WAIT_MAX)
+    }
 }
 
 impl Step {
@@ -112,6 +165,64 @@ pub enum BodyTemplate {
     Raw(String),
 }
 
+/// A question put to the world on demand, which changes nothing there. Texts are templates, as those of steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub ask: Ask,
+    #[serde(with = "duration_millis")]
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Exit status 0 is yes. The fields are those of `Action::Command`.
+    Command { argv: Vec<String>, env: BTreeMap<String, TextOrSecret>, inherit: Vec<String>, directory: Option<String> },
+    Http {
+        method: String,
+        url: String,
+        headers: BTreeMap<String, TextOrSecret>,
+        body: BodyTemplate,
+        /// Statuses that are a yes; empty stands for 200–299.
+        expect: Vec<u16>,
+        /// All of which the JSON body must pass.
+        json: Vec<JsonTest>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JsonTest {
+    /// RFC 6901 JSON pointer; empty for the whole document.
+    pub pointer: String,
+    pub wants: Wants,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wants {
+    /// Anything but nothing and `null`.
+    Exists,
+    Equals(serde_json::Value),
+    /// The length of an array or an object, as `jq length` has it.
+    Count {
+        at_least: Option<u64>,
+        at_most: Option<u64>,
+    },
+}
+
+/// What a check came to. What `Unknown` means is decided by who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckOutcome {
+    /// The answer came, and says yes.
+    Passed,
+    /// The answer came, and says no: another exit status, another HTTP status, a JSON test that is not met.
+    Failed(String),
+    /// No answer: it could not be started, was not found, took too long, was refused, or broke off.
+    Unknown(String),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
     /// `{{ captures.NAME }}` in later steps.
@@ -151,5 +262,21 @@ pub(super) mod duration_millis {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+/// The same for what may be absent.
+mod duration_millis_option {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
     }
 }

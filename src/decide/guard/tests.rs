@@ -1,3 +1,4 @@
+use super::asked::{About, Asked, Standing};
 use super::*;
 use crate::decide::event::IncidentId;
 use crate::time::BootId;
@@ -12,6 +13,15 @@ fn now() -> Now {
 
 fn release(name: &str) -> Release {
     Release(name.into())
+}
+
+fn blocker(standing: Standing) -> Vec<Asked> {
+    vec![Asked { name: "schema".into(), about: About::Blocker { says: None }, standing, overridden: false }]
+}
+
+fn way_back(standing: Standing) -> Vec<Asked> {
+    let about = About::WayBack { target: "r1".to_owned() };
+    vec![Asked { name: "image".into(), about, standing, overridden: false }]
 }
 
 /// A world in which everything allows, to be spoiled in one place.
@@ -59,6 +69,7 @@ impl World {
             budget_used: None,
             breaching_share: None,
             level_left: true,
+            asked: Vec::new(),
         }
     }
 }
@@ -87,7 +98,7 @@ fn each_check_alone_stops_the_action() {
     let other = Running::One(release("r3"));
     let mixed = Running::Mix(vec![(release("r2"), 0.5), (release("r0"), 0.5)]);
     let strangers = Running::Mix(vec![(release("r3"), 0.5), (release("r0"), 0.5)]);
-    let cases: [(&str, Spoil, [DecisionKind; 3]); 19] = [
+    let cases: [(&str, Spoil, [DecisionKind; 3]); 24] = [
         ("journal_failing", |f| f.journal_failing = Some("full"), [Hold, Hold, Hold]),
         ("step_in_flight", |f| f.step_in_flight = true, [Hold, Hold, Hold]),
         ("rolled_back_before", |f| f.rolled_back_before = true, [Escalate, Escalate, RollBack]),
@@ -103,6 +114,11 @@ fn each_check_alone_stops_the_action() {
         ("not_after_release", |f| f.breach.began = at(801), [Escalate, Escalate, RollBack]),
         ("no_way_back", |f| f.way_back = None, [Escalate, Escalate, Escalate]),
         ("ladder_exhausted", |f| f.level_left = false, [Escalate, Escalate, Escalate]),
+        ("blocked", |f| f.asked = blocker(Standing::Holds("exit status 1".into())), [Escalate, Escalate, Escalate]),
+        ("blocker_unknown", |f| f.asked = blocker(Standing::Unknown("late".into())), [Escalate, Escalate, Escalate]),
+        ("blocker_unasked", |f| f.asked = blocker(Standing::Waiting), [Hold, Hold, Hold]),
+        ("way_back_not_ready", |f| f.asked = way_back(Standing::Holds("gone".into())), [Escalate, Escalate, Escalate]),
+        ("way_back_unchecked", |f| f.asked = way_back(Standing::Waiting), [Hold, Hold, Hold]),
         ("cooldown", |f| f.cooldown_until = Some(at(1001)), [Propose, RollBack, RollBack]),
         ("budget", |f| f.budget_used = Some("used up".to_owned()), [Propose, RollBack, RollBack]),
         ("autonomy", |f| f.autonomy = Autonomy::Propose, [Propose, RollBack, RollBack]),

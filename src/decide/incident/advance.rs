@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Breach, Incident, Move, Patience, RELEASE_GRACE, Situation, State, is_first_try};
+use super::{Breach, Incident, Move, Patience, RELEASE_GRACE, Situation, State};
 use crate::decide::event::{
-    Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, OnFailure, Outcome, Reason, Release, Running, Verified,
+    Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, Outcome, Reason, Release, Running, Verified, Verify,
     WhyHuman,
 };
-use crate::decide::guard::RELEASE_NOT_READ;
+use crate::decide::guard::{JUST_BACK, RELEASE_NOT_READ, asked};
 use crate::decide::trigger::short;
-use crate::decide::verify::Reading;
+use crate::decide::verify::{self, Reading, Voice};
 use crate::time::Timestamp;
 
 impl Incident {
@@ -33,13 +33,16 @@ impl Incident {
             State::Firing | State::Held | State::Escalated | State::WouldRollBack | State::Proposed { .. } => {
                 return self.wait(situation, now);
             }
-            State::Ready { attempt, since } => self.begin_step(*attempt, *since, situation, now)?,
+            State::Ready { attempt, since, after } => self.begin_step(*attempt, *since, *after, situation, now)?,
             State::Running { .. } => self.overdue(now)?,
-            State::Stepped { attempt, outcome } => self.after_step(*attempt, *outcome, now),
+            State::Checking { .. } => self.checking(situation, now)?,
+            State::Stepped { attempt, outcome, at } => {
+                self.after_step(*attempt, *outcome, now, || self.undone(attempt.level, *at, situation, now))?
+            }
             State::Verifying { level, finished, clear_since } => {
                 self.verifying(*level, *finished, *clear_since, situation, now)?
             }
-            State::LevelOver { level, why } => self.after_level(*level, why, situation, now)?,
+            State::LevelOver { level, why, undo } => self.after_level(*level, why, *undo, situation, now)?,
             State::NeedsHuman { reminded, .. } => self.with_a_person(*reminded, situation, now)?,
             State::Recovered
             | State::Declined
@@ -99,10 +102,11 @@ impl Incident {
         &self,
         attempt: Attempt,
         since: Timestamp,
+        after: Option<Outcome>,
         situation: &Situation<'_>,
         now: Timestamp,
     ) -> Option<IncidentEvent> {
-        if let Some(late) = self.overdue(now) {
+        if let Some(late) = self.overdue(now).or_else(|| self.out_of_time(attempt, after, now)) {
             return Some(late);
         }
         match self.runs_ours(situation.running) {
@@ -117,11 +121,13 @@ impl Incident {
                 });
             }
         }
-        if situation.draining {
+        if situation.draining || now < since {
             return None;
         }
-        let first_of_level = attempt.step == 0 && is_first_try(attempt);
-        if first_of_level && (situation.journal_failing || (situation.paused && !self.ordered)) {
+        let first_of_level = attempt.step == 0 && self.try_of(attempt) == 1;
+        // Taking back is the end of a level, not a new one.
+        let held_up = situation.paused && !self.ordered && !attempt.undo;
+        if first_of_level && (situation.journal_failing || held_up) {
             return None;
         }
         Some(IncidentEvent::StepIntended { attempt, input_hash: String::new() })
@@ -133,31 +139,6 @@ impl Incident {
             why: WhyHuman::DeadlineReached,
             text: "the deadline of the incident is reached; a step that still runs is not killed".to_owned(),
         })
-    }
-
-    fn after_step(&self, attempt: Attempt, outcome: Outcome, now: Timestamp) -> IncidentEvent {
-        let human = |why, text: String| IncidentEvent::NeedsHuman { why, text };
-        let Some(step) = self.step(attempt) else {
-            return human(WhyHuman::Unreadable, "the plan has no such step".to_owned());
-        };
-        let named = format!("step {} ({}) of level {}", attempt.step + 1, step.name, attempt.level + 1);
-        match (outcome, step.on_failure) {
-            (Outcome::Succeeded, _) | (Outcome::Failed, OnFailure::Continue) => {
-                IncidentEvent::LevelFinished { level: attempt.level, at: now }
-            }
-            (Outcome::Failed, OnFailure::Climb) => IncidentEvent::LevelFailed {
-                level: attempt.level,
-                verified: Verified::NotReached,
-                why: format!("{named} failed"),
-            },
-            (Outcome::Failed, OnFailure::Stop) => human(WhyHuman::StepFailed, format!("{named} failed")),
-            (Outcome::TimedOut, _) => {
-                human(WhyHuman::StepTimedOut, format!("{named} reached its deadline; it may have half worked"))
-            }
-            (Outcome::Ambiguous, _) => {
-                human(WhyHuman::StepAmbiguous, format!("it cannot be known whether {named} took effect"))
-            }
-        }
     }
 
     fn verifying(
@@ -175,14 +156,17 @@ impl Incident {
         }
         let verify = self.verify(level);
         let from = self.soak.from.max(finished);
-        let first_clear_by = from + verify.within;
-        let failed =
-            |why: &str| IncidentEvent::LevelFailed { level, verified: Verified::NotRecovered, why: why.to_owned() };
+        let first_clear_by = self.first_clear_by(level, from + verify.within);
+        let failed = |why: &str| {
+            let why =
+                format!("{why}{}{}", self.soak.complaint(&verify.checks, false), self.not_served(&verify, situation));
+            IncidentEvent::LevelFailed { level, verified: Verified::NotRecovered, why }
+        };
         match (situation.reading, clear_since) {
             (Reading::Breached, Some(_)) if now < first_clear_by => Some(IncidentEvent::Relapsed),
             (Reading::Breached, Some(_)) => Some(failed("it was clear, and breached again during the soak")),
             (Reading::Breached, None) if now >= first_clear_by => {
-                Some(failed(&format!("still breached {} after it", short(verify.within))))
+                Some(failed(&format!("still breached {} after it", short(first_clear_by.since(from)))))
             }
             (Reading::Clear, None) => Some(IncidentEvent::CameClear { at: now }),
             (Reading::Clear, Some(since)) if self.soak.soaked >= verify.soak => {
@@ -193,14 +177,52 @@ impl Incident {
                 (now >= end || self.deadline.is_some_and(|deadline| now >= deadline)).then(|| {
                     IncidentEvent::NeedsHuman {
                         why: WhyHuman::Inconclusive,
-                        text: "verification could not tell whether it has recovered".to_owned(),
+                        text: format!(
+                            "verification could not tell whether it has recovered{}",
+                            self.soak.complaint(&verify.checks, true)
+                        ),
                     }
                 })
             }
         }
     }
 
-    fn after_level(&self, level: usize, why: &str, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
+    /// For a sentence, where another release serves than the level wanted.
+    fn not_served(&self, verify: &Verify, situation: &Situation<'_>) -> String {
+        let target = self.plan.as_ref().and_then(|plan| plan.target.as_ref());
+        match target.filter(|_| verify.serves_target) {
+            Some(target) if verify::serves(situation.running, Some(target)) == Voice::Breached => {
+                format!("; {target} does not serve alone")
+            }
+            Some(_) | None => String::new(),
+        }
+    }
+
+    /// The deadline of the whole level cuts the wait for the first Clear. A soak that has begun is let come to its end:
+    /// what helps is not given up for being late.
+    fn first_clear_by(&self, level: usize, within: Timestamp) -> Timestamp {
+        self.level_end(level).map_or(within, |end| end.min(within))
+    }
+
+    /// What the check says comes as an event of its own.
+    fn checking(&self, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
+        if let Some(late) = self.overdue(now) {
+            return Some(late);
+        }
+        match self.runs_ours(situation.running) {
+            Ours::No => Some(IncidentEvent::Superseded { by: situation.running.clone() }),
+            Ours::Yes | Ours::Unknown(_) => None,
+        }
+    }
+
+    fn after_level(
+        &self,
+        level: usize,
+        why: &str,
+        undo: bool,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> Option<IncidentEvent> {
         if let Some(late) = self.overdue(now) {
             return Some(late);
         }
@@ -208,6 +230,10 @@ impl Incident {
             Ours::No => return Some(IncidentEvent::Superseded { by: situation.running.clone() }),
             Ours::Yes if self.bad_is_back(situation.running) => return Some(bad_came_back()),
             Ours::Yes | Ours::Unknown(_) => {}
+        }
+        if undo {
+            let waits = situation.journal_failing || situation.draining;
+            return (!waits).then_some(IncidentEvent::UndoBegan { level });
         }
         let levels = self.plan.as_ref().map_or(0, |plan| plan.levels.len());
         match self.untried(level + 1, levels) {
@@ -312,11 +338,17 @@ impl Incident {
         match &self.state {
             State::Firing => vec![self.told_from(patience) + Duration::from_millis(1)],
             State::Proposed { respond_by, .. } => vec![*respond_by],
-            State::Ready { since, .. } => vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline],
+            State::Ready { attempt, since, .. } => {
+                let mut wakes = vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline, *since];
+                wakes.extend(self.level_end(attempt.level).filter(|_| !attempt.undo));
+                wakes
+            }
             State::Running { .. } | State::LevelOver { .. } => vec![deadline],
+            State::Checking { ask_at, .. } => vec![*ask_at, deadline],
+            State::Stepped { attempt, at, .. } if attempt.undo => vec![*at + RELEASE_GRACE],
             State::Verifying { level, finished, clear_since } => {
                 let verify = self.verify(*level);
-                let first = self.soak.from.max(*finished) + verify.within;
+                let first = self.first_clear_by(*level, self.soak.from.max(*finished) + verify.within);
                 let soaked = clear_since.map(|since| since.max(self.soak.from) + verify.soak);
                 let mut wakes = vec![first, first + verify.soak + self.soak.slack, deadline];
                 wakes.extend(soaked);
@@ -351,9 +383,10 @@ enum Ours {
     Unknown(String),
 }
 
-/// Nothing but the next look at the release is waited for.
+/// Nothing but the next look, or the answer of a check that was asked, is waited for.
 fn waits_for_a_look(decision: &Decision) -> bool {
-    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| reason.code == RELEASE_NOT_READ)
+    let is_waiting = |code: &str| [RELEASE_NOT_READ, JUST_BACK].contains(&code) || asked::WAITING.contains(&code);
+    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| is_waiting(&reason.code))
 }
 
 /// The same answer for the same reasons; the sentences may differ in their numbers.

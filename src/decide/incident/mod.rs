@@ -5,25 +5,34 @@
 //! recovery after a crash is not a second path.
 
 mod advance;
+mod fits;
+mod hint;
 mod state;
+mod steps;
 #[cfg(test)]
 mod tests;
+mod undo;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{
-    Actor, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, OnFailure, Outcome,
-    Plan, Release, Running, Severity, Step, StepResult, TriggerFact, Verify,
+    Actor, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Plan, Release,
+    Running, Severity, Step, TriggerFact, Verify,
 };
 use super::trigger::short;
 use super::verify::{Reading, Soak};
 use crate::time::Timestamp;
 
 pub use state::State;
+pub use undo::Undo;
 
-/// An idempotent step whose outcome cannot be known is run at most this often.
-const ATTEMPTS_MAX: u32 = 3;
+/// A step's check is asked this often before an answer that settles nothing is taken for what it is. With the waits
+/// between them: longer than a restart or a cache hides an effect, short beside any deadline.
+pub const CHECK_ASKS_MAX: u32 = 3;
+
+/// Between two such answers.
+pub const CHECK_WAIT: Duration = Duration::from_secs(5);
 
 /// How long what runs may stay unreadable between two steps before a person is called: a restart takes a moment.
 const RELEASE_GRACE: Duration = Duration::from_mins(1);
@@ -83,6 +92,8 @@ pub struct Situation<'a> {
     pub level: usize,
     /// Verification's view of the trigger windows and probes, since the level finished.
     pub reading: Reading,
+    /// What runs was looked at since the last step ended; needed only after an undo.
+    pub release_read: bool,
     /// No new level starts, unless a person ordered it.
     pub paused: bool,
     /// No new level starts, whoever asks: it could not be remembered.
@@ -117,6 +128,9 @@ pub struct Incident {
     pub decision: Option<Decision>,
     pub plan: Option<Plan>,
     pub receivers: Vec<String>,
+    /// Who was told last: so is its end, should its service have left the configuration. Not recorded here but in the
+    /// notices.
+    pub told_to: Vec<String>,
     pub deadline: Option<Timestamp>,
     /// Levels that were begun, in any episode, and how often: a level that a person orders again is another effect.
     pub tried: BTreeMap<usize, u32>,
@@ -139,12 +153,18 @@ pub struct Incident {
     pub admitted: Option<Timestamp>,
     /// A step may still run although the incident has moved on (deadline, abort).
     pub in_flight: Option<Attempt>,
+    /// The first step of the level that was begun last.
+    pub level_began: Option<Timestamp>,
+    /// The undo that is under way.
+    pub undo: Option<Undo>,
     /// The person who has said yes; the level that begins next is theirs.
     approved: Option<String>,
     /// The level that was begun last was a person's order, which a pause does not hold up.
     ordered: bool,
     /// Since when what runs cannot be read, between steps. Not recorded.
     pub unread_since: Option<Timestamp>,
+    /// The level that was carried out last, and when, while no other was begun.
+    finished: Option<(usize, Timestamp)>,
     /// Not recorded: after a restart the soak starts anew.
     pub soak: Soak,
 }
@@ -163,6 +183,7 @@ impl Incident {
             decision: None,
             plan: None,
             receivers: Vec::new(),
+            told_to: Vec::new(),
             deadline: None,
             tried: BTreeMap::new(),
             captures: BTreeMap::new(),
@@ -177,9 +198,12 @@ impl Incident {
             ended: None,
             admitted: None,
             in_flight: None,
+            level_began: None,
+            undo: None,
             approved: None,
             ordered: false,
             unread_since: None,
+            finished: None,
             soak: Soak::default(),
         })
     }
@@ -192,7 +216,9 @@ impl Incident {
     /// The step of the frozen plan.
     #[must_use]
     pub fn step(&self, attempt: Attempt) -> Option<&Step> {
-        self.plan.as_ref()?.levels.get(attempt.level)?.steps.get(attempt.step)
+        let level = self.plan.as_ref()?.levels.get(attempt.level)?;
+        let steps = if attempt.undo { &level.undo } else { &level.steps };
+        steps.get(attempt.step)
     }
 
     /// The level that is under way or was last.
@@ -202,9 +228,10 @@ impl Incident {
             State::Proposed { level, .. } | State::Verifying { level, .. } | State::LevelOver { level, .. } => {
                 Some(*level)
             }
-            State::Ready { attempt, .. } | State::Running { attempt } | State::Stepped { attempt, .. } => {
-                Some(attempt.level)
-            }
+            State::Ready { attempt, .. }
+            | State::Running { attempt }
+            | State::Checking { attempt, .. }
+            | State::Stepped { attempt, .. } => Some(attempt.level),
             State::Firing
             | State::Held
             | State::Escalated
@@ -226,12 +253,16 @@ impl Incident {
     }
 
     // Length: one arm per event; taken apart, nobody could see that it is total.
-    /// The state that follows from an event. Total: an event that does not fit its state changes nothing but what it
-    /// reports (a step that ends after the deadline is still recorded).
+    /// The state that follows from an event. Total: an event that does not fit its state changes nothing (`fits`).
     #[expect(clippy::too_many_lines, reason = "one arm per event")]
     pub fn apply(&mut self, event: &IncidentEvent, at: Timestamp) -> Vec<Effect> {
+        if !self.takes(event) {
+            return Vec::new();
+        }
         match event {
-            IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } => Vec::new(),
+            IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } | IncidentEvent::CheckAnswered { .. } => {
+                Vec::new()
+            }
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
             IncidentEvent::Joined { fact } => {
                 self.began = self.began.min(fact.since);
@@ -282,9 +313,11 @@ impl Incident {
             IncidentEvent::StepIntended { attempt, .. } => {
                 self.state = State::Running { attempt: *attempt };
                 self.in_flight = Some(*attempt);
+                self.level_began.get_or_insert(at);
                 vec![Effect::RunStep(*attempt)]
             }
             IncidentEvent::StepFinished { attempt, result } => self.stepped(*attempt, result, at),
+            IncidentEvent::StepChecked { attempt, answer, detail } => self.checked(*attempt, *answer, detail, at),
             IncidentEvent::LevelFinished { level, at: finished } => self.level_finished(*level, *finished),
             IncidentEvent::CameClear { at: since } => {
                 if let State::Verifying { clear_since, .. } = &mut self.state {
@@ -298,10 +331,16 @@ impl Incident {
                 }
                 Vec::new()
             }
-            IncidentEvent::LevelFailed { level, why, .. } => {
-                self.state = State::LevelOver { level: *level, why: why.clone() };
-                let failed = format!("level {} did not help: {why}", level + 1);
+            IncidentEvent::LevelFailed { level, verified, why } => {
+                let undo = undo::is_due(self.plan.as_ref(), *level, *verified);
+                self.state = State::LevelOver { level: *level, why: why.clone(), undo };
+                let then = if undo { "; it is undone" } else { "" };
+                let failed = format!("level {} did not help: {why}{then}", level + 1);
                 vec![self.notify(NoticeKind::LevelFinished, NoticeStatus::Firing, false, failed)]
+            }
+            IncidentEvent::UndoBegan { level } => self.undo_began(*level, at),
+            IncidentEvent::UndoFinished { level, failed, running } => {
+                self.undo_finished(*level, failed.as_deref(), running)
             }
             IncidentEvent::Climbed { to } => {
                 // Waiting for a person is not counted in the sum of the limits.
@@ -343,7 +382,7 @@ impl Incident {
                 by(actor, self.end(State::Aborted, NoticeKind::Declined, text, at))
             }
             IncidentEvent::NeedsHuman { why, text } => {
-                self.state = State::NeedsHuman { why: *why, reminded: at };
+                self.state = State::NeedsHuman { why: *why, reminded: at, text: text.clone() };
                 self.acknowledged = false;
                 vec![self.notify(NoticeKind::NeedsHuman, NoticeStatus::Firing, true, text.clone())]
             }
@@ -378,7 +417,9 @@ impl Incident {
         self.plan = None;
         self.deadline = None;
         self.captures.clear();
+        self.finished = None;
         self.target_seen = false;
+        self.undo = None;
         self.episode += 1;
         self.told = false;
         self.acknowledged = false;
@@ -417,64 +458,17 @@ impl Incident {
         *self.tried.entry(level).or_default() += 1;
         let actor = self.approved.take();
         self.ordered = actor.is_some();
-        self.state = State::Ready { attempt: self.first_try(level, 0), since: at };
+        self.state = State::Ready { attempt: self.first_try(level, 0, false), since: at, after: None };
+        self.level_began = None;
+        self.undo = None;
         self.unread_since = None;
+        self.finished = None;
         actor
-    }
-
-    /// Tries of a step go on counting when its level is begun again, so that no two effects share an identity.
-    fn first_try(&self, level: usize, step: usize) -> Attempt {
-        let begun_before = self.tried.get(&level).copied().unwrap_or(1).saturating_sub(1);
-        Attempt { level, step, attempt: begun_before * ATTEMPTS_MAX + 1 }
-    }
-
-    /// How often its level was begun, this time included.
-    #[must_use]
-    pub fn run(&self, attempt: Attempt) -> u32 {
-        (attempt.attempt.max(1) - 1) / ATTEMPTS_MAX + 1
-    }
-
-    fn stepped(&mut self, attempt: Attempt, result: &StepResult, at: Timestamp) -> Vec<Effect> {
-        // Told twice, or by a step of which nothing is known any more.
-        if self.in_flight != Some(attempt) {
-            return Vec::new();
-        }
-        self.in_flight = None;
-        self.captures.extend(result.captures.iter().map(|(name, value)| (name.clone(), value.clone())));
-        if self.state == (State::Running { attempt }) {
-            self.state = match self.next_attempt(attempt, result.outcome) {
-                Some(next) => State::Ready { attempt: next, since: at },
-                None => State::Stepped { attempt, outcome: result.outcome },
-            };
-            self.unread_since = None;
-        }
-        match result.outcome {
-            Outcome::Succeeded => Vec::new(),
-            // The notice that resolves an incident is its last.
-            Outcome::Failed | Outcome::TimedOut | Outcome::Ambiguous if !self.state.is_open() => Vec::new(),
-            Outcome::Failed | Outcome::TimedOut | Outcome::Ambiguous => {
-                let name = self.step(attempt).map_or_else(String::new, |step| format!(" ({})", step.name));
-                let text = format!("step {}{name} of level {}: {}", attempt.step + 1, attempt.level + 1, result.detail);
-                vec![self.notify(NoticeKind::StepFailed, NoticeStatus::Firing, false, text)]
-            }
-        }
-    }
-
-    /// The attempt that follows within the level. None at its end, and where a failure decides otherwise.
-    fn next_attempt(&self, attempt: Attempt, outcome: Outcome) -> Option<Attempt> {
-        let step = self.step(attempt)?;
-        let next = self.first_try(attempt.level, attempt.step + 1);
-        match (outcome, step.on_failure) {
-            (Outcome::Succeeded, _) | (Outcome::Failed, OnFailure::Continue) => self.step(next).map(|_| next),
-            (Outcome::Ambiguous, _) if step.idempotent && !attempt.attempt.is_multiple_of(ATTEMPTS_MAX) => {
-                Some(Attempt { attempt: attempt.attempt + 1, ..attempt })
-            }
-            (Outcome::Failed | Outcome::TimedOut | Outcome::Ambiguous, _) => None,
-        }
     }
 
     fn level_finished(&mut self, level: usize, finished: Timestamp) -> Vec<Effect> {
         self.state = State::Verifying { level, finished, clear_since: None };
+        self.finished = Some((level, finished));
         self.soak = Soak::from(finished);
         let verify = self.verify(level);
         let text = format!(
@@ -513,11 +507,43 @@ impl Incident {
             .map_or_else(String::new, |level| format!(" ({})", level.name))
     }
 
+    /// The level whose proofs count, and when it was carried out: while it is verified, and afterwards too, where a person
+    /// is asked or called. What its own proofs say is wrong is not over because the triggers are quiet.
+    #[must_use]
+    pub fn proving(&self) -> Option<(usize, Timestamp)> {
+        match &self.state {
+            State::Verifying { level, finished, .. } => Some((*level, *finished)),
+            State::NeedsHuman { .. } | State::Proposed { .. } => self.finished,
+            State::Firing
+            | State::Held
+            | State::Escalated
+            | State::WouldRollBack
+            | State::Ready { .. }
+            | State::Running { .. }
+            | State::Checking { .. }
+            | State::Stepped { .. }
+            | State::LevelOver { .. }
+            | State::Recovered
+            | State::Declined
+            | State::Expired
+            | State::Superseded
+            | State::Aborted
+            | State::Cleared => None,
+        }
+    }
+
     /// How a level of the frozen plan is verified.
     #[must_use]
     pub fn verify(&self, level: usize) -> Verify {
         self.plan.as_ref().and_then(|plan| plan.levels.get(level)).map_or_else(
-            || Verify { within: Duration::ZERO, soak: Duration::ZERO, probes: Vec::new() },
+            || Verify {
+                within: Duration::ZERO,
+                soak: Duration::ZERO,
+                probes: Vec::new(),
+                checks: Vec::new(),
+                still_wrong: Vec::new(),
+                serves_target: false,
+            },
             |level| level.verify.clone(),
         )
     }
@@ -528,8 +554,13 @@ impl Incident {
 pub fn deadline(plan: &Plan, start: usize, now: Timestamp) -> Timestamp {
     let levels = plan.levels.iter().skip(start);
     levels.fold(now + DEADLINE_SLACK, |sum, level| {
-        let steps: Duration = level.steps.iter().map(|step| step.timeout).sum();
-        sum + steps + level.verify.within + level.verify.soak + DEADLINE_SLACK
+        let steps: Duration = level.steps.iter().map(steps::longest).sum();
+        // At its own deadline a level lets the step that runs come to its end.
+        let last = level.steps.iter().map(steps::longest).max().unwrap_or(Duration::ZERO);
+        let steps = level.deadline.map_or(steps, |deadline| steps.min(deadline + last));
+        let undo: Duration = level.undo.iter().map(steps::longest).sum();
+        let look = if level.undo.is_empty() { Duration::ZERO } else { RELEASE_GRACE };
+        sum + steps + level.verify.within + level.verify.soak + undo + look + DEADLINE_SLACK
     })
 }
 
@@ -547,11 +578,6 @@ fn by(actor: &Actor, mut effects: Vec<Effect>) -> Vec<Effect> {
 fn said(what: &str, actor: &Actor, reason: &str) -> String {
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     format!("{what} by {}{why}", actor.name)
-}
-
-/// The first try of a step since its level was begun.
-fn is_first_try(attempt: Attempt) -> bool {
-    attempt.attempt % ATTEMPTS_MAX == 1
 }
 
 fn sentences(decision: &Decision) -> String {

@@ -17,16 +17,31 @@ pub enum State {
     /// The next thing to do is this attempt.
     Ready {
         attempt: Attempt,
+        /// From then on: a retry waits.
         since: Timestamp,
+        /// How the try before it ended; absent for the first.
+        after: Option<Outcome>,
     },
     /// Its intent is written; it may have started.
     Running {
         attempt: Attempt,
     },
+    /// It has ended, and its `check` is asked whether it took effect.
+    Checking {
+        attempt: Attempt,
+        /// As the step itself ended.
+        outcome: Outcome,
+        /// Answers that settled nothing.
+        asked: u32,
+        /// Not sooner.
+        ask_at: Timestamp,
+    },
     /// The step has ended; what follows is derived.
     Stepped {
         attempt: Attempt,
+        /// As its check had it, where it has one.
         outcome: Outcome,
+        at: Timestamp,
     },
     Verifying {
         level: usize,
@@ -37,10 +52,14 @@ pub enum State {
     LevelOver {
         level: usize,
         why: String,
+        /// Its undo is to be run before anything else.
+        undo: bool,
     },
     NeedsHuman {
         why: WhyHuman,
         reminded: Timestamp,
+        /// What is the matter, in one sentence.
+        text: String,
     },
     Recovered,
     Declined,
@@ -59,7 +78,13 @@ impl State {
             State::Escalated => "escalated",
             State::WouldRollBack => "would_roll_back",
             State::Proposed { .. } => "proposed",
+            State::Ready { attempt, .. } | State::Running { attempt } | State::Stepped { attempt, .. }
+                if attempt.undo =>
+            {
+                "undoing"
+            }
             State::Ready { .. } | State::Running { .. } | State::Stepped { .. } | State::LevelOver { .. } => "running",
+            State::Checking { .. } => "checking",
             State::Verifying { .. } => "verifying",
             State::NeedsHuman { .. } => "needs_human",
             State::Recovered => "recovered",

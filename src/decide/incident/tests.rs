@@ -1,5 +1,7 @@
 use super::*;
-use crate::decide::event::{Action, Actor, Evidence, Level, Reason, Verified, WhyHuman};
+use crate::decide::event::{
+    Action, Actor, Evidence, Level, OnFailure, Outcome, Reason, StepResult, Verified, WhyHuman,
+};
 use std::collections::BTreeMap;
 
 fn at(seconds: i64) -> Timestamp {
@@ -38,16 +40,27 @@ fn step(name: &str) -> Step {
         timeout: Duration::from_mins(1),
         idempotent: false,
         on_failure: OnFailure::Climb,
+        retry: None,
+        check: None,
     }
 }
 
 fn plan(levels: usize) -> Plan {
-    let verify = Verify { within: Duration::from_mins(2), soak: Duration::from_mins(1), probes: Vec::new() };
+    let verify = Verify {
+        within: Duration::from_mins(2),
+        soak: Duration::from_mins(1),
+        probes: Vec::new(),
+        checks: Vec::new(),
+        still_wrong: Vec::new(),
+        serves_target: false,
+    };
     let level = |n| Level {
         name: format!("level {n}"),
         steps: vec![step("first"), step("second")],
         verify: verify.clone(),
         autonomy: None,
+        deadline: None,
+        undo: Vec::new(),
     };
     Plan {
         bad: release("r2"),
@@ -119,6 +132,7 @@ impl World {
             decision: self.decision.clone(),
             level: 0,
             reading: self.reading,
+            release_read: true,
             paused: self.paused,
             journal_failing: false,
             draining: self.draining,
@@ -527,7 +541,8 @@ fn what_a_person_did_carries_their_name() {
     let reason = String::new;
     let held = || {
         let mut incident = opened();
-        incident.apply(&IncidentEvent::Judged { decision: decision(DecisionKind::Hold, "") }, at(1));
+        let decision = decision(DecisionKind::Propose, "");
+        incident.apply(&IncidentEvent::Proposed { level: 0, respond_by: at(900), decision }, at(1));
         incident
     };
     assert_eq!(named(&mut held(), IncidentEvent::Declined { actor: actor(), reason: reason() }), ada);
@@ -545,7 +560,10 @@ fn what_a_person_did_carries_their_name() {
     assert_eq!(named(&mut opened(), admission(Some(actor()))), ada);
     assert_eq!(named(&mut opened(), admission(None)), Some(None));
     let mut incident = admitted(plan(3));
+    let person = IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() };
+    incident.apply(&person, at(3));
     assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 1 }), Some(None));
+    incident.apply(&person, at(4));
     incident.apply(&IncidentEvent::Approved { actor: actor(), reason: reason() }, at(4));
     assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 2 }), ada);
 }

@@ -168,6 +168,7 @@ impl<'a> Walk<'a> {
                 self.episode().clear.get_or_insert(record.at);
             }
             IncidentEvent::Joined { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Judged { .. }
             | IncidentEvent::Proposed { .. }
             | IncidentEvent::Approved { .. }
@@ -176,6 +177,9 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepChecked { .. }
+            | IncidentEvent::UndoBegan { .. }
+            | IncidentEvent::UndoFinished { .. }
             | IncidentEvent::Climbed { .. }
             | IncidentEvent::Superseded { .. }
             | IncidentEvent::Aborted { .. }
@@ -217,8 +221,12 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepChecked { .. }
+            | IncidentEvent::UndoBegan { .. }
+            | IncidentEvent::UndoFinished { .. }
             | IncidentEvent::LevelFinished { .. }
             | IncidentEvent::CameClear { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Relapsed
             | IncidentEvent::LevelFailed { .. }
             | IncidentEvent::Climbed { .. }
@@ -277,12 +285,26 @@ impl<'a> Walk<'a> {
                 (Standing::Running, "The rollback was admitted".to_owned())
             }
             IncidentEvent::StepIntended { attempt, .. } | IncidentEvent::StepStarted { attempt, .. } => {
-                (Standing::Running, format!("Running {}", moments::step_name(plan, *attempt)))
+                let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
+                (standing, format!("Running {}", moments::step_name(plan, *attempt)))
             }
             IncidentEvent::StepFinished { attempt, result } => {
                 let step = moments::step_name(plan, *attempt);
                 let detail = after_colon(&result.detail);
-                (Standing::Running, format!("{}: {step}{detail}", moments::outcome(result.outcome)))
+                let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
+                (standing, format!("{}: {step}{detail}", moments::outcome(result.outcome)))
+            }
+            IncidentEvent::StepChecked { attempt, answer, detail } => {
+                let step = moments::step_name(plan, *attempt);
+                (Standing::Checking, format!("{step}: {}{}", moments::answer(*answer), after_colon(detail)))
+            }
+            IncidentEvent::UndoBegan { level } => (Standing::Undoing, format!("Undoing {}", level_name(plan, *level))),
+            IncidentEvent::UndoFinished { level, failed, .. } => {
+                let name = level_name(plan, *level);
+                let text = failed
+                    .as_ref()
+                    .map_or_else(|| format!("{name} is undone"), |why| format!("{name} is not wholly undone: {why}"));
+                (Standing::Running, text)
             }
             IncidentEvent::LevelFinished { level, .. } => {
                 (Standing::Verifying, format!("Verifying {}", level_name(plan, *level)))
@@ -305,7 +327,7 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::NeedsHuman, text.clone())
             }
-            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } => return,
+            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } | IncidentEvent::CheckAnswered { .. } => return,
             IncidentEvent::Acknowledged { .. } => {
                 self.acknowledged = true;
                 return;

@@ -1,8 +1,8 @@
 //! What each level of the frozen plan did, and what stays changed because of it.
 
 use super::moments::{level_name, step_name};
-use super::{LevelReport, LevelStanding, StepReport};
-use crate::decide::event::{Attempt, IncidentEvent, Outcome, Plan, Record, Verified};
+use super::{LevelReport, LevelStanding, StepReport, UndoStanding};
+use crate::decide::event::{Attempt, CheckAnswer, IncidentEvent, Outcome, Plan, Record, Verified};
 use crate::time::Timestamp;
 
 /// Follows the levels through the events.
@@ -23,8 +23,12 @@ impl Ladder {
                 }
             }
             IncidentEvent::StepIntended { attempt, .. } => {
-                self.current = Some(attempt.level);
-                self.level(attempt.level, plan).standing = LevelStanding::Running;
+                if !attempt.undo {
+                    self.current = Some(attempt.level);
+                    let level = self.level(attempt.level, plan);
+                    level.standing = LevelStanding::Running;
+                    level.undo = None;
+                }
                 self.step(record, *attempt, plan);
             }
             IncidentEvent::StepStarted { attempt, .. } => {
@@ -37,6 +41,14 @@ impl Ladder {
                 step.detail.clone_from(&result.detail);
                 step.output.clone_from(&result.output);
                 step.truncated = result.truncated;
+            }
+            IncidentEvent::StepChecked { attempt, answer, detail } => {
+                self.step(record, *attempt, plan).checks.push((*answer, detail.clone()));
+            }
+            IncidentEvent::UndoBegan { level } => self.level(*level, plan).undo = Some(UndoStanding::Begun),
+            IncidentEvent::UndoFinished { level, failed, .. } => {
+                let undo = failed.as_ref().map_or(UndoStanding::Done, |why| UndoStanding::Failed(why.clone()));
+                self.level(*level, plan).undo = Some(undo);
             }
             IncidentEvent::LevelFinished { level, at } => {
                 self.current = Some(*level);
@@ -70,6 +82,7 @@ impl Ladder {
             | IncidentEvent::Declined { .. }
             | IncidentEvent::Expired
             | IncidentEvent::CameClear { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Relapsed
             | IncidentEvent::Climbed { .. }
             | IncidentEvent::Reminded
@@ -93,6 +106,7 @@ impl Ladder {
                 standing: LevelStanding::NotTried,
                 finished_wall: None,
                 steps: Vec::new(),
+                undo: None,
             });
         }
         &mut self.levels[level]
@@ -114,6 +128,7 @@ impl Ladder {
                 detail: String::new(),
                 output: String::new(),
                 truncated: false,
+                checks: Vec::new(),
             });
         }
         &mut steps[at]
@@ -136,23 +151,42 @@ fn stays(level: &LevelReport, plan: Option<&Plan>) -> Option<String> {
         LevelStanding::Undecided => "was left before it was known whether it helped",
     };
     let (mut done, mut perhaps) = (Vec::new(), Vec::new());
-    for step in &level.steps {
-        match step.outcome {
-            Some(Outcome::Succeeded) => done.push(step.name.as_str()),
-            // A failed step may have done half of its work; nobody but a person can tell.
-            Some(Outcome::Failed | Outcome::TimedOut | Outcome::Ambiguous) | None => perhaps.push(step.name.as_str()),
+    let mut numbers: Vec<usize> = level.steps.iter().filter(|s| !s.attempt.undo).map(|s| s.attempt.step).collect();
+    numbers.dedup();
+    for number in numbers {
+        let tries = level.steps.iter().filter(|step| !step.attempt.undo && step.attempt.step == number);
+        let first = tries.clone().next().map(|step| step_name(plan, Attempt { attempt: 1, ..step.attempt }));
+        let Some(name) = first else { continue };
+        if tries.clone().any(|step| step.settled() == Some(Outcome::Succeeded)) {
+            done.push(name);
+        } else if !tries.clone().all(had_no_effect) {
+            perhaps.push(name);
         }
     }
     if done.is_empty() && perhaps.is_empty() {
         return None;
     }
     let mut parts = Vec::new();
+    let undo = match &level.undo {
+        None => "done and not undone",
+        Some(UndoStanding::Done) => return None,
+        Some(UndoStanding::Begun) => "done, and its undo is not finished",
+        Some(UndoStanding::Failed(why)) => {
+            parts.push(format!("not wholly undone, for {why}"));
+            "done"
+        }
+    };
     if !done.is_empty() {
-        parts.push(format!("done and not undone: {}", done.join(", ")));
+        parts.push(format!("{undo}: {}", done.join(", ")));
     }
     if !perhaps.is_empty() {
         parts.push(format!("may have taken effect in part: {}", perhaps.join(", ")));
     }
     let name = level_name(plan, level.n - 1);
     Some(format!("{name} {ended}; {}", parts.join("; ")))
+}
+
+/// Its check says so. A failed step without one may have done half of its work; nobody but a person can tell.
+fn had_no_effect(step: &StepReport) -> bool {
+    matches!(step.checks.last(), Some((CheckAnswer::DidNot, _)))
 }

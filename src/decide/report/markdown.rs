@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::moments::{judged, outcome, verified};
+use super::moments::{answer, judged, outcome, verified};
 use super::text::{block, code, code_cell, offset, plain, span};
-use super::{Delivery, LevelReport, LevelStanding, Report, Standing, StepReport};
+use super::{Delivery, LevelReport, LevelStanding, Report, Standing, StepReport, UndoStanding};
 use crate::decide::event::Severity;
 use crate::time::Timestamp;
 
@@ -61,7 +61,9 @@ const fn title(standing: Standing) -> &'static str {
         Standing::WouldRollBack => "a breach, only observed",
         Standing::Proposed => "a rollback, waiting for approval",
         Standing::Running => "a rollback, running",
+        Standing::Checking => "a rollback, a step of it being checked",
         Standing::Verifying => "a rollback, being verified",
+        Standing::Undoing => "a level that did not help, being undone",
         Standing::NeedsHuman => "a person is needed",
         Standing::Recovered => "rolled back and recovered",
         Standing::Declined => "a rollback, declined",
@@ -191,6 +193,15 @@ fn levels(out: &mut String, report: &Report) {
         line!(out);
         line!(out, "{}.", plain(&level_ended(level)));
         line!(out);
+        if let Some(undo) = &level.undo {
+            let undo = match undo {
+                UndoStanding::Begun => "Its undo was begun and is not finished".to_owned(),
+                UndoStanding::Done => "It was undone".to_owned(),
+                UndoStanding::Failed(why) => format!("It is not wholly undone: {why}"),
+            };
+            line!(out, "{}.", plain(&undo));
+            line!(out);
+        }
         for one in &level.steps {
             step(out, one);
         }
@@ -223,6 +234,10 @@ fn step(out: &mut String, step: &StepReport) {
         at(step.started_wall),
         at(step.ended_wall)
     );
+    for (said, detail) in &step.checks {
+        let detail = if detail.is_empty() { String::new() } else { format!(": {}", plain(detail)) };
+        line!(out, "  - checked: {}{detail}", answer(*said));
+    }
     if step.output.trim().is_empty() {
         line!(out);
         return;

@@ -15,7 +15,7 @@ mod text;
 use std::time::Duration;
 
 use super::event::{
-    Attempt, Decision, IncidentEvent, IncidentId, Outcome, Plan, Record, Severity, TriggerFact, Verified,
+    Attempt, CheckAnswer, Decision, IncidentEvent, IncidentId, Outcome, Plan, Record, Severity, TriggerFact, Verified,
 };
 use crate::time::Timestamp;
 
@@ -77,7 +77,11 @@ pub enum Standing {
     WouldRollBack,
     Proposed,
     Running,
+    /// A step's check is asked whether it took effect.
+    Checking,
     Verifying,
+    /// What a level changed is changed back.
+    Undoing,
     NeedsHuman,
     Recovered,
     Declined,
@@ -97,7 +101,9 @@ impl Standing {
             Standing::WouldRollBack => "would_roll_back",
             Standing::Proposed => "proposed",
             Standing::Running => "running",
+            Standing::Checking => "checking",
             Standing::Verifying => "verifying",
+            Standing::Undoing => "undoing",
             Standing::NeedsHuman => "needs_human",
             Standing::Recovered => "recovered",
             Standing::Declined => "declined",
@@ -118,7 +124,9 @@ impl Standing {
             | Standing::WouldRollBack
             | Standing::Proposed
             | Standing::Running
+            | Standing::Checking
             | Standing::Verifying
+            | Standing::Undoing
             | Standing::NeedsHuman => true,
             Standing::Recovered
             | Standing::Declined
@@ -156,8 +164,19 @@ pub struct LevelReport {
     pub name: String,
     pub standing: LevelStanding,
     pub finished_wall: Option<Timestamp>,
-    /// Only what was tried.
+    /// Only what was tried, the steps of its undo among them.
     pub steps: Vec<StepReport>,
+    /// Absent where nothing was taken back.
+    pub undo: Option<UndoStanding>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UndoStanding {
+    /// Begun and not finished.
+    Begun,
+    Done,
+    /// Which step of it did not succeed.
+    Failed(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +207,20 @@ pub struct StepReport {
     pub detail: String,
     pub output: String,
     pub truncated: bool,
+    /// What its check said, oldest first.
+    pub checks: Vec<(CheckAnswer, String)>,
+}
+
+impl StepReport {
+    /// As the step itself ended, or as its check had it. None while it runs, and while its check is asked.
+    #[must_use]
+    pub fn settled(&self) -> Option<Outcome> {
+        match self.checks.last() {
+            Some((CheckAnswer::TookEffect, _)) => Some(Outcome::Succeeded),
+            Some((CheckAnswer::DidNot, _)) => Some(Outcome::Failed),
+            Some((CheckAnswer::Unknown, _)) | None => self.outcome,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

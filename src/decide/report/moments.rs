@@ -2,7 +2,8 @@
 
 use super::text::{actor, after_colon, attempt, running, span};
 use crate::decide::event::{
-    Attempt, Decision, DecisionKind, IncidentEvent, Outcome, Plan, Record, TriggerFact, Verified,
+    Attempt, CheckAnswer, CheckOutcome, Decision, DecisionKind, IncidentEvent, Outcome, Plan, Record, TriggerFact,
+    Verified,
 };
 use crate::time::Timestamp;
 
@@ -64,10 +65,14 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             let detail = after_colon(&result.detail);
             line("step_finished", format!("{}: {}{detail}", outcome(result.outcome), step(*attempt)))
         }
+        IncidentEvent::StepChecked { attempt, answer: said, detail } => {
+            line("step_checked", format!("Checked {}: {}{}", step(*attempt), answer(*said), after_colon(detail)))
+        }
         IncidentEvent::LevelFinished { level, at } => {
             let text = format!("All steps of {} are done; verification begins", level_name(plan, *level));
             vec![Line { at: *at, kind: "level_finished", text }]
         }
+        IncidentEvent::CheckAnswered { check, outcome, .. } => line("check_answered", check_answered(check, outcome)),
         IncidentEvent::CameClear { at } => {
             vec![Line { at: *at, kind: "came_clear", text: "Clear; it has to stay so".to_owned() }]
         }
@@ -76,6 +81,17 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             "level_failed",
             format!("{} {}{}", capital(&level_name(plan, *level)), verified(*how), after_colon(why)),
         ),
+        IncidentEvent::UndoBegan { level } => {
+            line("undo_began", format!("What {} changed is taken back", level_name(plan, *level)))
+        }
+        IncidentEvent::UndoFinished { level, failed, running: now } => {
+            let name = capital(&level_name(plan, *level));
+            let text = match failed {
+                None => format!("{name} is undone; running: {}", running(now)),
+                Some(why) => format!("{name} is not wholly undone: {why}; running: {}", running(now)),
+            };
+            line("undo_finished", text)
+        }
         IncidentEvent::Climbed { to } => line("climbed", format!("On to {}", level_name(plan, *to))),
         IncidentEvent::Recovered { clear_since } => {
             let since =
@@ -98,6 +114,14 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             line("rto_passed", format!("Recovery takes longer than the RTO of {rto}"))
         }
         IncidentEvent::Cleared => line("cleared", "The breach ended".to_owned()),
+    }
+}
+
+fn check_answered(check: &str, outcome: &CheckOutcome) -> String {
+    match outcome {
+        CheckOutcome::Passed => format!("The check {check} passes"),
+        CheckOutcome::Failed(why) => format!("The check {check} fails{}", after_colon(why)),
+        CheckOutcome::Unknown(why) => format!("The check {check} gives no answer{}", after_colon(why)),
     }
 }
 
@@ -137,6 +161,14 @@ pub(super) const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
+pub(super) const fn answer(answer: CheckAnswer) -> &'static str {
+    match answer {
+        CheckAnswer::TookEffect => "it took effect",
+        CheckAnswer::DidNot => "it did not take effect",
+        CheckAnswer::Unknown => "no answer",
+    }
+}
+
 pub(super) const fn verified(how: Verified) -> &'static str {
     match how {
         Verified::NotRecovered => "did not help",
@@ -155,7 +187,8 @@ pub(super) fn level_name(plan: Option<&Plan>, level: usize) -> String {
 
 /// The step's name in the plan, with its place.
 pub(super) fn step_name(plan: Option<&Plan>, at: Attempt) -> String {
-    let step = plan.and_then(|plan| plan.levels.get(at.level)).and_then(|level| level.steps.get(at.step));
+    let level = plan.and_then(|plan| plan.levels.get(at.level));
+    let step = level.and_then(|level| if at.undo { level.undo.get(at.step) } else { level.steps.get(at.step) });
     match step {
         Some(step) => format!("{} ({})", step.name, attempt(at)),
         None => attempt(at),

@@ -69,7 +69,7 @@ impl Script {
 
     /// The only step of a level, from its intent to its end two seconds later.
     fn step(self, secs: f64, level: usize, outcome: Outcome, detail: &str) -> Script {
-        let attempt = Attempt { level, step: 0, attempt: 1 };
+        let attempt = Attempt { level, step: 0, attempt: 1, undo: false };
         let output = if level == 1 { "switching current -> 2.3.1\nrestarted api\n".to_owned() } else { String::new() };
         let result = StepResult {
             outcome,
@@ -174,12 +174,23 @@ fn plan() -> Plan {
         timeout: Duration::from_mins(5),
         idempotent: false,
         on_failure: OnFailure::Climb,
+        retry: None,
+        check: None,
     };
     let level = |name: &str, step: Step| Level {
         name: name.to_owned(),
         steps: vec![step],
-        verify: Verify { within: Duration::from_mins(2), soak: Duration::from_mins(1), probes: Vec::new() },
+        verify: Verify {
+            within: Duration::from_mins(2),
+            soak: Duration::from_mins(1),
+            probes: Vec::new(),
+            checks: Vec::new(),
+            still_wrong: Vec::new(),
+            serves_target: false,
+        },
         autonomy: None,
+        deadline: None,
+        undo: Vec::new(),
     };
     Plan {
         bad: Release(Arc::from("2.4.0")),

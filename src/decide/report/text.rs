@@ -53,7 +53,8 @@ pub(super) fn running(running: &Running) -> String {
 
 /// `level 1, step 2`, with the attempt where it is not the first.
 pub(super) fn attempt(attempt: Attempt) -> String {
-    let place = format!("level {}, step {}", attempt.level + 1, attempt.step + 1);
+    let undo = if attempt.undo { "undo " } else { "" };
+    let place = format!("level {}, {undo}step {}", attempt.level + 1, attempt.step + 1);
     if attempt.attempt > 1 { format!("{place}, attempt {}", attempt.attempt) } else { place }
 }
 

@@ -3,9 +3,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{duration, instant, severity};
-use crate::decide::event::{Decision, DecisionKind, Outcome, Verified};
+use crate::decide::event::{CheckAnswer, Decision, DecisionKind, Outcome, Verified};
 use crate::decide::report::{
     Delivery, Fact, LevelReport, LevelStanding, Moment, NoticeReport, PersonAct, Report, StepReport, Times,
+    UndoStanding,
 };
 use crate::machine::snapshot::IncidentView;
 
@@ -33,6 +34,9 @@ pub struct IncidentSummary {
     pub opened: String,
     pub ended: Option<String>,
     pub respond_by: Option<String>,
+    /// What a person can do next; none while nobody is waited for.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +141,10 @@ pub struct LevelBody {
     pub why: Option<String>,
     pub finished: Option<String>,
     pub steps: Vec<StepBody>,
+    /// `begun`, `done`, `failed`; none where nothing was taken back.
+    pub undo: Option<String>,
+    /// Which step of the undo did not succeed.
+    pub undo_why: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +163,17 @@ pub struct StepBody {
     pub output: String,
     /// Only the end of the output was kept.
     pub truncated: bool,
+    /// A step of the level's undo.
+    pub undo: bool,
+    /// What its check said, the latest last.
+    pub checks: Vec<StepCheckBody>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepCheckBody {
+    /// `took_effect`, `did_not`, `unknown`.
+    pub answer: String,
+    pub detail: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +219,7 @@ impl From<&IncidentView> for IncidentSummary {
             opened: instant(view.opened_wall),
             ended: view.ended_wall.map(instant),
             respond_by: view.respond_by_wall.map(instant),
+            next: view.next.clone(),
         }
     }
 }
@@ -223,6 +243,7 @@ impl From<&Report> for IncidentSummary {
             opened: instant(report.opened_wall),
             ended: report.ended_wall.map(instant),
             respond_by: None,
+            next: None,
         }
     }
 }
@@ -335,6 +356,12 @@ impl From<&LevelReport> for LevelBody {
             }
             LevelStanding::Undecided => ("undecided", None),
         };
+        let (undo, undo_why) = match &level.undo {
+            None => (None, None),
+            Some(UndoStanding::Begun) => (Some("begun"), None),
+            Some(UndoStanding::Done) => (Some("done"), None),
+            Some(UndoStanding::Failed(why)) => (Some("failed"), Some(why.clone())),
+        };
         LevelBody {
             n: level.n,
             name: level.name.clone(),
@@ -342,6 +369,8 @@ impl From<&LevelReport> for LevelBody {
             why,
             finished: level.finished_wall.map(instant),
             steps: level.steps.iter().map(Into::into).collect(),
+            undo: undo.map(str::to_owned),
+            undo_why,
         }
     }
 }
@@ -365,8 +394,19 @@ impl From<&StepReport> for StepBody {
             ended: step.ended_wall.map(instant),
             output: step.output.clone(),
             truncated: step.truncated,
+            undo: step.attempt.undo,
+            checks: step.checks.iter().map(|(answer, detail)| step_check(*answer, detail)).collect(),
         }
     }
+}
+
+fn step_check(answer: CheckAnswer, detail: &str) -> StepCheckBody {
+    let answer = match answer {
+        CheckAnswer::TookEffect => "took_effect",
+        CheckAnswer::DidNot => "did_not",
+        CheckAnswer::Unknown => "unknown",
+    };
+    StepCheckBody { answer: answer.to_owned(), detail: detail.to_owned() }
 }
 
 impl From<&PersonAct> for PersonBody {

@@ -20,8 +20,8 @@ pub use incident::{
     IncidentSummary, LevelBody, MomentBody, NoticeBody, PersonBody, SelectorBody, StepBody, TimesBody,
 };
 pub use status::{
-    DeadLetterBody, FailedReloadBody, JournalBody, PauseState, ReadyBody, ReceiverBody, ReleaseState, RunningBody,
-    ServiceBody, ShareBody, SignalState, StatusBody, TargetBody, TriggerBody,
+    AskedBody, DeadLetterBody, FailedReloadBody, JournalBody, PauseState, ReadyBody, ReceiverBody, ReleaseState,
+    RunningBody, ServiceBody, ShareBody, SignalState, StatusBody, TargetBody, TriggerBody,
 };
 
 use crate::decide::event::Severity;

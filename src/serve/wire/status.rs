@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use super::{duration, instant, severity};
 use crate::decide::event::Running;
 use crate::machine::snapshot::{
-    JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
+    AskedView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView,
+    TriggerView,
 };
 use crate::serve::FailedReload;
 
@@ -76,6 +77,9 @@ pub struct ServiceBody {
     pub triggers: Vec<TriggerBody>,
     pub targets: Vec<TargetBody>,
     pub signals: Vec<SignalState>,
+    /// Blockers, and the checks of the way back.
+    #[serde(default)]
+    pub asked: Vec<AskedBody>,
     pub releases: Vec<ReleaseState>,
 }
 
@@ -130,6 +134,19 @@ pub struct TargetBody {
     pub last: Option<String>,
     pub error: Option<String>,
     pub series: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedBody {
+    /// `blocker` or `way_back`.
+    pub kind: String,
+    pub name: String,
+    /// `free`, `holds`, `unknown`, `unasked`.
+    pub standing: String,
+    /// Why it stops a rollback; empty where it does not.
+    pub sentence: String,
+    /// When it was last asked.
+    pub last: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,7 +237,20 @@ impl From<&ServiceView> for ServiceBody {
             triggers: service.triggers.iter().map(Into::into).collect(),
             targets: service.targets.iter().map(Into::into).collect(),
             signals: service.signals.iter().map(Into::into).collect(),
+            asked: service.asked.iter().map(Into::into).collect(),
             releases: service.releases.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&AskedView> for AskedBody {
+    fn from(asked: &AskedView) -> AskedBody {
+        AskedBody {
+            kind: asked.kind.to_owned(),
+            name: asked.name.to_string(),
+            standing: asked.standing.to_owned(),
+            sentence: asked.sentence.clone(),
+            last: asked.last_wall.map(instant),
         }
     }
 }

@@ -1,0 +1,84 @@
+//! Which events a state takes. What does not fit changes nothing: no entry that is out of place, whether by a mistake or
+//! because the one before it could not be read, brings a closed incident back or starts a step twice.
+
+use super::{Incident, State};
+use crate::decide::event::IncidentEvent;
+
+impl Incident {
+    pub(super) fn takes(&self, event: &IncidentEvent) -> bool {
+        let state = &self.state;
+        let waits = state.is_waiting() && self.admitted.is_none();
+        let asks = matches!(state, State::Proposed { .. });
+        let with_a_person = matches!(state, State::NeedsHuman { .. });
+        let can_begin = self.in_flight.is_none();
+        let has_level = |level: &usize| self.plan.as_ref().is_some_and(|plan| *level < plan.levels.len());
+        match event {
+            IncidentEvent::Opened { .. } => false,
+            IncidentEvent::Reopened { .. } => !state.is_open(),
+            IncidentEvent::Joined { .. }
+            | IncidentEvent::Aborted { .. }
+            | IncidentEvent::NeedsHuman { .. }
+            | IncidentEvent::Acknowledged { .. } => state.is_open(),
+            IncidentEvent::RtoPassed { .. } => state.is_open() && !self.rto_passed,
+            IncidentEvent::Judged { .. } => waits,
+            IncidentEvent::Proposed { .. } => waits || matches!(state, State::LevelOver { undo: false, .. }),
+            IncidentEvent::Approved { .. } => waits || asks || with_a_person,
+            IncidentEvent::Declined { .. } => asks,
+            IncidentEvent::Expired => asks && waits,
+            IncidentEvent::Admitted { .. } => waits && can_begin,
+            IncidentEvent::StepIntended { attempt, .. } => {
+                can_begin && matches!(state, State::Ready { attempt: ready, .. } if ready == attempt)
+            }
+            IncidentEvent::StepStarted { .. } => true,
+            IncidentEvent::StepFinished { attempt, .. } => self.in_flight == Some(*attempt),
+            IncidentEvent::StepChecked { attempt, .. } => {
+                matches!(state, State::Checking { attempt: checking, .. } if checking == attempt)
+            }
+            IncidentEvent::LevelFinished { level, .. } => {
+                matches!(state, State::Stepped { attempt, .. } if attempt.level == *level && !attempt.undo)
+            }
+            IncidentEvent::CheckAnswered { level, .. } => self.proving().is_some_and(|(proving, _)| proving == *level),
+            IncidentEvent::CameClear { .. } | IncidentEvent::Relapsed | IncidentEvent::Recovered { .. } => {
+                matches!(state, State::Verifying { .. })
+            }
+            IncidentEvent::LevelFailed { level, .. } => match state {
+                State::Ready { attempt, .. } | State::Stepped { attempt, .. } => {
+                    attempt.level == *level && !attempt.undo
+                }
+                State::Verifying { level: verifying, .. } => verifying == level,
+                State::Firing
+                | State::Held
+                | State::Escalated
+                | State::WouldRollBack
+                | State::Proposed { .. }
+                | State::Running { .. }
+                | State::Checking { .. }
+                | State::LevelOver { .. }
+                | State::NeedsHuman { .. }
+                | State::Recovered
+                | State::Declined
+                | State::Expired
+                | State::Superseded
+                | State::Aborted
+                | State::Cleared => false,
+            },
+            IncidentEvent::UndoBegan { level } => {
+                can_begin && matches!(state, State::LevelOver { level: over, undo: true, .. } if over == level)
+            }
+            IncidentEvent::UndoFinished { level, .. } => {
+                matches!(state, State::Stepped { attempt, .. } if attempt.level == *level && attempt.undo)
+            }
+            IncidentEvent::Climbed { to } => {
+                let after = matches!(state, State::LevelOver { undo: false, .. });
+                let asked = asks && self.admitted.is_some();
+                can_begin && has_level(to) && (after || asked || with_a_person)
+            }
+            // A step that runs is waited for.
+            IncidentEvent::Superseded { .. } => {
+                state.is_open() && !matches!(state, State::Running { .. } | State::Stepped { .. })
+            }
+            IncidentEvent::Reminded => with_a_person,
+            IncidentEvent::Cleared => waits || asks || with_a_person,
+        }
+    }
+}
