@@ -171,6 +171,10 @@ pub enum Unit {
     Percent,
     /// The value is in seconds.
     Seconds,
+    /// The value is failures of a probe, among its last `of` results.
+    Failures {
+        of: u32,
+    },
 }
 
 /// Over the label sets of a trigger's result.

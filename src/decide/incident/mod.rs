@@ -307,7 +307,7 @@ impl Incident {
                 Vec::new()
             }
             IncidentEvent::Declined { actor, reason } => {
-                let text = format!("declined by {}: {reason}", actor.name);
+                let text = said("declined", actor, reason);
                 by(actor, self.end(State::Declined, NoticeKind::Declined, text, at))
             }
             IncidentEvent::Unanswered { respond_by } => self.unanswered(*respond_by),
@@ -410,7 +410,7 @@ impl Incident {
                 self.end(State::Superseded, NoticeKind::Superseded, text, at)
             }
             IncidentEvent::Aborted { actor, reason } => {
-                let text = format!("aborted by {}: {reason}", actor.name);
+                let text = said("aborted", actor, reason);
                 by(actor, self.end(State::Aborted, NoticeKind::Declined, text, at))
             }
             IncidentEvent::NeedsHuman { why, text } => {
@@ -609,6 +609,12 @@ fn by(actor: &Actor, mut effects: Vec<Effect>) -> Vec<Effect> {
         }
     }
     effects
+}
+
+/// Who did it and, if a reason was given, why.
+fn said(what: &str, actor: &Actor, reason: &str) -> String {
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!("{what} by {}{why}", actor.name)
 }
 
 fn sentences(decision: &Decision) -> String {

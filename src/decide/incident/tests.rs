@@ -401,6 +401,8 @@ fn an_ended_incident_says_nothing_more() {
         effects.iter().filter(|e| matches!(e, Effect::Notify { status: NoticeStatus::Resolved, .. })).count()
     };
     assert_eq!(told(&effects), 1);
+    let says = |text: &str| effects.iter().any(|e| matches!(e, Effect::Notify { text: said, .. } if said == text));
+    assert!(says(&format!("aborted by {}", actor().name)), "{effects:?}");
     let attempt = incident.in_flight.expect("it still runs");
     assert_eq!(finish(&mut incident, Outcome::Failed, 3), []);
     assert_eq!(incident.in_flight, None);

@@ -20,8 +20,9 @@ pub use incident::{
     IncidentSummary, LevelBody, MomentBody, NoticeBody, PersonBody, SelectorBody, StepBody, TimesBody,
 };
 pub use status::{
-    AskedBody, DeadLetterBody, FreezeState, JournalBody, KillSwitchState, PauseState, ReadyBody, ReceiverBody,
-    ReleaseState, RunningBody, ServiceBody, ShareBody, SignalState, StatusBody, TargetBody, TiltState, TriggerBody,
+    AskedBody, DeadLetterBody, FailedReloadBody, FreezeState, JournalBody, KillSwitchState, PauseState, ReadyBody,
+    ReceiverBody, ReleaseState, RunningBody, ServiceBody, ShareBody, SignalState, StatusBody, TargetBody, TiltState,
+    TriggerBody,
 };
 
 use crate::decide::event::Severity;
