@@ -98,11 +98,11 @@ fn every_message_has_a_way_out_and_no_secret() {
 fn the_complete_example_passes_without_a_warning() {
     let config = of(&["config/backstop.toml"]).expect("the example is valid");
     assert!(config.warnings.is_empty(), "{}", shown(Ok(config)));
-    assert_eq!(config.rules.services.len(), 1);
+    assert_eq!(config.rules.services.len(), 2);
     assert_eq!(config.rules.services[0].triggers.len(), 10);
     assert_eq!(config.rules.services[0].detectors.len(), 5);
     assert_eq!(config.scrapes.len(), 2);
-    assert_eq!(config.probes.len(), 4);
+    assert_eq!(config.probes.len(), 5);
 }
 
 /// Every key of the reader stands in the example: a mistyped key makes the reader list the known ones.
@@ -126,6 +126,12 @@ fn the_complete_example_has_every_key() {
         "[services.a.triggers.a]\nquantile = { zzzzzzzz = 1 }",
         "[[services.a.rollback]]\nzzzzzzzz = 1",
         "[[services.a.rollback]]\nverify = { zzzzzzzz = 1 }",
+        "[[services.a.rollback]]\nverify = { checks = [{ zzzzzzzz = 1, command = ['a'] }] }",
+        "[[services.a.rollback]]\nverify = { checks = [{ http = { zzzzzzzz = 1 } }] }",
+        "[[services.a.rollback]]\nverify = { checks = [{ http = { json = { '/a' = { exists = true, zzzzzzzz = 1 } } } }] }",
+        "[services.a.guard.blockers.a]\nzzzzzzzz = 1\ncommand = ['a']",
+        "[services.a.guard.blockers.a]\nzzzzzzzz = 1\nsignal = 'a'",
+        "[services.a.guard]\nready = [{ zzzzzzzz = 1, command = ['a'] }]",
         "[[services.a.rollback]]\nsteps = [{ zzzzzzzz = 1, command = ['a'] }]",
         "[[services.a.rollback]]\nsteps = [{ http = { zzzzzzzz = 1 } }]",
     ];

@@ -1,6 +1,8 @@
 //! Promise: the daemon as operators run it keeps its word through crashes, restarts, reloads, deaf endpoints and dead
 //! receivers. Everything is real here but the service: the binary, its journal, sockets, scripts, signals.
 
+#[path = "daemon/checks.rs"]
+mod checks;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/crashes.rs"]

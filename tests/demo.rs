@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -13,8 +14,31 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// The longest variant takes 45 s on an idle machine.
-const OVER_WITHIN: Duration = Duration::from_secs(170);
+/// Each is a daemon, a shop and its customers; on a machine with many cores the tests would start all at once.
+const AT_ONCE_MAX: usize = 2;
+static PLAYING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// One of the places of [`AT_ONCE_MAX`].
+struct Place;
+
+impl Place {
+    fn take() -> Place {
+        let (playing, left) = &PLAYING;
+        let playing = playing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut playing =
+            left.wait_while(playing, |playing| *playing >= AT_ONCE_MAX).unwrap_or_else(PoisonError::into_inner);
+        *playing += 1;
+        Place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (playing, left) = &PLAYING;
+        *playing.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        left.notify_one();
+    }
+}
 
 /// A running demo, in a folder of its own for what is temporary.
 struct Demo {
@@ -22,10 +46,12 @@ struct Demo {
     out: BufReader<ChildStdout>,
     temporary: TempDir,
     told: String,
+    _place: Place,
 }
 
 impl Demo {
     fn start(arguments: &[&str]) -> Demo {
+        let place = Place::take();
         let temporary = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_backstop"))
             .arg("demo")
@@ -39,7 +65,7 @@ impl Demo {
             .spawn()
             .unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Demo { child, out, temporary, told: String::new() }
+        Demo { child, out, temporary, told: String::new(), _place: place }
     }
 
     /// Reads on until a line has this in it.
@@ -61,7 +87,7 @@ impl Demo {
         let code = self.child.wait().unwrap().code();
         let left: Vec<_> = fs::read_dir(self.temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "it left {left:?}");
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !processes_of(self.temporary.path()).is_empty() {
             assert!(Instant::now() < deadline, "it left {:?}", processes_of(self.temporary.path()));
             thread::sleep(Duration::from_millis(20));
@@ -98,11 +124,9 @@ fn processes_of(folder: &Path) -> Vec<String> {
 
 /// Runs to its end; gives what it printed.
 fn plays(arguments: &[&str]) -> String {
-    let began = Instant::now();
     let demo = Demo::start(arguments);
     let (code, told, errors) = demo.end();
     assert_eq!(code, Some(0), "{told}{errors}");
-    assert!(began.elapsed() < OVER_WITHIN);
     assert!(told.contains("\nIt went as said: "), "{told}");
     told
 }
@@ -125,14 +149,17 @@ fn a_broken_release_is_rolled_back_and_verified() {
         &[
             "v1 runs",
             "deploys v2",
-            "trigger error-rate is pending",
-            "rolling back v2 to v1",
+            "error-rate begins to breach",
+            "Fired: error-rate",
+            "Rollback of v2 to v1 admitted",
             "level 1",
-            "recovered",
+            "Recovered",
             "# ",
             "It went as said",
         ],
     );
+    assert!(told.contains("trigger error-rate is "), "{told}");
+    assert!(told.contains("rolling back v2 to v1"), "{told}");
     for kind in ["started: ", "level_finished: ", "recovered: "] {
         assert!(told.contains(kind), "the notice {kind} is missing in\n{told}");
     }
@@ -158,15 +185,18 @@ fn a_rollback_that_does_not_help_climbs_and_then_calls_a_person() {
     let told = plays(&["--unhelpful"]);
     in_order(
         &told,
-        &["deploys v2", "rolling back v2 to v1", "did not help", "level 2", "did not help", "needs_human: "],
+        &["deploys v2", "Rollback of v2 to v1 admitted", "did not help", "level 2", "did not help", "It went as said"],
     );
+    assert!(told.contains("rolling back v2 to v1") && told.contains("needs_human: "), "{told}");
     assert!(told.contains("cache emptied"), "the report shows what the second level printed:\n{told}");
 }
 
 #[test]
 fn a_release_that_dies_at_start_is_rolled_back() {
     let told = plays(&["--crash"]);
-    in_order(&told, &["deploys v2", "trigger down is firing", "rolling back v2 to v1", "recovered", "It went as said"]);
+    let texts = ["deploys v2", "Fired: down", "Rollback of v2 to v1 admitted", "Recovered", "It went as said"];
+    in_order(&told, &texts);
+    assert!(told.contains("recovered: "), "{told}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Promise: what was said to be durable is read back, whole and in order, or an error says where it ends.
 
+#[path = "support/foreign.rs"]
+mod foreign;
 #[path = "golden/samples.rs"]
 mod samples;
 
@@ -11,6 +13,7 @@ use std::time::Duration;
 use backstop::decide::event::{Entry, IncidentEvent, IncidentId, Record, Seq};
 use backstop::journal::{AppendError, Journal, JournalEvent, OpenError, Opened, form, read_only};
 use backstop::time::BootId;
+use foreign::append_foreign;
 use rusqlite::Connection;
 use samples::{actor, at, incident_id, samples, text};
 
@@ -27,11 +30,11 @@ fn started(seq: u64) -> Record {
     record(seq, Entry::DaemonStarted { version: format!("0.1.{seq}"), config_hash: text("c0ffee") })
 }
 
-/// Waits for the next event, at most ten seconds.
+/// Waits for the next event, at most a minute.
 fn next(events: &mut tokio::sync::mpsc::Receiver<JournalEvent>) -> JournalEvent {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(10), events.recv()).await.expect("an event in time").expect("an event")
+        tokio::time::timeout(Duration::from_mins(1), events.recv()).await.expect("an event in time").expect("an event")
     })
 }
 
@@ -210,35 +213,6 @@ fn a_newer_schema_is_refused_with_a_sentence() {
     let error = open_error(folder.path());
     assert!(matches!(error, OpenError::TooNew { found: 2, known: 1, .. }), "{error}");
     assert!(error.to_string().contains("newer backstop"));
-}
-
-/// Appends a row as another version of backstop could have written it, chained rightly.
-fn append_foreign(state_dir: &Path, kind: &str, version: u32, body: &str) {
-    use sha2::Digest;
-    let connection = Connection::open(state_dir.join("journal.db")).unwrap();
-    let (seq, before): (i64, Vec<u8>) = connection
-        .query_row("SELECT seq, checksum FROM journal ORDER BY seq DESC LIMIT 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .unwrap();
-    let (seq, at, wall) = (seq + 1, 10i64, 11i64);
-    let mut hash = sha2::Sha256::new();
-    hash.update(before);
-    hash.update(seq.to_le_bytes());
-    hash.update(at.to_le_bytes());
-    hash.update(wall.to_le_bytes());
-    hash.update(version.to_le_bytes());
-    for text in ["b", kind, body] {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    }
-    let checksum: [u8; 32] = hash.finalize().into();
-    connection
-        .execute(
-            "INSERT INTO journal VALUES (?1, ?2, ?3, 'b', ?4, ?5, ?6, ?7)",
-            rusqlite::params![seq, at, wall, kind, version, body, checksum.as_slice()],
-        )
-        .unwrap();
 }
 
 #[test]

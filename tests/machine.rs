@@ -924,6 +924,82 @@ fn a_heartbeat_beats_once_however_long_the_host_slept() {
     let beats = |world: &World| world.kinds().iter().filter(|kind| **kind == N::Heartbeat).count();
     assert_eq!(beats(&world), 6);
     world.now += 60 * MINUTE;
-    world.run(SECOND);
-    assert_eq!(beats(&world), 7);
+    world.run(61 * SECOND);
+    assert_eq!(beats(&world), 7, "the first one when it sees again");
+}
+
+#[test]
+fn what_was_collected_in_the_dark_proves_nothing_when_the_network_returns() {
+    let mut world = world(|service| service.guard.references = vec!["example".into()]);
+    let look = |world: &mut World, up| {
+        let (name, at) = ("example".into(), backstop::time::Timestamp::from_millis(world.now));
+        world.input(Input::Observation(backstop::machine::input::Observation::Reference { name, at, up }));
+    };
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    look(&mut world, true);
+    world.run(30 * SECOND);
+    world.fleet.processes[0].cut_until = world.now + 6 * INTERVAL;
+    for _ in 0..6 {
+        look(&mut world, false);
+        world.run(INTERVAL);
+    }
+    assert_eq!(world.state(), "held", "{}", world.story());
+    // The reference happens to be looked at before the service is.
+    look(&mut world, true);
+    world.run(2 * MINUTE);
+    assert!(world.steps_begun().is_empty(), "{}", world.story());
+}
+
+#[test]
+fn another_detector_with_another_name_is_no_change_of_release() {
+    let mut world = world(|service| service.detectors = vec![version_metric()]);
+    calm(&mut world);
+    let mut rules = (*world.rules).clone();
+    rules.services[0].detectors = vec![symlink()];
+    world.rules = std::sync::Arc::new(rules);
+    world.input(Input::Reload(std::sync::Arc::clone(&world.rules)));
+    world.run(MINUTE);
+    world.fleet.errors_anyway = 0.5;
+    world.run(3 * MINUTE);
+    assert!(world.steps_begun().is_empty(), "{}", world.story());
+    assert_eq!(world.state(), "escalated");
+}
+
+#[test]
+fn a_second_name_from_the_first_detector_is_another_release() {
+    let mut service = service();
+    service.detectors = vec![symlink(), version_metric()];
+    let mut world = World::new(rules(vec![service]), 2);
+    calm(&mut world);
+    world.fleet.symlink_readable = false;
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(MINUTE);
+    world.fleet.symlink_readable = true;
+    world.run(10 * SECOND);
+    // Only one process is there yet.
+    world.fleet.behaviours.insert("r3".to_owned(), Behaviour::GOOD);
+    "r3".clone_into(&mut world.fleet.symlink);
+    let now = world.now;
+    world.fleet.restart(0, "r3", now);
+    world.run(10 * SECOND);
+    let running = world.service().running;
+    assert_eq!(running, backstop::decide::event::Running::One(backstop::decide::event::Release("r3".into())));
+}
+
+#[test]
+fn who_was_told_hears_the_end_although_the_service_has_left_the_configuration() {
+    let mut other = service();
+    other.name = "other".into();
+    let mut world = World::new(rules(vec![service(), other.clone()]), 1);
+    calm(&mut world);
+    world.fleet.errors_anyway = 0.5;
+    world.run(3 * MINUTE);
+    let id = only(&world);
+    world.rules = std::sync::Arc::new(rules(vec![other]));
+    world.restart();
+    let answer = world.command(Command::Abort { incident: id, reason: "gone".to_owned() });
+    assert!(is_done(&answer), "{answer:?}");
+    world.run(MINUTE);
+    assert_eq!(world.kinds().last(), Some(&N::Declined), "{}", world.story());
 }

@@ -10,8 +10,9 @@ cd "$(dirname "$0")/.."
 . tests/lib/packages.sh
 
 # gcc, libc6-dev: SQLite and ring are built from C. ca-certificates: the HTTP client's roots. procps, util-linux: `kill`
-# and `setsid` in the tests of commands. The five programs of tests/watch-five.sh are its own affair.
-PACKAGES="gcc libc6-dev ca-certificates procps util-linux"
+# and `setsid` in the tests of commands. strace, util-linux (`unshare`), iproute2: the tests of real faults kill the daemon
+# at its syncs, fill its disk and cut its network, as root or in a user namespace. The five programs of tests/watch-five.sh are its own affair.
+PACKAGES="gcc libc6-dev ca-certificates procps util-linux strace iproute2"
 
 install_tools=${CI:-false}
 case "${1:-}" in
@@ -68,10 +69,10 @@ fi
 say "cargo test"
 cargo test --locked --no-fail-fast -- ${skips[@]+"${skips[@]}"}
 
-say "Five real programs, for 15 seconds"
+say "Five real programs, for 20 seconds"
 # The whole watch is five minutes long and not part of this: tests/watch-five.sh.
 watched=0
-BACKSTOP=target/debug/backstop DURATION=15 tests/watch-five.sh || watched=$?
+BACKSTOP=target/debug/backstop DURATION=20 tests/watch-five.sh || watched=$?
 case "$watched" in
     0) ;;
     77) [ "${CI:-}" != true ] ;;

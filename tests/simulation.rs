@@ -1,54 +1,108 @@
-//! Simulation by seed: faults at random, then healing, then progress. `SIM_SEEDS=n` runs so many seeds, `SIM_SEED=s` one.
+//! Simulation by seed: faults at random, then healing, then progress.
+//!
+//! `SIM_SEED=7` replays one seed and tells its story; `SIM_SEEDS=1..5000` runs these; `SIM_MINUTES=60` runs on and on:
+//! `SIM_MINUTES=60 cargo test --release --test simulation -- --nocapture`.
 
 mod sim;
 mod support;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-/// Takes about 15 s in a debug build on two cores.
-const SEEDS_DEFAULT: u64 = 100;
+/// About a minute of a debug build on two slow cores.
+const SEEDS_DEFAULT: u64 = 40;
 
 /// Seeds that once found a bug.
 const PINNED: &[u64] = &[];
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+/// Of the story of a seed that fails, so much is shown.
+const STORY_LINES: usize = 120;
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+fn number(name: &str, text: &str) -> u64 {
+    text.trim().parse().unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+}
+
+/// One seed; a panic is a failure like any other.
+fn run(seed: u64, tells: bool) -> sim::Ended {
+    std::panic::catch_unwind(|| sim::run(seed, tells)).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().cloned();
+        let why = why.or_else(|| panic.downcast_ref::<&str>().map(|why| (*why).to_owned())).unwrap_or_default();
+        sim::Ended { result: Err(format!("it panicked: {why}")), tally: sim::tally::Tally::new(), story: Vec::new() }
+    })
+}
+
+fn tell(seed: u64, why: &str) -> String {
+    let story = run(seed, true).story;
+    let from = story.len().saturating_sub(STORY_LINES);
+    let story = story[from..].join("\n");
+    format!(
+        "{story}\n\nseed {seed}: {why}\nreplay: SIM_SEED={seed} cargo test --release --test simulation -- --nocapture\n"
+    )
 }
 
 #[test]
 fn promises_hold_under_faults() {
-    if let Some(seed) = number("SIM_SEED") {
-        if let Err(failure) = sim::run(seed, true) {
-            panic!("seed {seed}: {failure}");
+    if let Some(text) = variable("SIM_SEED") {
+        let seed = number("SIM_SEED", &text);
+        let ended = run(seed, true);
+        println!("{}", ended.story.join("\n"));
+        if let Err(why) = ended.result {
+            panic!("seed {seed}: {why}");
         }
         return;
     }
-    let count = number("SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
-    let seeds: Vec<u64> = PINNED.iter().copied().chain(1..=count).collect();
-    let next = AtomicU64::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let place = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
-            let Some(seed) = seeds.get(place) else { return done };
-            let result = std::panic::catch_unwind(|| sim::run(*seed, false));
-            done.push((*seed, result.unwrap_or_else(|_| Err("it panicked".to_owned()))));
-        }
+    let minutes = variable("SIM_MINUTES").map(|text| number("SIM_MINUTES", &text));
+    let (from, to) = match variable("SIM_SEEDS") {
+        Some(text) => match text.split_once("..") {
+            Some((from, to)) => (number("SIM_SEEDS", from), number("SIM_SEEDS", to)),
+            None => (1, number("SIM_SEEDS", &text) + 1),
+        },
+        None if minutes.is_some() => (variable("SIM_FROM").map_or(1, |text| number("SIM_FROM", &text)), u64::MAX),
+        None => (1, SEEDS_DEFAULT + 1),
     };
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a worker catches panics")).collect()
-    });
-    let mut total = sim::Tally::default();
-    let mut failures = Vec::new();
-    for (seed, result) in results {
-        match result {
-            Ok(tally) => total.add(&tally),
-            Err(failure) => failures.push(format!("SIM_SEED={seed} cargo test --test simulation: {failure}")),
+    let begun = Instant::now();
+    let ends = minutes.map(|minutes| begun + Duration::from_secs(60 * minutes));
+    let keep_on = variable("SIM_KEEP_ON").is_some();
+    let (next, failed) = (AtomicU64::new(from), AtomicBool::new(false));
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let work = |pinned: &[u64]| {
+        let (mut tally, mut failures) = (sim::tally::Tally::new(), Vec::new());
+        let mut pinned = pinned.iter().copied();
+        while (keep_on || !failed.load(Ordering::Relaxed)) && ends.is_none_or(|ends| Instant::now() < ends) {
+            let seed = pinned.next().unwrap_or_else(|| next.fetch_add(1, Ordering::Relaxed));
+            if seed >= to {
+                break;
+            }
+            let ended = run(seed, false);
+            tally.add(&ended.tally);
+            if let Err(why) = ended.result {
+                println!("seed {seed} fails after {:.0?}: {why}", begun.elapsed());
+                failed.store(true, Ordering::Relaxed);
+                failures.push((seed, why));
+            }
         }
+        (tally, failures)
+    };
+    let halves: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || work(if thread == 0 { PINNED } else { &[] }))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a worker catches panics")).collect()
+    });
+    let mut total = sim::tally::Tally::new();
+    let mut failures = Vec::new();
+    for (tally, failed) in halves {
+        total.add(&tally);
+        failures.extend(failed);
     }
-    println!("{total:?}");
-    assert!(failures.is_empty(), "{} of {} seeds fail:\n{}", failures.len(), seeds.len(), failures.join("\n"));
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{}\n{seconds:.0} s", total.table());
+    if let Some((seed, why)) = failures.first() {
+        panic!("{} seeds fail\n{}", failures.len(), tell(*seed, why));
+    }
     // A simulation in which nothing happens proves nothing.
-    assert!(count < 30 || (total.recovered > 0 && total.crashes > 0 && total.needs_human > 0), "{total:?}");
+    assert!(total.seeds < 30 || (total.steps > 0 && total.crashes > 0), "nothing happens");
 }

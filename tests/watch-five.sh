@@ -12,9 +12,12 @@ cd "$(dirname "$0")/.."
 
 PACKAGES="prometheus prometheus-node-exporter prometheus-alertmanager etcd-server haproxy curl jq"
 DURATION=${DURATION:-300}
-# How long the stopped one's trigger holds, and how long its firing is waited for.
+# Of all scrapes, in seconds. An answer may take as long: a machine that does other things is slow, and no reason to fail.
+INTERVAL=3
+# How long the stopped one's trigger holds.
 HOLD=5
-FIRES_WITHIN=60
+# How long anything is waited for that must come, on however busy a machine.
+PATIENCE=180
 
 say "Debian packages"
 # shellcheck disable=SC2086  # a list of names
@@ -33,11 +36,16 @@ fi
 binary=$(realpath "$binary")
 
 work=$(mktemp -d)
-pids=()
+# By name: those that run.
+declare -A pids=()
 cleanup() {
-    local status=$? pid
+    local status=$? pid deadline=$((SECONDS + 30))
     for pid in ${pids[@]+"${pids[@]}"}; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" 2>/dev/null || true; done
+    for pid in ${pids[@]+"${pids[@]}"}; do
+        while kill -0 "$pid" 2>/dev/null && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
     if [ "$status" != 0 ]; then
         echo "Failed; the ends of the logs:" >&2
         tail -n 15 "$work"/*.log >&2 || true
@@ -50,38 +58,54 @@ trap 'exit 143' TERM
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
-# A loopback port that nobody listens on now.
-free_port() {
+# Puts into the variable a loopback port that nobody listens on now, another one each time. The kernel gives none of
+# these out by itself.
+taken=" "
+free_port() { # name of the variable
     local port
     while :; do
         port=$((20000 + RANDOM % 12000))
+        case "$taken" in *" $port "*) continue ;; esac
         if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            echo "$port"
+            taken="$taken$port "
+            printf -v "$1" %s "$port"
             return
         fi
     done
 }
 
-# name, address: answers within 30 seconds
+get() { curl --silent --fail --max-time 30 "$@"; }
+
+# what, command …: waits until it succeeds
 await() {
-    local deadline=$((SECONDS + 30))
-    until curl --silent --fail --output /dev/null --max-time 2 "$2"; do
-        [ "$SECONDS" -lt "$deadline" ] || fail "$1 does not answer at $2"
+    local what=$1 deadline=$((SECONDS + PATIENCE))
+    shift
+    until "$@" >/dev/null; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "waited in vain: $what"
         sleep 0.2
     done
-    echo "$1 answers at $2"
+    echo "$what"
 }
 
 start() { # name, command …
     local name=$1
     shift
     "$@" >"$work/$name.log" 2>&1 &
-    pids+=("$!")
-    eval "pid_$name=$!"
+    pids[$name]=$!
+}
+
+# name: asks it to end; the status with which it did
+stop() {
+    local pid=${pids[$1]} status=0
+    kill -TERM "$pid"
+    wait "$pid" || status=$?
+    unset "pids[$1]"
+    return "$status"
 }
 
 say "Starting the five"
-node=$(free_port) etcd=$(free_port) etcd_peer=$(free_port) prometheus=$(free_port) alertmanager=$(free_port) haproxy=$(free_port)
+for name in node etcd etcd_peer prometheus alertmanager haproxy api; do free_port "$name"; done
+# shellcheck disable=SC2154  # set by free_port
 mkdir "$work/etcd" "$work/prometheus" "$work/alertmanager"
 
 cat >"$work/prometheus.yml" <<YML
@@ -117,16 +141,16 @@ start prometheus prometheus --config.file="$work/prometheus.yml" --storage.tsdb.
 start alertmanager prometheus-alertmanager --config.file="$work/alertmanager.yml" --storage.path="$work/alertmanager" \
     --web.listen-address="127.0.0.1:$alertmanager" --cluster.listen-address=
 start haproxy haproxy -db -f "$work/haproxy.cfg"
-await node "http://127.0.0.1:$node/metrics"
-await etcd "http://127.0.0.1:$etcd/metrics"
-await prometheus "http://127.0.0.1:$prometheus/-/ready"
-await alertmanager "http://127.0.0.1:$alertmanager/-/ready"
-await haproxy "http://127.0.0.1:$haproxy/metrics"
+has_leader() { get "http://127.0.0.1:$etcd/metrics" | grep '^etcd_server_has_leader 1'; }
+await "node exporter answers" get "http://127.0.0.1:$node/metrics"
+await "etcd has a leader" has_leader
+await "Prometheus answers" get "http://127.0.0.1:$prometheus/-/ready"
+await "Alertmanager answers" get "http://127.0.0.1:$alertmanager/-/ready"
+await "HAProxy answers" get "http://127.0.0.1:$haproxy/metrics"
 
 say "Starting backstop"
 mkdir -p "$work/releases/1"
 ln -s "$work/releases/1" "$work/current"
-api=$(free_port)
 {
     cat <<TOML
 [daemon]
@@ -145,8 +169,8 @@ guard    = { references = ["http://127.0.0.1:$node/"], good_after = "5s" }
 
 [services.$name.scrapes.it]
 url      = "http://127.0.0.1:$port/metrics"
-interval = "1s"
-timeout  = "900ms"
+interval = "${INTERVAL}s"
+timeout  = "${INTERVAL}s"
 
 [services.$name.triggers.down]
 expr  = 'up{job="it"}'
@@ -169,13 +193,14 @@ node         $node         node_load1                                      above
 etcd         $etcd         etcd_server_has_leader                          below=1
 prometheus   $prometheus   prometheus_config_last_reload_successful        below=1
 alertmanager $alertmanager alertmanager_config_last_reload_successful      below=1
-haproxy      $haproxy      rate(haproxy_process_requests_total[10s])       above=100000
+haproxy      $haproxy      rate(haproxy_process_requests_total[20s])       above=100000
 LIST
 } >"$work/backstop.toml"
 start backstop "$binary" run --config "$work/backstop.toml"
-await backstop "http://127.0.0.1:$api/readyz"
+await "backstop is ready" get "http://127.0.0.1:$api/readyz"
 
-metrics() { curl --silent --fail --max-time 5 "http://127.0.0.1:$api/metrics"; }
+metrics() { get "http://127.0.0.1:$api/metrics"; }
+status() { get "http://127.0.0.1:$api/v1/status"; }
 # name of a counter, [service]: the sum of its samples
 total() {
     metrics | awk -v name="$1" -v service="${2:-}" '
@@ -184,7 +209,7 @@ total() {
 # In what no state may be here: whatever follows an admission.
 nothing_rolled_back() {
     local acted
-    acted=$(curl --silent --fail "http://127.0.0.1:$api/v1/incidents" | jq -r '.incidents[]
+    acted=$(get "http://127.0.0.1:$api/v1/incidents" | jq -r '.incidents[]
         | select(.state | IN("running", "verifying", "recovered", "superseded", "aborted", "needs_human")) | .id')
     [ -z "$acted" ] || fail "these were acted on, and no release has changed: $acted"
     [ ! -e "$work/rolled-back" ] || fail "the rollback command ran"
@@ -196,40 +221,40 @@ while [ "$SECONDS" -lt "$end" ]; do
     sleep 5
     failures=$(total backstop_scrape_failures_total)
     [ "$failures" = 0 ] || fail "$failures scrapes failed: $(metrics | grep '^backstop_scrape_failures_total')"
-    kill -0 "$pid_backstop" 2>/dev/null || fail "backstop has ended"
+    kill -0 "${pids[backstop]}" 2>/dev/null || fail "backstop has ended"
 done
 for name in node etcd prometheus alertmanager haproxy; do
     looks=$(total backstop_looks_total "$name")
-    # One a second; a tenth is left to the machine.
-    [ "$looks" -ge $((DURATION * 9 / 10 - 2)) ] || fail "only $looks scrapes of $name in $DURATION seconds"
+    # A busy machine leaves some out, but never most of them.
+    [ "$looks" -ge $((DURATION / INTERVAL / 2)) ] || fail "only $looks scrapes of $name in $DURATION seconds"
     echo "$name: $looks scrapes, none failed"
 done
-curl --silent --fail "http://127.0.0.1:$api/v1/status" >"$work/status.json"
-[ "$(jq '[.services[].triggers[] | select(.finding != "clear")] | length' "$work/status.json")" = 0 ] ||
-    fail "not all clear: $(jq -c '[.services[].triggers[] | {name, finding, sentence}]' "$work/status.json")"
+all_clear() {
+    status >"$work/status.json"
+    jq -e '[.services[].triggers[] | select(.finding != "clear")] | length == 0' "$work/status.json" || {
+        jq -c '[.services[].triggers[] | {name, finding, sentence}]' "$work/status.json" >"$work/triggers.log"
+        return 1
+    }
+}
+await "all triggers are clear" all_clear
 nothing_rolled_back
-echo "All triggers are clear."
 
 say "Stopping etcd"
-kill -TERM "$pid_etcd"
-wait "$pid_etcd" || true
-deadline=$((SECONDS + FIRES_WITHIN))
-until [ "$(curl --silent --fail "http://127.0.0.1:$api/v1/status" |
-    jq -r '.services[] | select(.name == "etcd").triggers[] | select(.name == "down").verdict')" = firing ]; do
-    [ "$SECONDS" -lt "$deadline" ] || fail "the trigger of what was stopped does not fire"
-    sleep 1
-done
+stop etcd || true
+fires() {
+    status | jq -e '.services[] | select(.name == "etcd").triggers[] | select(.name == "down").verdict == "firing"'
+}
+await "the trigger of what was stopped fires" fires
 # Time for what must not happen.
 sleep 10
 refused=$(total 'backstop_scrape_failures_total' etcd)
-[ "$refused" -ge "$HOLD" ] || fail "only $refused scrapes of etcd failed"
+[ "$refused" -ge 2 ] || fail "only $refused scrapes of etcd failed"
 others=$(($(total backstop_scrape_failures_total) - refused))
 [ "$others" = 0 ] || fail "$others scrapes of the others failed"
 metrics | grep '^backstop_scrape_failures_total'
 nothing_rolled_back
-curl --silent --fail "http://127.0.0.1:$api/v1/incidents" | jq -r '.incidents[] | "\(.id): \(.state): \(.sentence)"'
+get "http://127.0.0.1:$api/v1/incidents" | jq -r '.incidents[] | "\(.id): \(.state): \(.sentence)"'
 
 say "Stopping backstop"
-kill -TERM "$pid_backstop"
-wait "$pid_backstop" || fail "backstop did not end well"
+stop backstop || fail "backstop did not end well"
 echo "Passed: five programs, $DURATION seconds, no failed scrape; one stopped, and nothing rolled back."

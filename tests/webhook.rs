@@ -23,7 +23,7 @@ use backstop::notify::{Notifier, Origin};
 use backstop::platform::clock::Clock;
 use notices::{KINDS, example, example_now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 
 /// A request as it arrived.
@@ -72,15 +72,14 @@ fn status(code: u16) -> impl Fn() -> Response + Send + Sync + 'static {
     move || StatusCode::from_u16(code).unwrap().into_response()
 }
 
+/// Longer than anything here takes on a busy machine; a test that reaches it has failed.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 fn receiver(url: TextOrSecret, secrets: Vec<SecretRef>, client: ClientSpec) -> ReceiverSpec {
     ReceiverSpec {
         name: "oncall".into(),
         kind: ReceiverKind::Webhook { url, secrets, client },
-        limits: RequestLimits {
-            connect_timeout: Duration::from_secs(3),
-            timeout: Duration::from_millis(1_500),
-            body_bytes_max: 4096,
-        },
+        limits: RequestLimits { connect_timeout: PATIENCE, timeout: PATIENCE, body_bytes_max: 4096 },
     }
 }
 
@@ -191,7 +190,11 @@ async fn a_receiver_that_hangs_costs_its_timeout_and_no_more() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = TextOrSecret::Text(format!("http://{}/", listener.local_addr().unwrap()));
     // Connections are made by the kernel; nobody ever answers.
-    let outcome = tokio::time::timeout(Duration::from_secs(10), deliver(url)).await.expect("bounded");
+    let mut spec = receiver(url, vec![], ClientSpec::default());
+    spec.limits.timeout = Duration::from_millis(1_500);
+    let delivering = notifier(spec);
+    let (order, now) = (order(1), example_now(0));
+    let outcome = tokio::time::timeout(PATIENCE, delivering.deliver(&order, &now)).await.expect("bounded");
     let (after, why) = retry(outcome);
     assert_eq!(why, "no answer within 1s 500ms");
     assert!(is_first_backoff(after));
@@ -218,23 +221,24 @@ async fn endless(status: &'static str) -> (TextOrSecret, tokio::task::JoinHandle
 #[tokio::test]
 async fn a_reply_of_gigabytes_is_not_read_to_its_end() {
     let (url, server) = endless("502 Bad Gateway").await;
-    let (_, why) = retry(tokio::time::timeout(Duration::from_secs(10), deliver(url)).await.expect("bounded"));
+    let (_, why) = retry(tokio::time::timeout(PATIENCE, deliver(url)).await.expect("bounded"));
     assert_eq!(why, format!("HTTP 502 Bad Gateway: {}…", "x".repeat(200)));
     // What the sockets' buffers hold was sent, and then the connection ended.
-    let taken = tokio::time::timeout(Duration::from_secs(10), server).await.expect("closed by us").unwrap();
+    let taken = tokio::time::timeout(PATIENCE, server).await.expect("closed by us").unwrap();
     assert!(taken < 64 << 20, "{taken} bytes");
     let (url, server) = endless("200 OK").await;
-    let outcome = tokio::time::timeout(Duration::from_secs(10), deliver(url)).await.expect("bounded");
+    let outcome = tokio::time::timeout(PATIENCE, deliver(url)).await.expect("bounded");
     assert_eq!(outcome, DeliveryOutcome::Delivered);
-    let taken = tokio::time::timeout(Duration::from_secs(10), server).await.expect("closed by us").unwrap();
+    let taken = tokio::time::timeout(PATIENCE, server).await.expect("closed by us").unwrap();
     assert!(taken < 64 << 20, "{taken} bytes");
 }
 
 #[tokio::test]
 async fn a_receiver_that_is_not_there_is_tried_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Taken, and nobody listens.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
     let (after, why) = retry(deliver(TextOrSecret::Text(format!("http://{address}/secret-path"))).await);
     assert!(why.starts_with("cannot connect: ") && why.contains("refused"), "{why}");
     assert!(!why.contains("secret-path"), "{why}");

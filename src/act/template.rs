@@ -40,7 +40,7 @@ pub struct TemplateNames {
 }
 
 /// Only an incident gives these a value.
-const NAMES_OF_INCIDENT: [&str; 5] = ["release.bad", "trigger", "value", "incident", "level"];
+const NAMES_OF_INCIDENT: [&str; 4] = ["trigger", "value", "incident", "level"];
 
 impl TemplateNames {
     fn knows(&self, name: &str) -> bool {

@@ -84,6 +84,7 @@ impl Daemon {
         let (before, after) = (&self.loaded, new);
         let stays = [
             ("daemon.state_dir", before.state_dir != after.state_dir),
+            ("daemon.kill_file", before.config.daemon.kill_file != after.config.daemon.kill_file),
             ("daemon.socket", before.socket != after.socket),
             ("daemon.listen", before.config.daemon.listen != after.config.daemon.listen),
         ];

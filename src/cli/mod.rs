@@ -12,6 +12,7 @@ mod failure;
 mod forget;
 mod incidents;
 mod journal;
+mod kill_switch;
 mod pause;
 mod release;
 mod report;
@@ -89,6 +90,8 @@ enum Command {
     Pause(pause::PauseArgs),
     /// End a pause
     Resume(pause::ResumeArgs),
+    /// Stop backstop from beginning anything, until it is turned off again
+    KillSwitch(kill_switch::Args),
     /// Raise or clear a signal, such as "critical vulnerability"
     Signal(signal::Args),
     /// Tell that a deployment begins or has ended
@@ -126,6 +129,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Decline(args) => respond::reason(args, "decline"),
         Command::Acknowledge(args) => respond::acknowledge(args),
         Command::Abort(args) => respond::reason(args, "abort"),
+        Command::KillSwitch(args) => kill_switch::run(args),
         Command::Pause(args) => pause::pause(args),
         Command::Resume(args) => pause::resume(args),
         Command::Signal(args) => signal::run(args),

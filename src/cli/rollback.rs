@@ -22,8 +22,8 @@ pub(super) struct Args {
     /// The level to begin with, counted from 1
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     level: Option<usize>,
-    /// A blocker to pass over; there are none yet, so that every name is refused
-    #[arg(long = "override", value_name = "NAME", hide = true)]
+    /// A blocker, or a check of the way back, that does not count this time; may be given several times
+    #[arg(long = "override", value_name = "NAME")]
     overrides: Vec<String>,
     #[command(flatten)]
     connect: Connect,

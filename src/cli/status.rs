@@ -7,7 +7,8 @@ use super::failure::{Exit, Failure, clean, print, print_json};
 use super::incidents::{open_incidents, standing};
 use super::table::{instant, or_dash, table};
 use crate::serve::wire::{
-    IncidentSummary, JournalBody, PauseState, ReceiverBody, RunningBody, ServiceBody, StatusBody, TriggerBody,
+    AskedBody, IncidentSummary, JournalBody, KillSwitchState, PauseState, ReceiverBody, RunningBody, ServiceBody,
+    StatusBody, TriggerBody,
 };
 
 const AFTER_HELP: &str = "\
@@ -70,6 +71,12 @@ fn show(status: &StatusBody, only: Option<&str>, open: &[IncidentSummary]) -> St
             ));
         }
     }
+    if let Some(kill) = &status.kill_switch {
+        line(format!("KILL SWITCH ON {}", killed(kill)));
+    }
+    if let Some(tilt) = &status.tilt {
+        line(format!("ONLY WATCHING until {}: {}", instant(&tilt.until), clean(&tilt.why)));
+    }
     if let Some(pause) = &status.pause {
         line(format!("PAUSED {}", paused(pause)));
     }
@@ -89,6 +96,10 @@ fn show(status: &StatusBody, only: Option<&str>, open: &[IncidentSummary]) -> St
 
 fn paused(pause: &PauseState) -> String {
     format!("until {} by {}: {}", instant(&pause.until), clean(&pause.actor), clean(&pause.reason))
+}
+
+fn killed(kill: &KillSwitchState) -> String {
+    format!("since {} by {}: {}", instant(&kill.since), clean(&kill.actor), clean(&kill.reason))
 }
 
 fn runs(running: &RunningBody) -> String {
@@ -130,6 +141,13 @@ fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) ->
             open.iter().find(|incident| incident.id == *id).map(|incident| format!(" {}", standing(incident)));
         append(&mut out, &clean(&format!("  open incident {id}{}", standing.unwrap_or_default())));
     }
+    if let Some(kill) = &service.kill_switch {
+        append(&mut out, &format!("  kill switch on {}", killed(kill)));
+    }
+    if let Some(freeze) = &service.freeze {
+        let until = instant(&freeze.until);
+        append(&mut out, &format!("  freeze until {until}: {}", clean(&freeze.reason)));
+    }
     if let Some(pause) = &service.pause {
         append(&mut out, &format!("  paused {}", paused(pause)));
     }
@@ -155,6 +173,13 @@ fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) ->
         let until = instant(&signal.until);
         append(&mut out, &format!("  signal {} until {until}: {}", clean(&signal.name), clean(&signal.detail)));
     }
+    let shown = service.asked.iter().filter(|asked| detail || matches!(&*asked.standing, "holds" | "unknown"));
+    for asked in shown {
+        let kind = if asked.kind == "blocker" { "blocker" } else { "way back" };
+        let last = asked.last.as_deref().map_or_else(String::new, |last| format!(", asked {}", instant(last)));
+        let why = if asked.sentence.is_empty() { String::new() } else { format!(": {}", clean(&asked.sentence)) };
+        append(&mut out, &format!("  {kind} {} is {}{last}{why}", clean(&asked.name), standing_of(asked)));
+    }
     if detail && !service.releases.is_empty() {
         let releases = service.releases.iter().map(|release| {
             let mark = match (release.good, release.bad) {
@@ -167,6 +192,18 @@ fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) ->
         append(&mut out, &table(&["  release", "first seen", "mark"], releases));
     }
     out.trim_end().to_owned()
+}
+
+/// For people: a way back is there or not, a blocker holds or not.
+fn standing_of(asked: &AskedBody) -> &'static str {
+    match (&*asked.standing, &*asked.kind) {
+        ("free", "blocker") => "not holding",
+        ("free", _) => "there",
+        ("holds", "blocker") => "HOLDING",
+        ("holds", _) => "GONE",
+        ("unknown", _) => "UNKNOWN",
+        (_, _) => "not asked yet",
+    }
 }
 
 /// A duration without the milliseconds that nobody reads beside seconds.

@@ -421,7 +421,11 @@ fn a_reload_tells_what_changed() {
     let old = good(EXAMPLE);
     assert_eq!(diff(&old, &good(EXAMPLE)), Vec::<String>::new());
     let changes = [
-        ("cooldown = \"30m\"", "cooldown = \"31m\"", "guard.cooldown of service api was 30m, is 31m"),
+        ("cooldown     = \"30m\"", "cooldown     = \"31m\"", "guard.cooldown of service api was 30m, is 31m"),
+        ("dependencies = [\"postgres\"]", "", "guard.dependencies of service api changed"),
+        ("worsened_by    = 2 ", "worsened_by    = 3 ", "guard.worsened_by of service api changed"),
+        ("\"the night of the weekend\"", "\"nights\"", "guard.freeze of service api changed"),
+        ("\"Christmas\"", "\"holidays\"", "freeze changed"),
         ("[services.api.triggers.slow]", "[services.api.triggers.tardy]", "trigger tardy of service api is new"),
         ("above    = 5\n", "above    = 6\n", "trigger database-errors of service api changed"),
         ("listen    = \"127.0.0.1:9464\"", "", "listen changed; this takes effect when backstop is restarted"),

@@ -130,6 +130,8 @@ impl Releases {
             self.detectors = detectors.to_vec();
             self.readers = vec![Reader::default(); detectors.len()];
             self.asked_since = None;
+            // Other detectors may call the same release by another name: the first name they give is no change.
+            self.judged_last_seen = None;
         }
     }
 
@@ -375,6 +377,11 @@ impl Releases {
         }
         let (named_since, _) = self.readers[0].times()?;
         let judged = self.judged.clone()?;
+        // The first detector was read under the judged release already, so that another value is another release.
+        let began = self.change.as_ref()?.first_seen;
+        if self.readers[0].seen.values().any(|seen| seen.before_read.is_some_and(|read| read > began)) {
+            return None;
+        }
         let stand_in = readings.iter().enumerate().skip(1).find_map(|(index, reading)| {
             let Reading::One(value) = reading else { return None };
             let reader = &self.readers[index];

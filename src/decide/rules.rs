@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Autonomy, Gate, Level, Severity};
+use super::event::{Autonomy, Check, Gate, Level, Severity};
+use super::freeze::Freeze;
 use crate::promql::{Comparison, Expr, Selector};
 
 /// The whole configuration as the machine sees it. Immutable; a reload brings another one.
@@ -20,6 +21,8 @@ pub struct Rules {
     /// With this share of services breaching at once (0–1), it is not one release: no service is rolled back.
     pub breaching_share_max: Option<f64>,
     pub heartbeat: Option<Heartbeat>,
+    /// Of every service, beside its own.
+    pub freeze: Vec<Freeze>,
     pub services: Vec<ServiceRules>,
     pub receivers: Vec<ReceiverRules>,
 }
@@ -60,6 +63,9 @@ pub struct ServiceRules {
     /// In the operator's order: the first that can be read names the release.
     pub detectors: Vec<Detector>,
     pub triggers: Vec<Trigger>,
+    /// What more than the triggers must be well before a level counts as proved, as `Verify::still_wrong` names it. They
+    /// never fire.
+    pub criteria: Vec<Trigger>,
     pub guard: GuardRules,
     /// Level 1 first. Empty only where `autonomy` is `observe`.
     pub ladder: Vec<Level>,
@@ -178,13 +184,91 @@ pub struct GuardRules {
     pub budget: Option<Budget>,
     /// Names of the reference endpoints; `observe` probes them.
     pub references: Vec<Arc<str>>,
+    /// A breach that the release found already there is blamed on it once it is this many times as bad; above 1.
+    pub worsened_by: f64,
+    /// Other services of this configuration: while one of them breaches, it is not our deployment.
+    pub dependencies: Vec<Arc<str>>,
+    pub freeze: Vec<Freeze>,
+    /// Asked before an admission and before each further level: one that holds stops it.
+    pub blockers: Vec<Blocker>,
+    /// Whether the way back could be gone: asked while all is well, and before an admission.
+    pub ready: Vec<Check>,
+    pub ready_every: Duration,
+}
+
+/// A reason not to roll back that only the operator's own check can know: an incompatible schema, rotated secrets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blocker {
+    pub name: Arc<str>,
+    /// Why it stops a rollback, in one sentence.
+    pub says: Option<Arc<str>>,
+    pub question: BlockerQuestion,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum BlockerQuestion {
+    /// Passed: it does not hold. `max_age`: an older answer is asked for again before anything starts; at least twice
+    /// the check's timeout.
+    Check { check: Check, max_age: Duration },
+    /// Breached: it holds.
+    Windows { trigger: Box<Trigger>, on_unknown: BlockerUnknown },
+    /// Raised: it holds.
+    Signal(Arc<str>),
+}
+
+/// What a blocker's expression means that cannot be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockerUnknown {
+    /// The default: it stops the rollback.
+    Block,
+    Allow,
+}
+
+impl GuardRules {
+    /// How old the answer of a check of the way back may be when a rollback is admitted.
+    #[must_use]
+    pub fn ready_max_age(&self) -> Duration {
+        self.ready_every * 2
+    }
+
+    /// The longest that a check before an admission may take.
+    #[must_use]
+    pub fn slowest_check(&self) -> Duration {
+        let blockers = self.blockers.iter().filter_map(|blocker| match &blocker.question {
+            BlockerQuestion::Check { check, .. } => Some(check.timeout),
+            BlockerQuestion::Windows { .. } | BlockerQuestion::Signal(_) => None,
+        });
+        blockers.chain(self.ready.iter().map(|check| check.timeout)).max().unwrap_or_default()
+    }
 }
 
 impl ServiceRules {
+    /// Everything that is put to the windows: triggers, criteria of recovery, blockers.
+    pub fn questions(&self) -> impl Iterator<Item = &Trigger> {
+        let blockers = self.guard.blockers.iter().filter_map(|blocker| match &blocker.question {
+            BlockerQuestion::Windows { trigger, .. } => Some(&**trigger),
+            BlockerQuestion::Check { .. } | BlockerQuestion::Signal(_) => None,
+        });
+        self.triggers.iter().chain(&self.criteria).chain(blockers)
+    }
+
+    /// Signals that somebody may raise.
+    pub fn signals(&self) -> impl Iterator<Item = &Arc<str>> {
+        let blockers = self.guard.blockers.iter().filter_map(|blocker| match &blocker.question {
+            BlockerQuestion::Signal(name) => Some(name),
+            BlockerQuestion::Check { .. } | BlockerQuestion::Windows { .. } => None,
+        });
+        let triggers = self.triggers.iter().filter_map(|trigger| match &trigger.question {
+            Question::Signal { name } => Some(name),
+            Question::Value { .. } => None,
+        });
+        triggers.chain(blockers)
+    }
+
     /// All expressions that the service's series are kept for.
     #[must_use]
     pub fn exprs(&self) -> Vec<Expr> {
-        let triggers = self.triggers.iter().filter_map(|trigger| match &trigger.question {
+        let triggers = self.questions().filter_map(|trigger| match &trigger.question {
             Question::Value { expr, .. } => Some((**expr).clone()),
             Question::Signal { .. } => None,
         });

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::event::{CheckOutcome, Proof, Release, Running};
 use crate::time::Timestamp;
 
 /// What the windows and probes say together, of samples from after the level finished.
@@ -22,19 +23,75 @@ pub enum Voice {
     Unknown,
 }
 
-/// Joins the triggers of an incident with the probes that `verify` names. A probe that fails is a breach; probes that
-/// all succeed prove recovery where only traffic is missing.
+/// Joins the triggers of an incident (and what else of the windows must be well) with the probes and checks that
+/// `verify` names. One that fails is a breach; those of `proofs`, which are asked again and again, prove recovery
+/// together where only traffic is missing. `conditions` must be met too, but prove nothing: a smoke test that passed
+/// once, the release that serves.
 #[must_use]
-pub fn read(triggers: &[Voice], probes: &[Voice]) -> Reading {
-    let any = |voice| triggers.iter().chain(probes).any(|heard| *heard == voice);
+pub fn read(triggers: &[Voice], proofs: &[Voice], conditions: &[Voice]) -> Reading {
+    let any = |voice| triggers.iter().chain(proofs).chain(conditions).any(|heard| *heard == voice);
     if any(Voice::Breached) {
         return Reading::Breached;
     }
-    let probes_clear = !probes.is_empty() && probes.iter().all(|voice| *voice == Voice::Clear);
-    if any(Voice::Unknown) || (any(Voice::NoTraffic) && !probes_clear) || (triggers.is_empty() && !probes_clear) {
+    let proved = !proofs.is_empty() && proofs.iter().all(|voice| *voice == Voice::Clear);
+    if any(Voice::Unknown) || (any(Voice::NoTraffic) && !proved) || (triggers.is_empty() && !proved) {
         return Reading::Unknown;
     }
     Reading::Clear
+}
+
+/// Whether what serves is what the level wanted. While the old release still answers beside it, it is not.
+#[must_use]
+pub fn serves(running: &Running, target: Option<&Release>) -> Voice {
+    match (running, target) {
+        (_, None) | (Running::Unknown(_), Some(_)) => Voice::Unknown,
+        (Running::One(release), Some(target)) if release == target => Voice::Clear,
+        (Running::One(_) | Running::Mix(_), Some(_)) => Voice::Breached,
+    }
+}
+
+/// What one check has said since its level finished.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Heard {
+    /// When it was asked last.
+    pub asked: Option<Timestamp>,
+    /// The latest answer, and when its question was asked: it is true of that instant, not of a later one.
+    pub answer: Option<(Timestamp, CheckOutcome)>,
+}
+
+impl Heard {
+    fn passed(&self) -> bool {
+        matches!(self.answer, Some((_, CheckOutcome::Passed)))
+    }
+
+    /// When it is to be asked next. None: it has passed, and that is enough.
+    #[must_use]
+    pub fn due(&self, proof: &Proof, from: Timestamp) -> Option<Timestamp> {
+        match self.asked {
+            Some(_) if proof.once && self.passed() => None,
+            Some(asked) => Some(asked + proof.every),
+            None => Some(from),
+        }
+    }
+
+    /// What it says now. An answer that is older than it takes to get the next one says nothing.
+    #[must_use]
+    pub fn voice(&self, proof: &Proof, now: Timestamp) -> Voice {
+        match &self.answer {
+            Some((_, CheckOutcome::Passed)) if proof.once => Voice::Clear,
+            Some((at, _)) if now.since(*at) > patience(proof) => Voice::Unknown,
+            Some((_, CheckOutcome::Passed)) => Voice::Clear,
+            Some((_, CheckOutcome::Failed(_))) => Voice::Breached,
+            Some((_, CheckOutcome::Unknown(_))) | None => Voice::Unknown,
+        }
+    }
+}
+
+/// How old the answer of a check may become before the next one is there: an interval, what the answer may take, and a
+/// quarter of the interval for being a little late.
+#[must_use]
+pub fn patience(proof: &Proof) -> Duration {
+    proof.every + proof.every / 4 + proof.check.timeout
 }
 
 /// Clear time credited so far. Unknown suspends it, Breached empties it.
@@ -46,6 +103,8 @@ pub struct Soak {
     last_clear: Option<Timestamp>,
     /// How late its end may be noticed: that happens only at an evaluation.
     pub slack: Duration,
+    /// By place in `Verify::checks`.
+    pub heard: Vec<Heard>,
 }
 
 impl Default for Soak {
@@ -57,7 +116,35 @@ impl Default for Soak {
 impl Soak {
     #[must_use]
     pub const fn from(from: Timestamp) -> Soak {
-        Soak { from, soaked: Duration::ZERO, last_clear: None, slack: Duration::ZERO }
+        Soak { from, soaked: Duration::ZERO, last_clear: None, slack: Duration::ZERO, heard: Vec::new() }
+    }
+
+    /// What the check at this place has said; nothing, before it was asked.
+    #[must_use]
+    pub fn heard(&self, place: usize) -> &Heard {
+        const NOTHING: &Heard = &Heard { asked: None, answer: None };
+        self.heard.get(place).unwrap_or(NOTHING)
+    }
+
+    pub fn heard_mut(&mut self, place: usize) -> &mut Heard {
+        if self.heard.len() <= place {
+            self.heard.resize(place + 1, Heard::default());
+        }
+        &mut self.heard[place]
+    }
+
+    /// The checks that fail, or (`unknown`) that give no answer, for a sentence: `; sign-in: HTTP 500`.
+    #[must_use]
+    pub fn complaint(&self, checks: &[Proof], unknown: bool) -> String {
+        let said = checks.iter().enumerate().filter_map(|(place, proof)| {
+            let why = match (&self.heard(place).answer, unknown) {
+                (Some((_, CheckOutcome::Failed(why))), false) | (Some((_, CheckOutcome::Unknown(why))), true) => why,
+                (None, true) => "no answer yet",
+                (Some(_), _) | (None, false) => return None,
+            };
+            Some(format!("; {}: {why}", proof.check.name))
+        });
+        said.collect()
     }
 
     /// Takes a reading of fresh data at `at`. A pause longer than `gap_tolerance` between two Clear readings earns

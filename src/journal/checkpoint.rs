@@ -68,10 +68,39 @@ pub struct CheckpointFile {
 #[derive(Debug)]
 struct Log {
     file: File,
-    written: Written,
-    sum: Sum,
+    frames: Frames,
     whole_bytes: u64,
     changes_bytes: u64,
+}
+
+/// The bytes of a checkpoint's file, without the file. [`CheckpointFile`] writes them; so can whoever keeps them
+/// elsewhere.
+#[derive(Debug, Default)]
+pub struct Frames {
+    written: Written,
+    sum: Sum,
+}
+
+impl Frames {
+    /// The bytes that a file begins with: its header and a whole frame.
+    pub fn begin(checkpoint: &Checkpoint) -> Result<(Frames, Vec<u8>), CheckpointError> {
+        let mut frames = Frames::default();
+        let mut bytes = Vec::from(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend(frames.next(checkpoint)?);
+        Ok((frames, bytes))
+    }
+
+    /// The bytes to append: what changed since the frame before.
+    pub fn next(&mut self, checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointError> {
+        encode(&self.written.frame(checkpoint), &mut self.sum)
+    }
+
+    /// The newest checkpoint of which every byte is there; None when there is none.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Checkpoint> {
+        decode(bytes).0
+    }
 }
 
 impl CheckpointFile {
@@ -119,18 +148,14 @@ impl CheckpointFile {
     }
 
     fn append(&self, mut log: Log, checkpoint: &Checkpoint) -> Result<Log, CheckpointError> {
-        let bytes = encode(&log.written.frame(checkpoint), &mut log.sum)?;
+        let bytes = log.frames.next(checkpoint)?;
         log.file.write_all(&bytes).map_err(|source| self.io(source))?;
         log.changes_bytes += bytes.len() as u64;
         Ok(log)
     }
 
     fn rewrite(&self, checkpoint: &Checkpoint) -> Result<Log, CheckpointError> {
-        let mut written = Written::default();
-        let mut sum = Sum::default();
-        let mut bytes = Vec::from(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend(encode(&written.frame(checkpoint), &mut sum)?);
+        let (frames, bytes) = Frames::begin(checkpoint)?;
         let beside = self.path.with_extension("new");
         let mut file = OpenOptions::new()
             .write(true)
@@ -141,7 +166,7 @@ impl CheckpointFile {
             .map_err(|source| self.io(source))?;
         file.write_all(&bytes).map_err(|source| self.io(source))?;
         std::fs::rename(&beside, &self.path).map_err(|source| self.io(source))?;
-        Ok(Log { file, written, sum, whole_bytes: bytes.len() as u64, changes_bytes: 0 })
+        Ok(Log { file, frames, whole_bytes: bytes.len() as u64, changes_bytes: 0 })
     }
 
     fn io(&self, source: std::io::Error) -> CheckpointError {

@@ -57,6 +57,7 @@ kinds! {
         Entry::NoticeFellBack { .. } => "notice_fell_back",
         Entry::Paused { .. } => "paused",
         Entry::Resumed { .. } => "resumed",
+        Entry::KillSwitch { .. } => "kill_switch",
         Entry::SignalRaised { .. } => "signal_raised",
         Entry::SignalCleared { .. } => "signal_cleared",
     }
@@ -75,6 +76,7 @@ kinds! {
         IncidentEvent::StepFinished { .. } => "incident.step_finished",
         IncidentEvent::StepChecked { .. } => "incident.step_checked",
         IncidentEvent::LevelFinished { .. } => "incident.level_finished",
+        IncidentEvent::CheckAnswered { .. } => "incident.check_answered",
         IncidentEvent::CameClear { .. } => "incident.came_clear",
         IncidentEvent::Relapsed => "incident.relapsed",
         IncidentEvent::LevelFailed { .. } => "incident.level_failed",

@@ -6,10 +6,11 @@
 //! which shares neither lock, nor thread, nor file with the journal.
 //!
 //! In the state directory: `journal.db` (SQLite; open it with `sqlite3`, read only), `lock` (who owns it), `reserve`
-//! (space kept for the next incident), `windows` (the checkpoint).
+//! (space kept for the next incident), `head` (how far the journal goes), `windows` (the checkpoint).
 
 mod checkpoint;
 pub mod form;
+mod mark;
 mod owner;
 mod reserve;
 mod store;
@@ -27,7 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::decide::event::{IncidentId, Record, Seq};
 
-pub use checkpoint::{CheckpointError, CheckpointFile};
+pub use checkpoint::{CheckpointError, CheckpointFile, Frames};
 
 /// Entries that wait to be written, at most. In good times a handful wait. While the disk fails, an outage that
 /// touches 1,000 services at once makes a few thousand; more than this is not an outage that memory should carry.
@@ -45,6 +46,8 @@ pub enum OpenError {
     NoPermission { path: PathBuf },
     #[error("{path} is on a read-only file system: backstop must write its journal there; set daemon.state_dir")]
     ReadOnly { path: PathBuf },
+    #[error("the disk of {path} is full, and no space is reserved there any more: free some, 1 MiB is enough to start")]
+    Full { path: PathBuf },
     #[error("cannot {operation} {path}")]
     Io {
         operation: &'static str,
@@ -164,12 +167,18 @@ impl Journal {
     /// Blocking. Nothing is repaired: damage is an error that names the entry.
     pub fn open(state_dir: &Path) -> Result<Opened, OpenError> {
         let lock = owner::take(state_dir)?;
-        let (store, history) = store::Store::open(state_dir)?;
+        let mark = mark::Mark::open(state_dir);
+        let noted = mark.read();
+        let (store, history) = match store::Store::open(state_dir, noted) {
+            // To be up is the first use of what was kept for an incident.
+            Err(OpenError::Full { .. }) if reserve::give_away(state_dir) => store::Store::open(state_dir, noted)?,
+            other => other?,
+        };
         let reserve = reserve::Reserve::open(state_dir)?;
         let (turns, turns_in) = std::sync::mpsc::channel();
         let (events_out, events) = mpsc::channel(EVENTS_MAX);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let writer = writer::Writer::new(store, reserve, turns_in, events_out, Arc::clone(&waiting), lock);
+        let writer = writer::Writer::new(store, mark, reserve, turns_in, events_out, Arc::clone(&waiting), lock);
         let thread =
             std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run()).map_err(|source| {
                 OpenError::Io { operation: "start the thread that writes to", path: state_dir.to_owned(), source }

@@ -14,6 +14,8 @@ use super::OpenError;
 /// under 20 kB: this holds an incident of 20 steps with full outputs and all its notices.
 pub(super) const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
+const FILE: &str = "reserve";
+
 #[derive(Debug)]
 pub(super) struct Reserve {
     file: File,
@@ -21,11 +23,27 @@ pub(super) struct Reserve {
     held: bool,
 }
 
+/// Frees what an earlier daemon had reserved, so that the journal can be opened on a full disk. False where there was
+/// nothing.
+pub(super) fn give_away(state_dir: &Path) -> bool {
+    let path = state_dir.join(FILE);
+    let given = OpenOptions::new().write(true).open(&path).and_then(|file| {
+        let held = file.metadata()?.len() > 0;
+        file.set_len(0)?;
+        Ok(held)
+    });
+    let given = given.unwrap_or(false);
+    if given {
+        tracing::error!(path = %path.display(), "the disk is full: the space reserved for an incident is given up to start");
+    }
+    given
+}
+
 impl Reserve {
     /// Takes the space, or goes on without it where the disk is full already: that is when one must not refuse to
     /// start.
     pub fn open(state_dir: &Path) -> Result<Reserve, OpenError> {
-        let path = state_dir.join("reserve");
+        let path = state_dir.join(FILE);
         let file = OpenOptions::new()
             .write(true)
             .create(true)

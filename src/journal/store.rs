@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::form::{self, Checksum, GENESIS, Row};
+use super::mark::{self, Noted};
 use super::{History, OpenError, Unreadable};
 use crate::decide::event::{Record, Seq};
 use crate::time::{BootId, Timestamp};
@@ -83,15 +84,37 @@ impl WriteError {
 }
 
 impl Store {
-    pub fn open(state_dir: &Path) -> Result<(Store, History), OpenError> {
+    /// `noted` is how far an earlier daemon has come: a journal that ends before it, or that has another entry there, is
+    /// not the whole one.
+    pub fn open(state_dir: &Path, noted: Option<Noted>) -> Result<(Store, History), OpenError> {
         let path = state_dir.join(FILE);
-        let fresh = create_file(state_dir, &path)?;
+        let (fresh, noted) = match create_file(state_dir, &path)? {
+            // Moved away on purpose: what was noted was of another journal.
+            Found::Nothing => {
+                if let Some(noted) = noted {
+                    let path = path.display();
+                    tracing::error!(
+                        "there was a journal of {} entries at {path}, and it is gone: a new one begins, which knows nothing \
+                         of earlier incidents and releases",
+                        noted.seq
+                    );
+                }
+                (true, None)
+            }
+            Found::Empty => (true, noted),
+            Found::Journal => (false, noted),
+        };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection =
             Connection::open_with_flags(&path, flags).map_err(|source| sqlite("open", &path, source))?;
         prepare(&mut connection, &path, fresh)?;
-        let (history, head) = read(&connection, &path)?;
+        let (history, head) = read(&connection, &path, noted)?;
         Ok((Store { connection, head }, history))
+    }
+
+    /// How far it goes.
+    pub fn head(&self) -> Noted {
+        Noted::new(self.head.seq, &self.head.checksum)
     }
 
     /// Writes whole turns in one transaction and syncs it. On an error nothing of it counts as written, though the
@@ -159,8 +182,16 @@ impl Store {
     }
 }
 
-/// SQLite gives its other files the mode of this one, so it is made before SQLite sees it. True if it was made now.
-fn create_file(state_dir: &Path, path: &Path) -> Result<bool, OpenError> {
+/// What was there before.
+enum Found {
+    Nothing,
+    /// A crash between the creation of the file and of the table; or somebody emptied it.
+    Empty,
+    Journal,
+}
+
+/// SQLite gives its other files the mode of this one, so it is made before SQLite sees it.
+fn create_file(state_dir: &Path, path: &Path) -> Result<Found, OpenError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match made {
         Ok(_) => {
@@ -168,12 +199,11 @@ fn create_file(state_dir: &Path, path: &Path) -> Result<bool, OpenError> {
             File::open(state_dir)
                 .and_then(|folder| folder.sync_all())
                 .map_err(|source| OpenError::io("sync", state_dir, source))?;
-            Ok(true)
+            Ok(Found::Nothing)
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             let length = std::fs::metadata(path).map_err(|source| OpenError::io("look at", path, source))?.len();
-            // A crash between the creation of the file and of the table.
-            Ok(length == 0)
+            Ok(if length == 0 { Found::Empty } else { Found::Journal })
         }
         Err(source) => Err(OpenError::io("make the journal", path, source)),
     }
@@ -269,7 +299,7 @@ impl Raw {
 }
 
 /// Reads and checks everything.
-fn read(connection: &Connection, path: &Path) -> Result<(History, Head), OpenError> {
+fn read(connection: &Connection, path: &Path, noted: Option<Noted>) -> Result<(History, Head), OpenError> {
     let mut history = History { records: Vec::new(), unreadable: Vec::new(), last: Seq(0) };
     let mut head = Head { seq: 0, checksum: GENESIS };
     let mut boot: Option<BootId> = None;
@@ -289,11 +319,24 @@ fn read(connection: &Connection, path: &Path) -> Result<(History, Head), OpenErr
             return Err(damaged(path, expected, "its checksum does not fit it and the one before".to_owned()));
         }
         head = Head { seq: expected, checksum };
+        if noted.is_some_and(|noted| noted.seq == expected && noted != Noted::new(expected, &checksum)) {
+            let why = "another entry was written there: is it the journal of this directory?";
+            return Err(damaged(path, expected, why.to_owned()));
+        }
         let boot = match &boot {
             Some(same) if *same.0 == *raw.boot => same.clone(),
             Some(_) | None => boot.insert(BootId(Arc::from(raw.boot.as_str()))).clone(),
         };
         take(&mut history, raw, boot);
+    }
+    if let Some(noted) = noted.filter(|noted| noted.seq > head.seq) {
+        let why = format!(
+            "it is missing, and entries up to {} were on the disk (remove the file {} beside it if an older copy was put \
+             back on purpose)",
+            noted.seq,
+            mark::FILE
+        );
+        return Err(damaged(path, head.seq + 1, why));
     }
     history.last = Seq(head.seq);
     Ok((history, head))
@@ -341,7 +384,7 @@ pub(super) fn read_only(state_dir: &Path) -> Result<History, OpenError> {
     let connection = Connection::open_with_flags(&path, flags).map_err(|source| sqlite("open", &path, source))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|source| sqlite("open", &path, source))?;
     check_schema(&connection, &path)?;
-    Ok(read(&connection, &path)?.0)
+    Ok(read(&connection, &path, None)?.0)
 }
 
 fn damaged(path: &Path, seq: u64, why: String) -> OpenError {
@@ -354,9 +397,17 @@ fn sqlite(operation: &'static str, path: &Path, source: rusqlite::Error) -> Open
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(&path, 1, source.to_string()),
         Some(ErrorCode::ReadOnly) => OpenError::ReadOnly { path },
+        Some(ErrorCode::DiskFull) => OpenError::Full { path },
+        // SQLite's shared memory does not fit, which it calls an I/O error.
+        Some(ErrorCode::SystemIoFailure) if is_about_shared_memory(&source) => OpenError::Full { path },
         Some(ErrorCode::PermissionDenied) => OpenError::NoPermission { path },
         Some(_) | None => OpenError::Sqlite { operation, path, source },
     }
+}
+
+fn is_about_shared_memory(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code.is_some_and(|code| [rusqlite::ffi::SQLITE_IOERR_SHMSIZE, rusqlite::ffi::SQLITE_IOERR_SHMMAP].contains(&code))
 }
 
 /// A row that SQLite cannot give, or not in the types of the table, is damage; a disk that does not answer is not.

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::mark::{Mark, Noted};
 use super::reserve::{RESERVE_BYTES, Reserve};
 use super::store::Store;
 use super::writer::Writer;
 use super::*;
 use crate::decide::event::{Entry, Record};
 use crate::decide::verdict::{Phase, Verdict};
+use crate::decide::worsened::{Past, Slot, Worse};
 use crate::machine::checkpoint::{Checkpoint, EverMatched, VerdictDump};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
@@ -35,12 +37,16 @@ struct Bench {
 /// A writer that is driven by hand instead of by its thread.
 fn bench(state_dir: &Path) -> Bench {
     let lock = owner::take(state_dir).unwrap();
-    let (store, _) = Store::open(state_dir).unwrap();
+    let (store, _) = Store::open(state_dir, None).unwrap();
     let reserve = Reserve::open(state_dir).unwrap();
     let (turns, turns_in) = std::sync::mpsc::channel();
     let (events_out, events) = mpsc::channel(16);
     let waiting = Arc::new(AtomicUsize::new(1_000));
-    Bench { writer: Writer::new(store, reserve, turns_in, events_out, waiting, lock), turns, events }
+    Bench {
+        writer: Writer::new(store, Mark::open(state_dir), reserve, turns_in, events_out, waiting, lock),
+        turns,
+        events,
+    }
 }
 
 #[test]
@@ -81,20 +87,47 @@ fn a_full_disk_takes_the_reserve_first_and_fails_only_after_it() {
 #[test]
 fn a_commit_that_reported_an_error_and_is_on_the_disk_is_not_written_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut ours, _) = Store::open(folder.path()).unwrap();
+    let (mut ours, _) = Store::open(folder.path(), None).unwrap();
     ours.append(&[record(1, "a")]).unwrap();
     // Another handle stands for what the disk has and we do not know of.
-    let (mut disk, _) = Store::open(folder.path()).unwrap();
+    let (mut disk, _) = Store::open(folder.path(), None).unwrap();
     let turns = [vec![record(2, "b"), record(3, "c")], vec![record(4, "d")]];
     disk.append(&turns[0]).unwrap();
     assert_eq!(ours.reconcile(&turns).unwrap(), 1);
     ours.append(&turns[1]).unwrap();
     assert_eq!(ours.reconcile(&turns).unwrap(), 0);
     // Another's entry is not taken for ours.
-    (disk, _) = Store::open(folder.path()).unwrap();
+    (disk, _) = Store::open(folder.path(), None).unwrap();
     disk.append(&[record(5, "not ours")]).unwrap();
     let error = ours.reconcile(&[vec![record(5, "ours")]]).unwrap_err();
     assert!(error.to_string().contains("entry 4"), "{error}");
+}
+
+#[test]
+fn a_mark_is_read_as_it_was_noted_and_a_damaged_one_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Mark::open(folder.path()).read(), None, "nothing was noted yet");
+    for seq in [1, 10, u64::MAX] {
+        let noted = Noted::new(seq, &[0xa5; 32]);
+        Mark::open(folder.path()).note(noted);
+        assert_eq!(Mark::open(folder.path()).read(), Some(noted));
+    }
+    let path = folder.path().join("head");
+    let whole = std::fs::read(&path).unwrap();
+    for index in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[index] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(Mark::open(folder.path()).read(), None, "byte {index}");
+        std::fs::write(&path, &whole[..index]).unwrap();
+        assert_eq!(Mark::open(folder.path()).read(), None, "cut at {index}");
+    }
+    // One that cannot be opened stops nobody.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let mut mark = Mark::open(folder.path());
+    mark.note(Noted::new(1, &[0; 32]));
+    assert_eq!(mark.read(), None);
 }
 
 #[test]
@@ -137,6 +170,11 @@ fn verdict(at: i64) -> VerdictDump {
             inherited: Some(at),
             was_clear: true,
             unproven: true,
+            past: Past {
+                slots: vec![Slot { from: at, to: at, worst: 0.25 }],
+                baseline: Some(0.2),
+                worse: Some(Worse { began: at, at, value: 0.5, held: Duration::from_secs(1), broken: true }),
+            },
         },
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
 use super::JournalEvent;
+use super::mark::Mark;
 use super::owner::Lock;
 use super::reserve::Reserve;
 use super::store::{Store, WriteError};
@@ -26,6 +27,7 @@ const RESERVE_RETRY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Writer {
     store: Store,
+    mark: Mark,
     reserve: Reserve,
     turns: Receiver<Vec<Record>>,
     events: Sender<JournalEvent>,
@@ -55,6 +57,7 @@ pub(super) enum Woken {
 impl Writer {
     pub fn new(
         store: Store,
+        mark: Mark,
         reserve: Reserve,
         turns: Receiver<Vec<Record>>,
         events: Sender<JournalEvent>,
@@ -62,7 +65,7 @@ impl Writer {
         lock: Lock,
     ) -> Writer {
         let backlog = VecDeque::new();
-        Writer { store, reserve, turns, events, waiting, backlog, state: State::Writing, _lock: lock }
+        Writer { store, mark, reserve, turns, events, waiting, backlog, state: State::Writing, _lock: lock }
     }
 
     /// Until the handle is gone and everything is written, or one last try has failed; the entries left unwritten.
@@ -160,6 +163,8 @@ impl Writer {
     }
 
     fn succeeded(&mut self, seq: Seq) {
+        // Before anybody acts on it.
+        self.mark.note(self.store.head());
         self.tell(JournalEvent::Durable(seq));
         // Back only when nothing of the outage is left, so that "back" is true for whoever hears it.
         if self.state != State::Writing && self.backlog.is_empty() {

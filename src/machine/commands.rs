@@ -6,11 +6,13 @@ use std::sync::Arc;
 use super::input::{Answer, Command, CommandId, Refusal, ReleasePhase};
 use super::judging::manual_fact;
 use super::output::Output;
+use super::safety::KILL_SWITCH;
 use super::service::Raised;
 use super::settle::is_acting;
 use super::{Machine, Pause};
-use crate::decide::event::{Actor, DecisionKind, Entry, IncidentEvent, IncidentId, NoticeKind, Release};
+use crate::decide::event::{Actor, Decision, DecisionKind, Entry, IncidentEvent, IncidentId, NoticeKind, Release};
 use crate::decide::guard::Mandate;
+use crate::decide::guard::asked::WAITING;
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::DetectorKind;
 use crate::time::Now;
@@ -21,7 +23,15 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// How an end by time, and by nobody, came about: `Actor::via`.
 pub(super) const TIMER: &str = "timer";
 
-type Answered = Result<(String, Option<IncidentId>), Refusal>;
+/// What a person said about a rollback beside its reason.
+#[derive(Clone, Copy)]
+struct Chosen<'a> {
+    level: Option<usize>,
+    /// Blockers that do not count this time.
+    overrides: &'a [String],
+}
+
+pub(super) type Answered = Result<(String, Option<IncidentId>), Refusal>;
 
 impl Machine {
     pub(super) fn command(&mut self, now: &Now, id: CommandId, actor: &Actor, command: Command, out: &mut Vec<Output>) {
@@ -47,10 +57,7 @@ impl Machine {
         match command {
             Command::Rollback { service, reason, level, overrides } => {
                 bounded("reason", &reason)?;
-                if let Some(name) = overrides.first() {
-                    return Err(Refusal::Invalid(format!("there is no blocker {name:?} to override")));
-                }
-                self.roll_back(now, actor, &service, &reason, level, out)
+                self.roll_back(now, actor, &service, &reason, Chosen { level, overrides: &overrides }, out)
             }
             Command::Approve { incident, reason } => self.approve(now, actor, &incident, &reason, out),
             Command::Decline { incident, reason } => {
@@ -93,6 +100,10 @@ impl Machine {
                     Err(Refusal::Conflict("it is not paused".to_owned()))
                 }
             }
+            Command::KillSwitch { service, on, reason } => {
+                bounded("reason", &reason)?;
+                self.kill_switch(now, service.as_deref(), on, actor, &reason)
+            }
             Command::RaiseSignal { service, signal, ttl, detail } => {
                 self.raise_signal(now, actor, &service, signal, ttl, detail)
             }
@@ -109,10 +120,11 @@ impl Machine {
         actor: &Actor,
         service: &str,
         reason: &str,
-        level: Option<usize>,
+        Chosen { level, overrides }: Chosen<'_>,
         out: &mut Vec<Output>,
     ) -> Answered {
         let index = self.find_service(service)?;
+        self.known_overrides(index, overrides)?;
         let levels = self.services[index].rules.ladder.len();
         if levels == 0 {
             return Err(Refusal::Conflict(format!("{service} has no rollback level in its configuration")));
@@ -123,7 +135,7 @@ impl Machine {
         let open = self.incidents.values().find(|incident| incident.service == service && incident.state.is_open());
         let open = match open.map(|open| (open.id.clone(), is_acting(open), open.state.clone())) {
             Some((id, true, State::NeedsHuman { .. })) => {
-                return self.climb_by_hand(now, actor, &id, levels, level, out);
+                return self.climb_by_hand(now, actor, &id, levels, Chosen { level, overrides }, out);
             }
             Some((_, true, State::Proposed { .. })) => {
                 return Err(Refusal::Conflict("it asks whether to climb: approve or decline that".to_owned()));
@@ -143,10 +155,10 @@ impl Machine {
         let Some(subject) = subject else {
             return Err(Refusal::Conflict("the incident could not be opened".to_owned()));
         };
-        let (decision, level) = self.guard_for_person(index, subject, Mandate::ByHand, level, now);
+        let (decision, level) = self.guard_for_person(index, subject, Mandate::ByHand, level, overrides, now);
         if decision.kind != DecisionKind::RollBack {
-            let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
-            return Err(Refusal::Conflict(format!("{service} is not rolled back: {}", why.join("; "))));
+            let why = self.refused_to_person(index, &decision, now);
+            return Err(Refusal::Conflict(format!("{service} is not rolled back: {why}")));
         }
         let id = match (open, earlier) {
             (Some(id), _) => id,
@@ -159,7 +171,8 @@ impl Machine {
                 None => return Err(Refusal::Conflict("the incident could not be opened".to_owned())),
             },
         };
-        self.incident_event(&id, IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() }, now, out);
+        let reason = with_overrides(reason, overrides);
+        self.incident_event(&id, IncidentEvent::Approved { actor: actor.clone(), reason }, now, out);
         if !self.admit(&id, decision, Some(actor.clone()), level, now, out) {
             return Err(conflict(&self.incidents[&id], "nobody knows from what to roll back"));
         }
@@ -172,13 +185,14 @@ impl Machine {
         actor: &Actor,
         id: &IncidentId,
         levels: usize,
-        level: Option<usize>,
+        Chosen { level, overrides }: Chosen<'_>,
         out: &mut Vec<Output>,
     ) -> Answered {
         let incident = &self.incidents[id];
         if incident.in_flight.is_some() {
             return Err(conflict(incident, "a step of it still runs"));
         }
+        self.not_killed(incident)?;
         let levels = incident.plan.as_ref().map_or(levels, |plan| plan.levels.len());
         if incident.plan.is_none() {
             return Err(conflict(incident, "nothing was admitted that could go on; abort it first"));
@@ -189,12 +203,9 @@ impl Machine {
         let Some(to) = level.or_else(|| incident.untried(0, levels)) else {
             return Err(conflict(incident, "every level was tried; name one with --level to run it again"));
         };
-        self.incident_event(
-            id,
-            IncidentEvent::Approved { actor: actor.clone(), reason: format!("level {}", to + 1) },
-            now,
-            out,
-        );
+        self.may_climb(id, overrides, now)?;
+        let reason = with_overrides(&format!("level {}", to + 1), overrides);
+        self.incident_event(id, IncidentEvent::Approved { actor: actor.clone(), reason }, now, out);
         self.incident_event(id, IncidentEvent::Climbed { to }, now, out);
         Ok((format!("{id} goes on at level {}", to + 1), Some(id.clone())))
     }
@@ -208,13 +219,15 @@ impl Machine {
         };
         let approved = IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() };
         if incident.admitted.is_some() {
+            self.not_killed(incident)?;
+            self.may_climb(&id, &[], now)?;
             self.incident_event(&id, approved, now, out);
             self.incident_event(&id, IncidentEvent::Climbed { to: level }, now, out);
             return Ok((format!("{id} climbs to level {}", level + 1), Some(id)));
         }
         let index = self.find_service(&incident.service)?;
         // An approval binds what was proposed; the world is looked at again.
-        let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), now);
+        let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), &[], now);
         if decision.kind != DecisionKind::RollBack {
             let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.clone()).collect();
             return Err(Refusal::Conflict(format!("{id} cannot be approved now: {}", why.join("; "))));
@@ -224,6 +237,14 @@ impl Machine {
             return Err(conflict(&self.incidents[&id], "nobody knows from what to roll back"));
         }
         Ok((format!("{id} is approved"), Some(id)))
+    }
+
+    /// A level that a person orders waits for the kill switch as any other does, so the order is refused instead.
+    fn not_killed(&self, incident: &Incident) -> Result<(), Refusal> {
+        match self.killed(self.service_index(&incident.service), Some(&incident.id)) {
+            None => Ok(()),
+            Some(kill) => Err(conflict(incident, &format!("the kill switch is on: {}", kill.reason))),
+        }
     }
 
     fn pause(&mut self, now: &Now, service: Option<&str>, pause: Pause) -> Answered {
@@ -353,16 +374,7 @@ impl Machine {
     }
 
     fn known_signal(&self, index: usize, signal: &str) -> Result<(), Refusal> {
-        use crate::decide::rules::Question;
-        let names: Vec<&str> = self.services[index]
-            .rules
-            .triggers
-            .iter()
-            .filter_map(|trigger| match &trigger.question {
-                Question::Signal { name } => Some(&**name),
-                Question::Value { .. } => None,
-            })
-            .collect();
+        let names: Vec<&str> = self.services[index].rules.signals().map(AsRef::as_ref).collect();
         if names.contains(&signal) {
             return Ok(());
         }
@@ -373,11 +385,53 @@ impl Machine {
         }))
     }
 
+    /// A name that overrides nothing is a mistake: what it was meant for would not be overridden.
+    fn known_overrides(&self, index: usize, overrides: &[String]) -> Result<(), Refusal> {
+        let guard = &self.services[index].rules.guard;
+        let blockers = guard.blockers.iter().map(|blocker| &*blocker.name);
+        let ready = guard.ready.iter().map(|check| check.name.as_str());
+        let known: Vec<&str> = blockers.chain(ready).collect();
+        match overrides.iter().find(|name| *name != KILL_SWITCH && !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) if known.is_empty() => {
+                Err(Refusal::Invalid(format!("there is no blocker {name:?} to override")))
+            }
+            Some(name) => {
+                let known = known.join(", ");
+                Err(Refusal::Invalid(format!("there is no blocker {name:?} to override; there are: {known}")))
+            }
+        }
+    }
+
+    /// Why a person's order is refused. Answers that are missing are asked for, so that it can be repeated.
+    fn refused_to_person(&mut self, index: usize, decision: &Decision, now: &Now) -> String {
+        let why: Vec<_> = decision.reasons.iter().map(|reason| reason.sentence.as_str()).collect();
+        let why = why.join("; ");
+        if decision.reasons.iter().any(|reason| WAITING.contains(&reason.code.as_str())) {
+            self.ask_for_person(index, now);
+            return format!("{why}; it is being asked: order it again in a moment, or name it with --override");
+        }
+        why
+    }
+
+    /// Blockers stop a further level too.
+    fn may_climb(&mut self, id: &IncidentId, overrides: &[String], now: &Now) -> Result<(), Refusal> {
+        let Some(incident) = self.incidents.get(id) else { return Ok(()) };
+        let Some(index) = self.service_index(&incident.service) else { return Ok(()) };
+        let Some((why, waits)) = self.level_blocked(index, incident, overrides, now) else { return Ok(()) };
+        let why = if waits { format!("{why}; order it again in a moment") } else { why };
+        let refusal = conflict(incident, &why);
+        if waits {
+            self.ask_for_person(index, now);
+        }
+        Err(refusal)
+    }
+
     fn check_service(&self, service: Option<&str>) -> Result<(), Refusal> {
         service.map_or(Ok(()), |service| self.find_service(service).map(|_| ()))
     }
 
-    fn find_service(&self, name: &str) -> Result<usize, Refusal> {
+    pub(super) fn find_service(&self, name: &str) -> Result<usize, Refusal> {
         let found = self.service_index(name).filter(|index| !self.services[*index].retired);
         found.ok_or_else(|| {
             let names: Vec<&str> = self.services.iter().map(|service| &*service.rules.name).collect();
@@ -397,6 +451,11 @@ impl Machine {
             open => format!("there is no incident {name:?}; open: {}", open.join(", ")),
         }))
     }
+}
+
+/// What was overridden stands in the record, beside the reason for it.
+fn with_overrides(reason: &str, overrides: &[String]) -> String {
+    if overrides.is_empty() { reason.to_owned() } else { format!("{reason} (overrides {})", overrides.join(", ")) }
 }
 
 fn conflict(incident: &Incident, why: &str) -> Refusal {

@@ -45,6 +45,11 @@ pub enum Input {
         actor: Actor,
         command: Command,
     },
+    /// The file that is a kill switch while it is there: what it says, or None when it is gone.
+    KillFile {
+        path: Arc<str>,
+        says: Option<String>,
+    },
     /// The daemon stops: from here on nothing is admitted and no step is begun. What runs is waited for.
     Draining,
     /// Another configuration, valid.
@@ -192,6 +197,12 @@ pub enum Command {
     },
     Resume {
         service: Option<String>,
+    },
+    /// Without a service: of the whole daemon. It has no end of its own.
+    KillSwitch {
+        service: Option<String>,
+        on: bool,
+        reason: String,
     },
     RaiseSignal {
         service: String,

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use super::Machine;
 use super::output::Output;
+use super::safety::KILL_SWITCH;
 use super::service::{Service, identity};
 use super::watch::is_recent;
 use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
-use crate::decide::guard::{self, Breach, Facts, Mandate, Reach};
+use crate::decide::guard::{self, Breach, Compared, Facts, Mandate, Reach, Worsened};
 use crate::decide::incident::Incident;
 use crate::decide::rules::{Budget, Question, Trigger, Unit};
 use crate::decide::trigger::{Finding, Findings, Unknown, find, short, threshold_text, value_text};
 use crate::decide::verdict::{Phase, Says, Verdict};
+use crate::decide::worsened::Measure;
 use crate::promql::{Evaluation, Instant, Labels, Scope, evaluate};
 use crate::time::{Now, Timestamp};
 
@@ -72,6 +74,7 @@ impl Machine {
             find(trigger, evaluated)
         };
         let service = &mut self.services[index];
+        let worsened_by = service.rules.guard.worsened_by;
         let trigger = &service.rules.triggers[place];
         let state = &mut service.triggers[place];
         state.dirty = false;
@@ -85,6 +88,7 @@ impl Machine {
         state.newest = state.newest.max(newest.min(at));
         state.taken = at;
         take(trigger, state, &findings, instant);
+        weigh(trigger, state, &findings, instant, worsened_by);
         let key = (Arc::clone(&service.rules.name), Arc::clone(&trigger.name), findings.worst().1.as_str());
         state.latest = Some(findings);
         let count = self.counters.findings.entry(key).or_default();
@@ -93,7 +97,7 @@ impl Machine {
     }
 
     /// The newest successful look at a target that the service sees: what an empty result rests on.
-    fn newest_success(&self, service: &Service) -> Option<Timestamp> {
+    pub(super) fn newest_success(&self, service: &Service) -> Option<Timestamp> {
         let seen = self.targets.values().filter(|target| match target.scope {
             Scope::Shared => true,
             Scope::Service(id) => id == service.id,
@@ -155,7 +159,7 @@ impl Machine {
     /// The guard's answer for an incident, and the level that it is about: the best over its firing triggers, since one
     /// that the release is to blame for is enough. None when none fires.
     pub(super) fn guard(&self, index: usize, incident: &Incident, now: &Now) -> Option<(Decision, usize)> {
-        self.decide(index, incident, Mandate::Trigger, None, now)
+        self.decide(index, incident, Mandate::Trigger, None, &[], now)
     }
 
     /// The guard's answer when a person has decided, about the level that was named, or the one that would be tried.
@@ -165,14 +169,18 @@ impl Machine {
         incident: &Incident,
         mandate: Mandate,
         level: Option<usize>,
+        overrides: &[String],
         now: &Now,
     ) -> (Decision, usize) {
-        if let Some(decided) = self.decide(index, incident, mandate, level, now) {
+        if let Some(decided) = self.decide(index, incident, mandate, level, overrides, now) {
             return decided;
         }
-        let breach = Breach { began: now.monotonic, inherited: None, was_clear: true };
+        let (began, inherited, was_clear) = (now.monotonic, None, true);
+        let breach = Breach { began, inherited, was_clear, baseline: None, worsened: None };
         let level = level.or_else(|| self.level_for(index, incident, 0));
-        let facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
+        let mut facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
+        facts.kill_overridden = overrides.iter().any(|name| name == KILL_SWITCH);
+        facts.asked = self.guard_asked(&self.services[index], Some(incident), overrides, now);
         (guard::judge(&facts, mandate, now), level.unwrap_or(0))
     }
 
@@ -182,21 +190,23 @@ impl Machine {
         incident: &Incident,
         mandate: Mandate,
         level: Option<usize>,
+        overrides: &[String],
         now: &Now,
     ) -> Option<(Decision, usize)> {
         let service = &self.services[index];
+        let asked = self.guard_asked(service, Some(incident), overrides, now);
         let decisions = Machine::firing(service).into_iter().map(|place| {
             let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
             let firing = state.verdicts.values().filter(|verdict| verdict.fires());
-            // Of the label sets that fire, one that is not inherited speaks for the trigger.
-            let verdict = firing.min_by_key(|verdict| (verdict.inherited.is_some(), verdict.began));
-            let breach = Breach {
-                began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
-                inherited: verdict.and_then(|verdict| verdict.inherited),
-                was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
-            };
+            // Of the label sets that fire, one that is not inherited speaks for the trigger, or one that has worsened.
+            let is_old =
+                |verdict: &Verdict| verdict.inherited.is_some() && verdict.past.worsened(trigger.hold).is_none();
+            let verdict = firing.min_by_key(|verdict| (is_old(verdict), verdict.began));
+            let breach = breach_of(trigger, verdict, service.rules.guard.worsened_by, now);
             let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
-            let facts = self.facts(index, incident, trigger, breach, level, now);
+            let mut facts = self.facts(index, incident, trigger, breach, level, now);
+            facts.kill_overridden = overrides.iter().any(|name| name == KILL_SWITCH);
+            facts.asked.clone_from(&asked);
             let decision = guard::judge(&facts, mandate, now);
             (decision, level.unwrap_or(trigger.start_level), trigger.severity)
         });
@@ -222,6 +232,8 @@ impl Machine {
         let level_autonomy = level.and_then(|level| service.rules.ladder.get(level)).and_then(|level| level.autonomy);
         let limits = [Some(service.rules.autonomy), trigger.autonomy, level_autonomy];
         let judged = incident.release.as_ref().or(service.releases.judged.as_ref());
+        let killed = self.killed(Some(index), Some(&incident.id));
+        let (dependencies_breaching, dependencies_unseen) = self.dependencies(service, now);
         let paused = [&service.pause, &self.pause].into_iter().flatten().find(|pause| now.monotonic < pause.until);
         Facts {
             autonomy: limits.into_iter().flatten().min().unwrap_or(Autonomy::Observe),
@@ -244,28 +256,64 @@ impl Machine {
             release_read: service.releases.read_since(breach.began, now.monotonic)
                 || now.monotonic.since(breach.began) > service.releases.slowest() * 2,
             reach: self.reach(service, breach.began, now),
+            killed: killed
+                .map(|kill| format!("{} ({}, since {})", kill.reason, kill.actor.name, now.wall_of(kill.since))),
+            kill_overridden: false,
+            tilt: self.tilt(service),
+            dependencies_breaching,
+            dependencies_unseen,
+            frozen: self.frozen(service, now),
             paused: paused.map(|pause| (pause.until, pause.reason.as_str())),
             journal_failing: self.journal_failing.as_ref().map(|(_, why)| why.as_str()),
             cooldown_until: self.cooldown_until(service, incident),
             budget_used: self.budget_used(service, now),
             breaching_share: self.breaching_share(),
             level_left: level.is_some(),
+            asked: Vec::new(),
+        }
+    }
+
+    /// What was collected while backstop itself was cut off is no proof of anything: when something answers again, the
+    /// windows of the service start anew.
+    pub(super) fn follow_reach(&mut self, index: usize, now: &Now) {
+        let service = &self.services[index];
+        let own = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let answers = own.clone().any(|target| is_recent(target, now.monotonic) && target.reached_since.is_some());
+        let known = service.rules.guard.references.iter().filter_map(|name| self.references.get(name));
+        let mut were_up = known.filter(|state| state.was_up(now.monotonic)).peekable();
+        let has_reference = were_up.peek().is_some();
+        let is_open = answers || were_up.any(|state| state.is_up(Timestamp::MIN));
+        let was_looked_at = own.clone().next().is_some() && own.clone().all(|target| target.last.is_some());
+        if is_open && service.cut_off {
+            self.services[index].cut_off = false;
+            self.restart_windows(index, now.monotonic);
+            for state in &mut self.services[index].triggers {
+                state.dirty = true;
+            }
+        } else if !is_open && has_reference && was_looked_at {
+            self.services[index].cut_off = true;
         }
     }
 
     fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
-        let mut targets = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
-        if targets
-            .any(|target| is_recent(target, now.monotonic) && target.last.as_ref().is_some_and(|look| look.reached))
-        {
-            return Reach::Target;
-        }
+        let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let answering: Vec<Timestamp> =
+            own().filter(|target| is_recent(target, now.monotonic)).filter_map(|target| target.reached_since).collect();
         let known = service.rules.guard.references.iter().filter_map(|name| Some((name, self.references.get(name)?)));
         let were_up: Vec<_> = known.filter(|(_, state)| state.was_up(now.monotonic)).collect();
-        match were_up.iter().find(|(_, state)| state.is_up(began)) {
-            Some((name, _)) => Reach::Reference(name.to_string()),
-            None if were_up.is_empty() => Reach::NoReference,
-            None => Reach::CutOff { references: were_up.len() },
+        let up: Vec<_> = were_up.iter().filter(|(_, state)| state.is_up(began)).collect();
+        let open_since = answering.iter().copied().chain(up.iter().filter_map(|(_, state)| state.up_since())).min();
+        // What was not reached while nothing was is no proof against it: it must have been looked at since.
+        let is_stale = |target: &super::Target| match &target.last {
+            Some(look) => !look.reached && open_since.is_some_and(|since| look.at < since),
+            None => true,
+        };
+        match (answering.is_empty(), up.first()) {
+            (true, None) if were_up.is_empty() => Reach::NoReference,
+            (true, None) => Reach::CutOff { references: were_up.len() },
+            (false, _) | (true, Some(_)) if own().any(is_stale) => Reach::Back,
+            (true, Some((name, _))) => Reach::Reference(name.to_string()),
+            (false, _) => Reach::Target,
         }
     }
 
@@ -341,6 +389,39 @@ fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &
     }
 }
 
+/// Remembers the values, for what a later release is compared with.
+fn weigh(
+    trigger: &Trigger,
+    state: &mut super::service::TriggerState,
+    findings: &Findings,
+    at: Timestamp,
+    worsened_by: f64,
+) {
+    let Some(measure) = Measure::of(trigger, worsened_by) else { return };
+    let hold = Service::hold(trigger);
+    for (labels, verdict) in &mut state.verdicts {
+        let (finding, value) = findings.of(labels);
+        verdict.past.take(finding.says(trigger.on_unknown), value, at, hold, measure);
+    }
+}
+
+/// When the breach began that the guard is asked about.
+fn breach_of(trigger: &Trigger, verdict: Option<&Verdict>, factor: f64, now: &Now) -> Breach {
+    let unit = match &trigger.question {
+        Question::Value { unit, .. } => *unit,
+        Question::Signal { .. } => Unit::Number,
+    };
+    let past = verdict.map(|verdict| &verdict.past);
+    let worsened = past.and_then(|past| past.worsened(trigger.hold));
+    Breach {
+        began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
+        inherited: verdict.and_then(|verdict| verdict.inherited),
+        was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
+        baseline: past.and_then(|past| past.baseline).map(|value| Compared { value, unit, factor }),
+        worsened: worsened.map(|(_, worse)| Worsened { began: worse.began, now: worse.value }),
+    }
+}
+
 fn worst_verdict<'a>(verdicts: impl Iterator<Item = (&'a Labels, &'a Verdict)>) -> (&'a Labels, Option<&'a Verdict>) {
     static NONE: std::sync::LazyLock<Labels> = std::sync::LazyLock::new(Labels::default);
     verdicts
@@ -348,7 +429,7 @@ fn worst_verdict<'a>(verdicts: impl Iterator<Item = (&'a Labels, &'a Verdict)>) 
         .map_or((&NONE, None), |(labels, verdict)| (labels, Some(verdict)))
 }
 
-fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
+pub(super) fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
     evaluation.evidence.iter().filter_map(|selector| selector.newest).max()
 }
 

@@ -13,7 +13,9 @@ mod judging;
 mod notices;
 mod outbox;
 pub mod output;
+mod proving;
 mod recover;
+mod safety;
 mod service;
 mod settle;
 pub mod snapshot;
@@ -35,6 +37,7 @@ use input::Input;
 use outbox::Outbox;
 use output::{LogLevel, Output};
 pub use recover::{Recovered, Unreadable};
+pub use safety::KILL_SWITCH;
 use service::Service;
 use snapshot::Counters;
 use watch::{ReferenceState, Target};
@@ -90,6 +93,8 @@ pub struct Machine {
     heartbeat_due: Option<Timestamp>,
     /// The daemon stops: nothing new is begun.
     draining: bool,
+    kills: safety::Kills,
+    clocks: safety::Clocks,
 }
 
 impl Machine {
@@ -121,6 +126,8 @@ impl Machine {
             counters: Counters::default(),
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
             draining: false,
+            kills: safety::Kills::default(),
+            clocks: safety::Clocks::default(),
             rules,
         };
         machine.adopt_services(now);
@@ -132,6 +139,7 @@ impl Machine {
     /// One input. Observations only change what is known; everything that follows is settled at the next `Tick`, which
     /// `next_deadline` asks for at once.
     pub fn handle(&mut self, now: &Now, input: Input, out: &mut Vec<Output>) {
+        self.watch_clocks(now, out);
         match input {
             Input::Observation(observation) => self.observe(now, observation, out),
             Input::Durable(seq) => {
@@ -153,6 +161,7 @@ impl Machine {
             Input::Checked { id, outcome } => self.checked(now, id, outcome, out),
             Input::Delivery { receiver, notice, outcome } => self.delivered(now, &receiver, &notice, outcome, out),
             Input::Command { id, actor, command } => self.command(now, id, &actor, command, out),
+            Input::KillFile { path, says } => self.kill_file(now, &path, says),
             Input::Draining => {
                 self.draining = true;
                 self.settle(now, out);
@@ -258,8 +267,9 @@ impl Machine {
     /// Another configuration. Windows of what did not change are kept, and so are open incidents with their plans.
     fn reload(&mut self, now: &Now, rules: Arc<Rules>, out: &mut Vec<Output>) {
         self.rules = rules;
-        self.asked.forget();
         self.store.retarget(&exprs(&self.rules));
+        // What was asked may be another question now.
+        self.asked.forget();
         self.adopt_services(now);
         self.outbox.reconfigure(&self.rules.receivers);
         self.references
@@ -284,7 +294,14 @@ impl Machine {
             incident.wakes(&patience.unwrap_or(service::PATIENCE_DEFAULT))
         });
         let pauses = self.pause.iter().map(|pause| pause.until);
-        services.chain(incidents).chain(pauses).chain(self.outbox.wakes()).chain(self.heartbeat_due)
+        let tilts = self.services.iter().filter_map(|service| Some(self.tilt(service)?.0));
+        services
+            .chain(incidents)
+            .chain(self.ask_wakes())
+            .chain(pauses)
+            .chain(tilts)
+            .chain(self.outbox.wakes())
+            .chain(self.heartbeat_due)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Machine;
 use super::output::Output;
@@ -9,8 +10,12 @@ use crate::decide::event::{
     Actor, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Running, Severity,
 };
 use crate::decide::incident::{Incident, State};
+use crate::decide::rules::Question;
 use crate::decide::verdict::Phase;
 use crate::time::{Now, Timestamp};
+
+/// A heartbeat that could not be sent is tried again after this long.
+const HEARTBEAT_RETRY: Duration = Duration::from_mins(1);
 
 /// What a notice says, beside what is known of its subject.
 pub(super) struct Told<'a> {
@@ -35,8 +40,12 @@ impl Machine {
         let service = index.map(|index| &self.services[index]);
         let receivers: Vec<String> = match (incident.receivers.as_slice(), service) {
             ([], Some(service)) => service.rules.notify.iter().map(ToString::to_string).collect(),
+            ([], None) => incident.told_to.clone(),
             (frozen, _) => frozen.to_vec(),
         };
+        if let Some(incident) = self.incidents.get_mut(id) {
+            incident.told_to.clone_from(&receivers);
+        }
         let labels = service.map(|service| &service.rules.labels);
         let labels = labels.into_iter().flatten().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let running = service.and_then(|service| match &service.releases.running {
@@ -94,12 +103,41 @@ impl Machine {
 
     /// A notice about a service that belongs to no incident.
     pub(super) fn tell_service(&mut self, index: usize, told: Told<'_>, now: &Now) {
+        self.tell_service_about(index, told, None, now);
+    }
+
+    /// `part` keeps what is told of one thing from being closed by what is told of another.
+    pub(super) fn tell_service_about(&mut self, index: usize, told: Told<'_>, part: Option<&str>, now: &Now) {
         let rules = &self.services[index].rules;
         let receivers = rules.notify.iter().map(ToString::to_string).collect();
         let name = rules.name.to_string();
         let text = format!("{name}: {}", told.text);
-        let notice = self.plain_notice(Told { text: &text, ..told }, Some(name), now);
+        let mut notice = self.plain_notice(Told { text: &text, ..told }, Some(name), now);
+        if let Some(part) = part {
+            notice.dedup_key = format!("{}/{part}", notice.dedup_key);
+        }
         self.queue(notice, receivers, now);
+    }
+
+    /// The service and the check of its way back that a notice is about.
+    pub(super) fn way_back_told<'n>(&self, notice: &'n Notice) -> Option<(usize, &'n str)> {
+        let index = notice.service.as_deref().and_then(|service| self.service_index(service))?;
+        let name = &self.services[index].rules.name;
+        let key = format!("{}/{name}/{}/", self.rules.instance, topic(NoticeKind::Degraded));
+        Some((index, notice.dedup_key.strip_prefix(&key)?))
+    }
+
+    /// What was told of a way back before a restart is not told again, and can still be closed.
+    pub(super) fn replay_way_back_told(&mut self, notice: &Notice) {
+        let Some((index, check)) = self.way_back_told(notice) else { return };
+        let service = &mut self.services[index];
+        match notice.status {
+            NoticeStatus::Resolved => drop(service.ready_told.remove(check)),
+            NoticeStatus::Firing if service.rules.guard.ready.iter().any(|ready| ready.name == check) => {
+                service.ready_told.insert(Arc::from(check));
+            }
+            NoticeStatus::Firing => {}
+        }
     }
 
     /// A notice about the daemon itself, to every receiver.
@@ -109,7 +147,7 @@ impl Machine {
         self.queue(notice, receivers, now);
     }
 
-    fn plain_notice(&mut self, told: Told<'_>, service: Option<String>, now: &Now) -> Notice {
+    pub(super) fn plain_notice(&mut self, told: Told<'_>, service: Option<String>, now: &Now) -> Notice {
         let Told { kind, status, action_required, actor, text } = told;
         self.outbox.count += 1;
         let seq = self.outbox.count;
@@ -190,16 +228,69 @@ impl Machine {
     }
 
     /// The heartbeat, when it is due.
-    pub(super) fn beat(&mut self, now: &Now) {
+    pub(super) fn beat(&mut self, now: &Now, out: &mut Vec<Output>) {
         let Some(due) = self.heartbeat_due.filter(|due| *due <= now.monotonic) else { return };
         let Some(heartbeat) = self.rules.heartbeat.clone() else { return };
         // After a sleep of the host one heartbeat is enough.
         let next = due + heartbeat.every;
         self.heartbeat_due = Some(if next > now.monotonic { next } else { now.monotonic + heartbeat.every });
+        if let Some(why) = self.cannot_do_its_work() {
+            // Soon again: who sees again says so.
+            self.heartbeat_due = Some(now.monotonic + heartbeat.every.min(HEARTBEAT_RETRY));
+            // Who waits for heartbeats must hear that there is none: one that is alive and sees nothing helps nobody.
+            super::log(out, super::LogLevel::Warn, None, format!("no heartbeat is sent: {why}"));
+            return;
+        }
         let receivers = heartbeat.receivers.iter().map(ToString::to_string).collect();
-        let (kind, status, text) = (NoticeKind::Heartbeat, NoticeStatus::Resolved, "backstop is alive");
+        let (kind, status) = (NoticeKind::Heartbeat, NoticeStatus::Resolved);
+        let text = match self.limits(now).as_slice() {
+            [] => "backstop is alive".to_owned(),
+            limits => format!("backstop is alive, but {}", limits.join("; ")),
+        };
+        let text = text.as_str();
         let notice = self.plain_notice(Told { kind, status, action_required: false, actor: None, text }, None, now);
         self.queue(notice, receivers, now);
+    }
+
+    /// Why a rollback that is needed would not come: the journal, or a service of which nothing is seen.
+    fn cannot_do_its_work(&self) -> Option<String> {
+        if let Some((_, why)) = &self.journal_failing {
+            return Some(format!("the journal cannot be written: {why}"));
+        }
+        let unseen = self.services.iter().filter(|service| !service.retired).find(|service| {
+            let values = service
+                .rules
+                .triggers
+                .iter()
+                .zip(&service.triggers)
+                .filter(|(trigger, _)| matches!(trigger.question, Question::Value { .. }));
+            let phases: Vec<Phase> = values.map(|(_, state)| state.phase()).collect();
+            !phases.is_empty() && phases.iter().all(|phase| *phase == Phase::Blind)
+        });
+        unseen.map(|service| format!("all triggers of {} are blind", service.rules.name))
+    }
+
+    /// What it may not do or cannot see, though it is alive.
+    fn limits(&self, now: &Now) -> Vec<String> {
+        let mut limits = Vec::new();
+        for service in self.services.iter().filter(|service| !service.retired) {
+            let name = &service.rules.name;
+            if let Some(kill) = &service.kill {
+                limits.push(format!("the kill switch of {name} is on: {}", kill.reason));
+            }
+            if let Some(pause) = &service.pause {
+                limits.push(format!("{name} is paused: {}", pause.reason));
+            }
+            for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
+                if state.phase() == Phase::Blind {
+                    limits.push(format!("{name}: {} is blind", trigger.name));
+                }
+            }
+        }
+        limits.extend(self.killed(None, None).map(|kill| format!("the kill switch is on: {}", kill.reason)));
+        limits.extend(self.pause.as_ref().map(|pause| format!("it is paused: {}", pause.reason)));
+        limits.extend(self.tilt_view(now).map(|(_, why)| why.to_owned()));
+        limits
     }
 
     pub(super) fn tell_pause(

@@ -1,11 +1,13 @@
 //! What the machine knows of one service beside its windows and incidents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pause;
+use super::asking::Answered;
 use super::checkpoint::VerdictDump;
+use super::safety::Kill;
 use crate::decide::event::Release;
 use crate::decide::incident::Patience;
 use crate::decide::release::Releases;
@@ -99,10 +101,20 @@ pub struct Service {
     pub triggers: Vec<TriggerState>,
     pub signals: BTreeMap<String, Raised>,
     pub pause: Option<Pause>,
+    pub kill: Option<Kill>,
+    /// By name, the latest answers of its blockers and of the checks of its way back.
+    pub blockers: BTreeMap<Arc<str>, Answered>,
+    pub ready: BTreeMap<Arc<str>, Answered>,
+    /// Those of which a notice says that the way back is gone.
+    pub ready_told: BTreeSet<Arc<str>>,
+    /// Until then its blockers are asked because a person wanted to roll back.
+    pub asked_by_hand: Option<Timestamp>,
     /// The release that is starting, and until when its findings are Unknown at the latest.
     pub starting: Option<(Release, Timestamp)>,
     /// No release was named in this run yet: the first name may be another one than before the restart.
     pub unnamed: bool,
+    /// No target answers, nor any reference that did.
+    pub cut_off: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
     pub newest_look: Timestamp,
     /// Samples from before this instant never count again: another release, or a level that finished.
@@ -119,8 +131,14 @@ impl Service {
             triggers: rules.triggers.iter().map(|_| TriggerState::new(now)).collect(),
             signals: BTreeMap::new(),
             pause: None,
+            kill: None,
+            blockers: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            ready_told: BTreeSet::new(),
+            asked_by_hand: None,
             starting: None,
             unnamed: true,
+            cut_off: false,
             newest_look: now,
             windows_from: Timestamp::MIN,
         }
@@ -141,6 +159,10 @@ impl Service {
             })
             .collect();
         self.releases.reconfigure(&rules.detectors);
+        // The same names may ask something else now.
+        self.blockers.clear();
+        self.ready.clear();
+        self.ready_told.retain(|name| rules.guard.ready.iter().any(|check| *check.name == **name));
         self.rules = rules.clone();
         self.retired = false;
     }
@@ -198,7 +220,7 @@ impl Service {
             respond_within: self.rules.respond_within,
             remind_every: self.rules.remind_every,
             rto: self.rules.rto,
-            release_read: self.releases.slowest() * 2,
+            release_read: (self.releases.slowest() * 2).max(self.rules.guard.slowest_check()),
         }
     }
 

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use super::Machine;
 use super::commands::TIMER;
-use super::input::TargetKind;
 use super::notices::Told;
 use super::output::{LogLevel, Output};
+use super::proving::voice;
 use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
-use crate::decide::event::{Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running};
+use crate::decide::event::{
+    Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
+};
 use crate::decide::incident::{Breach, Incident, Move, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
-use crate::decide::trigger::{Finding, Unknown};
 use crate::decide::verdict::Phase;
 use crate::decide::verify::{self, Reading, Voice};
+use crate::decide::worsened::Measure;
 use crate::promql::{Scope, TargetId};
 use crate::time::{Now, Timestamp};
 
@@ -29,6 +31,7 @@ impl Machine {
         self.unjudged = false;
         self.end_pauses(now);
         for index in 0..self.services.len() {
+            self.follow_reach(index, now);
             self.follow_releases(index, now, out);
             self.evaluate_triggers(index, now, out);
             self.grow_releases(index, now);
@@ -43,8 +46,9 @@ impl Machine {
             self.advance(&id, now, out);
         }
         self.ask_about_steps(now, out);
+        self.ask_checks(now, out);
         self.forget_old_incidents();
-        self.beat(now);
+        self.beat(now, out);
         self.pump(now, out);
     }
 
@@ -107,9 +111,11 @@ impl Machine {
         let restart_all = service.unnamed
             || service.rules.detectors.iter().all(|detector| matches!(detector.kind, DetectorKind::Announced));
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
-        for state in &mut service.triggers {
+        let worsened_by = service.rules.guard.worsened_by;
+        for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
             for verdict in state.verdicts.values_mut() {
                 verdict.release_changed(now.monotonic, change.old_last_seen);
+                verdict.baseline_from(change.old_last_seen, Measure::of(trigger, worsened_by));
             }
             state.dirty = true;
         }
@@ -260,11 +266,7 @@ impl Machine {
         let verify = incident.verify(level);
         let values =
             watched(service, incident).filter(|(trigger, _)| matches!(trigger.question, Question::Value { .. }));
-        let probes = self.targets.values().filter(|target| {
-            let named = verify.probes.iter().any(|name| **name == *target.key.source);
-            target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe && named
-        });
-        let gaps = values.map(|(trigger, _)| trigger.patience()).chain(probes.map(|target| target.interval * 9 / 4));
+        let gaps = values.map(|(trigger, _)| trigger.patience()).chain(self.proof_gaps(service, &verify));
         match gaps.max() {
             Some(gap) => (gap, gap),
             // Signals are known at every instant.
@@ -282,41 +284,19 @@ impl Machine {
         };
         let mut voices = Vec::new();
         for (_, state) in watched(service, incident) {
-            let voice = match &state.latest {
+            let heard = match &state.latest {
                 Some(latest) if state.taken > finished => {
                     at = at.max(state.taken);
-                    match latest.worst().1 {
-                        Finding::Clear => Voice::Clear,
-                        Finding::Breached => Voice::Breached,
-                        Finding::Unknown(Unknown::TooFewEvents { .. }) => Voice::NoTraffic,
-                        Finding::Unknown(_) => Voice::Unknown,
-                    }
+                    voice(latest.worst().1)
                 }
                 Some(_) | None => Voice::Unknown,
             };
-            voices.push(voice);
+            voices.push(heard);
         }
-        let mut probes = Vec::new();
-        if let State::Verifying { level, .. } = incident.state {
-            for name in &incident.verify(level).probes {
-                let own = |target: &&super::Target| {
-                    target.scope == Scope::Service(service.id)
-                        && target.key.kind == TargetKind::Probe
-                        && *target.key.source == **name
-                };
-                for target in self.targets.values().filter(own) {
-                    let recent = super::watch::is_recent(target, now.monotonic);
-                    probes.push(match &target.last {
-                        Some(look) if recent && look.at > finished => {
-                            at = at.max(look.at);
-                            if look.ok { Voice::Clear } else { Voice::Breached }
-                        }
-                        Some(_) | None => Voice::Unknown,
-                    });
-                }
-            }
-        }
-        (verify::read(&voices, &probes), at)
+        let more = self.proofs(service, incident, now);
+        voices.extend(more.windows);
+        let reading = verify::read(&voices, &more.proofs, &more.conditions);
+        (reading, more.at.map_or(at, |newest| at.max(newest)))
     }
 
     /// Lets an incident go on until nothing follows at this instant.
@@ -338,16 +318,21 @@ impl Machine {
 
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
+        let killed = self.killed(self.service_index(&incident.service), Some(&incident.id)).is_some();
         let Some(index) = self.service_index(&incident.service) else {
-            return incident.advance(&gone(self.journal_failing.is_some(), self.draining), now.monotonic);
+            return incident.advance(&gone(self.journal_failing.is_some(), self.draining || killed), now.monotonic);
         };
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
+        let frozen = !incident.is_ordered() && self.frozen(service, now).is_some();
         let waiting = incident.state.is_waiting() && incident.admitted.is_none();
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let situation = Situation {
             running: &service.releases.running,
-            breach: breach_of(service, incident),
+            breach: match breach_of(service, incident) {
+                Breach::Over if !self.is_proved(service, incident, now) => Breach::Unclear,
+                breach => breach,
+            },
             decision,
             level: level.unwrap_or(0),
             reading: match incident.state {
@@ -358,12 +343,24 @@ impl Machine {
                 State::Stepped { at, .. } => service.releases.read_since(at, now.monotonic),
                 _ => true,
             },
-            paused,
+            paused: paused || frozen,
             journal_failing: self.journal_failing.is_some(),
-            draining: self.draining,
+            draining: self.draining || killed,
             patience: service.patience(),
         };
-        incident.advance(&situation, now.monotonic)
+        let next = incident.advance(&situation, now.monotonic)?;
+        let begins_level = matches!(next, Move::Event(IncidentEvent::Climbed { .. } | IncidentEvent::Proposed { .. }));
+        if !begins_level || !matches!(incident.state, State::LevelOver { .. }) {
+            return Some(next);
+        }
+        match self.level_blocked(index, incident, &[], now) {
+            None => Some(next),
+            Some((_, true)) => None,
+            Some((why, false)) => Some(Move::Event(IncidentEvent::NeedsHuman {
+                why: WhyHuman::Blocked,
+                text: format!("no further level is begun: {why}"),
+            })),
+        }
     }
 
     fn forget_old_incidents(&mut self) {

@@ -22,6 +22,10 @@ pub struct Snapshot {
     pub journal: JournalHealth,
     /// Of the whole daemon.
     pub pause: Option<PauseView>,
+    /// Of the whole daemon, by command or by file.
+    pub kill_switch: Option<KillView>,
+    /// The clock jumped, or backstop was stopped: only watching until then, on the wall, and why.
+    pub tilt: Option<(Timestamp, String)>,
     pub services: Vec<ServiceView>,
     pub incidents: Vec<IncidentView>,
     pub receivers: Vec<ReceiverView>,
@@ -45,6 +49,13 @@ pub struct PauseView {
     pub reason: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KillView {
+    pub since_wall: Timestamp,
+    pub actor: Actor,
+    pub reason: String,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
     pub name: Arc<str>,
@@ -58,7 +69,12 @@ pub struct ServiceView {
     pub triggers: Vec<TriggerView>,
     pub targets: Vec<TargetView>,
     pub signals: Vec<SignalView>,
+    /// Blockers, and the checks of the way back.
+    pub asked: Vec<AskedView>,
     pub pause: Option<PauseView>,
+    pub kill_switch: Option<KillView>,
+    /// The freeze that is on: why, and until when on the wall.
+    pub freeze: Option<(String, Timestamp)>,
     /// The open incident, if there is one.
     pub incident: Option<IncidentId>,
 }
@@ -106,6 +122,21 @@ pub struct TargetView {
     pub series: usize,
 }
 
+/// What an operator's own check said of a rollback.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskedView {
+    /// `blocker` or `way_back`.
+    pub kind: &'static str,
+    pub name: Arc<str>,
+    /// `free` (nothing stands in the way), `holds`, `unknown` (no answer, which refuses too), `unasked` (no fresh
+    /// answer: blockers by command or HTTP are asked when something breaches).
+    pub standing: &'static str,
+    /// Why it stops a rollback; empty where it does not.
+    pub sentence: String,
+    /// When it was last asked, on the wall.
+    pub last_wall: Option<Timestamp>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct SignalView {
     pub name: String,
@@ -124,6 +155,8 @@ pub struct IncidentView {
     pub state: &'static str,
     /// Why it is in this state, in one sentence.
     pub sentence: String,
+    /// The codes of the guard's reasons while it waits: `cut_off`, `before_release`.
+    pub reasons: Vec<String>,
     pub open: bool,
     pub acknowledged: bool,
     pub severity: Severity,
@@ -162,10 +195,14 @@ pub struct Counters {
     pub failures: BTreeMap<(Arc<str>, Arc<str>, String), u64>,
     /// Observations replaced before they were read.
     pub overruns: u64,
+    /// Jumps of the wall clock, and stops of the process.
+    pub tilts: u64,
     /// (service, outcome) → incidents that ended so.
     pub incidents: BTreeMap<(Arc<str>, &'static str), u64>,
     /// (service, outcome) → steps.
     pub steps: BTreeMap<(Arc<str>, &'static str), u64>,
+    /// (service, who asked, outcome) → answers of checks.
+    pub checks: BTreeMap<(Arc<str>, &'static str, &'static str), u64>,
     pub journal_errors: u64,
     pub notices_delivered: u64,
     pub notices_dead: u64,

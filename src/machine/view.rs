@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::Machine;
 use super::service::Service;
 use super::snapshot::{
-    IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
+    AskedView, IncidentView, JournalHealth, KillView, PauseView, ReleaseView, ServiceView, SignalView, Snapshot,
+    TargetView, TriggerView,
 };
 use crate::decide::event::{Autonomy, Release};
+use crate::decide::guard::asked::{About, Standing};
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::{Question, Trigger, Unit};
 use crate::decide::trigger::{Finding, threshold_text, value_text};
@@ -34,6 +36,8 @@ impl Machine {
             settled: self.settled > Timestamp::MIN,
             journal,
             pause: self.pause.as_ref().map(|pause| pause_view(pause, now)),
+            kill_switch: self.killed(None, None).map(|kill| kill_view(kill, now)),
+            tilt: self.tilt_view(now).map(|(until, why)| (now.wall_of(until), why.to_owned())),
             services: services.map(|service| self.service_view(service, now)).collect(),
             incidents: self.incidents.values().map(|incident| self.incident_view(incident, now)).collect(),
             receivers: self.outbox.views(now),
@@ -97,9 +101,36 @@ impl Machine {
                     detail: raised.detail.clone(),
                 })
                 .collect(),
+            asked: self.asked_views(service, open, now),
             pause: service.pause.as_ref().map(|pause| pause_view(pause, now)),
+            kill_switch: service.kill.as_ref().map(|kill| kill_view(kill, now)),
+            freeze: self.frozen(service, now).map(|(why, until)| (why.to_owned(), until)),
             incident: open.map(|incident| incident.id.clone()),
         }
+    }
+
+    fn asked_views(&self, service: &Service, open: Option<&Incident>, now: &Now) -> Vec<AskedView> {
+        let asked = self.guard_asked(service, open, &[], now);
+        let views = asked.iter().map(|asked| {
+            let (kind, answers) = match asked.about {
+                About::Blocker { .. } => ("blocker", &service.blockers),
+                About::WayBack { .. } => ("way_back", &service.ready),
+            };
+            let (standing, stops) = match asked.standing {
+                Standing::Free => ("free", false),
+                Standing::Holds(_) => ("holds", true),
+                Standing::Unknown(_) => ("unknown", true),
+                Standing::Waiting => ("unasked", false),
+            };
+            AskedView {
+                kind,
+                name: Arc::clone(&asked.name),
+                standing,
+                sentence: asked.refusal().filter(|_| stops).map(|(sentence, _)| sentence).unwrap_or_default(),
+                last_wall: answers.get(&asked.name).map(|answered| now.wall_of(answered.at)),
+            }
+        });
+        views.collect()
     }
 
     fn trigger_view(service: &Service, place: usize, trigger: &Trigger, now: &Now) -> TriggerView {
@@ -159,6 +190,10 @@ impl Machine {
                 .map(ToString::to_string),
             state: incident.state.as_str(),
             sentence: sentence(incident),
+            reasons: {
+                let decision = incident.decision.iter().filter(|_| incident.state.is_waiting());
+                decision.flat_map(|decision| &decision.reasons).map(|reason| reason.code.clone()).collect()
+            },
             open: incident.state.is_open(),
             acknowledged: incident.acknowledged,
             severity: incident.severity(),
@@ -178,6 +213,10 @@ impl Machine {
 
 fn pause_view(pause: &super::Pause, now: &Now) -> PauseView {
     PauseView { until_wall: now.wall_of(pause.until), actor: pause.actor.clone(), reason: pause.reason.clone() }
+}
+
+fn kill_view(kill: &super::safety::Kill, now: &Now) -> KillView {
+    KillView { since_wall: now.wall_of(kill.since), actor: kill.actor.clone(), reason: kill.reason.clone() }
 }
 
 /// Why it is where it is, in one line.

@@ -25,6 +25,8 @@ pub struct Target {
     pub interval: Duration,
     pub scope: Scope,
     pub last: Option<Look>,
+    /// Since when every look got through, if the latest one did.
+    pub reached_since: Option<Timestamp>,
     /// The latest look that failed.
     pub down: Option<Timestamp>,
     pub series: usize,
@@ -37,6 +39,8 @@ pub struct Look {
     pub ok: bool,
     /// Something answered, if only by refusing: the way to it is open.
     pub reached: bool,
+    /// We could ask at all.
+    pub sent: bool,
     pub error: Option<String>,
 }
 
@@ -52,8 +56,20 @@ impl ReferenceState {
         self.looks.back().is_some_and(|(at, up)| *up && *at >= since)
     }
 
+    /// Since when every look found it up, if the latest one did.
+    pub fn up_since(&self) -> Option<Timestamp> {
+        self.looks.iter().rev().take_while(|(_, up)| *up).last().map(|(at, _)| *at)
+    }
+
     pub fn was_up(&self, now: Timestamp) -> bool {
         self.looks.iter().any(|(at, up)| *up && now.since(*at) <= REFERENCE_MEMORY)
+    }
+}
+
+impl Target {
+    fn saw(&mut self, look: Look) {
+        self.reached_since = look.reached.then(|| self.reached_since.unwrap_or(look.at));
+        self.last = Some(look);
     }
 }
 
@@ -109,7 +125,10 @@ impl Machine {
             }
             self.store.restore(target, &dump);
         }
-        self.targets.insert(target, Target { key, labels, interval, scope, last: None, down: None, series: 0 });
+        self.targets.insert(
+            target,
+            Target { key, labels, interval, scope, last: None, reached_since: None, down: None, series: 0 },
+        );
     }
 
     fn target_gone(&mut self, target: TargetId, at: Timestamp) {
@@ -130,7 +149,8 @@ impl Machine {
     ) {
         let generation = self.rules.generation;
         let Some(target) = self.targets.get_mut(&id) else { return };
-        let own = |name: &str| with_name(&target.labels, name);
+        let labels = target.labels.clone();
+        let own = |name: &str| with_name(&labels, name);
         let mut series = vec![(own("scrape_duration_seconds"), duration.as_secs_f64())];
         let names = (service_label(&target.key), Arc::clone(&target.key.source));
         match outcome {
@@ -144,7 +164,7 @@ impl Machine {
                 #[expect(clippy::cast_precision_loss, reason = "a body holds far fewer than 2^52 samples")]
                 series.push((own("scrape_samples_scraped"), scrape.samples_exposed as f64));
                 target.series = scrape.batch.samples.len();
-                target.last = Some(Look { at, ok: true, reached: true, error: None });
+                target.saw(Look { at, ok: true, reached: true, sent: true, error: None });
                 *self.counters.looks.entry(names).or_default() += 1;
                 self.store.push(id, at, &scrape.batch);
             }
@@ -155,7 +175,7 @@ impl Machine {
                     let message = format!("{}: scrape failed: {}", target.key.address, failure.detail);
                     out.push(Output::Log { level: LogLevel::Warn, service: target.key.service.clone(), message });
                 }
-                target.last = Some(Look { at, ok: false, reached, error: Some(failure.detail) });
+                target.saw(Look { at, ok: false, reached, sent: true, error: Some(failure.detail) });
                 *self.counters.failures.entry((names.0, names.1, failure.reason.to_owned())).or_default() += 1;
                 self.store.fail(id, at);
                 for service in &mut self.services {
@@ -172,21 +192,22 @@ impl Machine {
 
     fn probed(&mut self, id: TargetId, at: Timestamp, duration: Duration, outcome: ProbeOutcome) {
         let Some(target) = self.targets.get_mut(&id) else { return };
-        let own = |name: &str| with_name(&target.labels, name);
+        let labels = target.labels.clone();
+        let own = |name: &str| with_name(&labels, name);
         let names = (service_label(&target.key), Arc::clone(&target.key.source));
         let (success, status, release) = match outcome {
             ProbeOutcome::Up { status, release } => {
-                target.last = Some(Look { at, ok: true, reached: true, error: None });
+                target.saw(Look { at, ok: true, reached: true, sent: true, error: None });
                 *self.counters.looks.entry(names).or_default() += 1;
                 (1.0, status, release)
             }
             ProbeOutcome::Failed { status, why, reached, release } => {
-                target.last = Some(Look { at, ok: false, reached, error: Some(why) });
+                target.saw(Look { at, ok: false, reached, sent: true, error: Some(why) });
                 *self.counters.failures.entry((names.0, names.1, "failed".to_owned())).or_default() += 1;
                 (0.0, status, release)
             }
             ProbeOutcome::Unsent(why) => {
-                target.last = Some(Look { at, ok: false, reached: false, error: Some(why) });
+                target.saw(Look { at, ok: false, reached: false, sent: false, error: Some(why) });
                 *self.counters.failures.entry((names.0, names.1, "unsent".to_owned())).or_default() += 1;
                 self.looked(id, at);
                 return;

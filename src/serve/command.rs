@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use super::Parts;
 use super::error::ApiError;
 use super::wire::{
-    CommandAnswer, EmptyBody, ForgetBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody, RollbackBody,
-    SignalBody, TestNotifyBody,
+    CommandAnswer, EmptyBody, ForgetBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
+    RollbackBody, SignalBody, TestNotifyBody,
 };
 use crate::decide::event::Actor;
 use crate::machine::input::{Answer, Command, ReleasePhase};
@@ -43,6 +43,7 @@ pub(super) fn routes() -> Router<Arc<Parts>> {
         .route("/v1/incidents/{id}/decline", post(decline))
         .route("/v1/incidents/{id}/acknowledge", post(acknowledge))
         .route("/v1/incidents/{id}/abort", post(abort))
+        .route("/v1/kill-switch", post(kill_switch))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .route("/v1/releases", post(announce))
@@ -183,6 +184,11 @@ async fn pause(State(parts): Shared, Extension(actor): By, Body(body): Body<Paus
 
 async fn resume(State(parts): Shared, Extension(actor): By, Body(body): Body<ResumeBody>) -> Answered {
     ask(&parts, actor, Command::Resume { service: body.service }).await
+}
+
+async fn kill_switch(State(parts): Shared, Extension(actor): By, Body(body): Body<KillSwitchBody>) -> Answered {
+    let KillSwitchBody { service, on, reason: why } = body;
+    ask(&parts, actor, Command::KillSwitch { service, on, reason: reason(&why)? }).await
 }
 
 async fn raise_signal(

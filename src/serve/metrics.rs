@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::machine::snapshot::{JournalHealth, ReceiverView, ServiceView, Snapshot};
+use crate::machine::snapshot::{AskedView, JournalHealth, ReceiverView, ServiceView, Snapshot};
 
 /// What is sent with [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -101,6 +101,32 @@ pub const FAMILIES: &[Family] = &[
         let services = seen.snapshot.services.iter();
         services.map(|service| (vec![service.name.to_string()], flag(all || service.pause.is_some()))).collect()
     }),
+    gauge(
+        "backstop_kill_switch",
+        &["service"],
+        "1 while the service's kill switch, or the daemon's, is on: nothing is begun",
+        |seen| {
+            let all = seen.snapshot.kill_switch.is_some();
+            let services = seen.snapshot.services.iter();
+            services.map(|s| (vec![s.name.to_string()], flag(all || s.kill_switch.is_some()))).collect()
+        },
+    ),
+    gauge("backstop_freeze", &["service"], "1 while a freeze turns a rollback into a proposal", |seen| {
+        let services = seen.snapshot.services.iter();
+        services.map(|service| (vec![service.name.to_string()], flag(service.freeze.is_some()))).collect()
+    }),
+    gauge("backstop_tilt", &[], "1 while backstop only watches, after a jump of the clock or a stop", |seen| {
+        one(flag(seen.snapshot.tilt.is_some()))
+    }),
+    counter("backstop_tilts_total", &[], "Jumps of the wall clock and stops of the process", |seen| {
+        one(count(seen.snapshot.counters.tilts))
+    }),
+    gauge(
+        "backstop_guard_refusal",
+        &["service", "reason"],
+        "1 for each reason that keeps an open incident from being acted on",
+        refusals,
+    ),
     counter("backstop_findings_total", &["service", "trigger", "finding"], "Evaluations by their finding", |seen| {
         let findings = seen.snapshot.counters.findings.iter();
         findings.map(|((a, b, c), n)| (vec![a.to_string(), b.to_string(), (*c).to_owned()], count(*n))).collect()
@@ -146,6 +172,33 @@ pub const FAMILIES: &[Family] = &[
     counter("backstop_steps_total", &["service", "outcome"], "Steps that finished, by outcome", |seen| {
         outcomes(&seen.snapshot.counters.steps)
     }),
+    gauge(
+        "backstop_way_back_ready",
+        &["service", "check"],
+        "1 while the check finds the way back there, 0 if not or if it gives no answer; absent before the first answer",
+        |seen| {
+            ways_back(seen, |asked| match asked.standing {
+                "free" => Some(1.0),
+                "holds" | "unknown" => Some(0.0),
+                _unasked => None,
+            })
+        },
+    ),
+    gauge("backstop_way_back_age_seconds", &["service", "check"], "How long ago the way back was looked at", |seen| {
+        ways_back(seen, |asked| Some(seen.snapshot.wall.since(asked.last_wall?).as_secs_f64()))
+    }),
+    counter(
+        "backstop_checks_total",
+        &["service", "asker", "outcome"],
+        "Answers of checks, by who asked and by outcome",
+        |seen| {
+            let checks = seen.snapshot.counters.checks.iter();
+            let labels = |(service, asker, outcome): &(Arc<str>, &str, &str)| {
+                vec![service.to_string(), (*asker).to_owned(), (*outcome).to_owned()]
+            };
+            checks.map(|(of, n)| (labels(of), count(*n))).collect()
+        },
+    ),
     gauge("backstop_outbox_depth", &["receiver"], "Notices that wait for this receiver", |seen| {
         receivers(seen, |receiver| count(receiver.queued as u64))
     }),
@@ -301,6 +354,17 @@ fn values(seen: &Seen) -> Vec<Sample> {
     seen.snapshot.services.iter().flat_map(of).collect()
 }
 
+fn ways_back(seen: &Seen, value: impl Fn(&AskedView) -> Option<f64>) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for service in &seen.snapshot.services {
+        for asked in service.asked.iter().filter(|asked| asked.kind == "way_back") {
+            let labels = vec![service.name.to_string(), asked.name.to_string()];
+            samples.extend(value(asked).map(|value| (labels, value)));
+        }
+    }
+    samples
+}
+
 fn targets(seen: &Seen) -> Vec<Sample> {
     // The same address may be listed twice under one source; two samples of one label set would spoil the whole page.
     let mut samples = BTreeMap::new();
@@ -321,6 +385,16 @@ fn open_incidents(seen: &Seen) -> Vec<Sample> {
         *counts.entry(vec![incident.service.to_string(), incident.state.to_owned()]).or_default() += 1.0;
     }
     counts.into_iter().collect()
+}
+
+fn refusals(seen: &Seen) -> Vec<Sample> {
+    let mut samples = BTreeMap::new();
+    for incident in seen.snapshot.incidents.iter().filter(|incident| incident.open) {
+        for reason in &incident.reasons {
+            samples.insert(vec![incident.service.to_string(), reason.clone()], 1.0);
+        }
+    }
+    samples.into_iter().collect()
 }
 
 fn outcomes(counts: &BTreeMap<(Arc<str>, &'static str), u64>) -> Vec<Sample> {

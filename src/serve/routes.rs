@@ -89,7 +89,13 @@ async fn readyz(State(parts): State<Arc<Parts>>, headers: HeaderMap) -> Response
     if accepts.contains("application/json") {
         return (status, Json(ReadyBody { ready: reasons.is_empty(), reasons })).into_response();
     }
-    let text = if reasons.is_empty() { "ready\n".to_owned() } else { format!("not ready\n{}\n", reasons.join("\n")) };
+    let mut text =
+        if reasons.is_empty() { "ready\n".to_owned() } else { format!("not ready\n{}\n", reasons.join("\n")) };
+    // It watches, so it is ready; but who asks whether all is well should hear of it.
+    if let Some(kill) = &parts.handle.snapshot().kill_switch {
+        let line = format!("the kill switch is on since {}: {}\n", kill.since_wall, kill.reason);
+        text.push_str(&line);
+    }
     (status, text).into_response()
 }
 

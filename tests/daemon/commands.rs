@@ -133,12 +133,12 @@ async fn a_rollback_by_hand_needs_no_breach_and_its_release_can_be_forgotten() {
     site.app.set(|mood| mood.broken.clear());
     // By hand skips what backstop may do by itself; probes prove the rest, for no trigger fired.
     let probe = format!(
-        "[services.api.probes.alive]\nhttp = {{ url = \"http://{}/\" }}\ninterval = \"100ms\"\ntimeout = \"100ms\"",
+        "[services.api.probes.alive]\nhttp = {{ url = \"http://{}/\" }}\ninterval = \"1s\"\ntimeout = \"1s\"",
         site.app.address()
     );
     site.write(&File {
         autonomy: "observe",
-        verify: "{ within = \"10s\", soak = \"300ms\", probes = [\"alive\"] }",
+        verify: "{ within = \"60s\", soak = \"300ms\", probes = [\"alive\"] }",
         more: probe,
         ..File::default()
     });
@@ -193,6 +193,35 @@ async fn a_pause_holds_and_resuming_lets_go() {
     // Of everything, and it ends by itself.
     daemon.json(&["pause", "--for", "300ms", "--reason", "a moment"]);
     until("the end of the pause", async || daemon.get("/v1/status").await["pause"].is_null().then_some(())).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kill_switch_holds_by_command_and_by_file() {
+    let site = Site::new();
+    let (receiver, tables) = Receiver::start();
+    let (service, kill) = ("notify = [\"team\"]".to_owned(), site.path("state/KILL"));
+    site.write(&File { service, more: tables, ..File::default() });
+    let daemon = Daemon::start(&site).await;
+    daemon.knows_good("v1").await;
+    assert!(daemon.refused(&["kill-switch", "off", "--reason", "x"], 65).contains("the kill switch is not on"));
+    daemon.json(&["kill-switch", "on", "--reason", "moving the database"]);
+    site.deploy("v2");
+    let incident = daemon.incident("held").await;
+    assert_eq!(incident["decision"]["reasons"][0]["code"], "kill_switch");
+    // The same by a file, which an operator can make when nothing else works.
+    fs::write(&kill, "stop it\n").unwrap();
+    let paused = || receiver.types().iter().filter(|kind| *kind == "paused").count();
+    until("the file is seen", async || (paused() == 2).then_some(())).await;
+    daemon.json(&["kill-switch", "off", "--reason", "moved"]);
+    assert_eq!(daemon.get("/v1/status").await["kill_switch"]["reason"], "stop it");
+    assert!(daemon.refused(&["kill-switch", "off", "--reason", "x"], 65).contains("remove it to turn it off"));
+    assert!(daemon.refused(&["rollback", "api", "--reason", "now"], 65).contains("the kill switch is on: stop it"));
+    assert!(site.ran().is_empty());
+    fs::remove_file(&kill).unwrap();
+    daemon.incident("recovered").await;
+    assert_eq!(site.ran(), ["v1"]);
+    until("the end of it", async || receiver.types().contains(&"resumed".to_owned()).then_some(())).await;
     daemon.stop().await;
 }
 

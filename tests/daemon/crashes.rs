@@ -6,6 +6,7 @@ use std::time::Duration;
 use backstop::decide::event::{Entry, IncidentEvent, Record};
 use backstop::time::Timestamp;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::process::{Being, Daemon, alive, descendants};
 use super::site::{File, Receiver, Site, until};
@@ -17,7 +18,7 @@ async fn a_receiver_that_is_down_for_the_whole_incident_gets_every_notice_althou
     let port = Refusing::new();
     site.write(&File {
         service: "notify = [\"team\"]".to_owned(),
-        verify: "{ within = \"10s\", soak = \"2s\" }",
+        verify: "{ within = \"60s\", soak = \"5s\" }",
         more: Receiver::tables(port.address),
         ..File::default()
     });
@@ -158,6 +159,9 @@ fn at(records: &[Record], which: impl Fn(&Entry) -> bool) -> Timestamp {
 /// After a restart what is missing is held, no more and no less: `had` at most, `had_least` at least were credited.
 async fn goes_on_holding(site: &Site, hold: Duration, had_least: Duration, had: Duration) {
     let daemon = Daemon::start(site).await;
+    // From zero it would take longer to get there than any machine needs for an answer.
+    let at_first = held(&daemon).await;
+    assert!(at_first >= had_least, "{at_first:?} after the start, and {had_least:?} before");
     daemon.incident("recovered").await;
     let records = daemon.records();
     let started = at(&records, |entry| matches!(entry, Entry::DaemonStarted { .. }));
@@ -166,52 +170,49 @@ async fn goes_on_holding(site: &Site, hold: Duration, had_least: Duration, had: 
         |entry| matches!(entry, Entry::Incident { event, .. } if matches!(**event, IncidentEvent::Opened { .. })),
     );
     let took = opened.since(started);
-    let slack = Duration::from_millis(300);
     assert!(
-        took + slack >= hold.checked_sub(had).unwrap(),
+        took >= hold.saturating_sub(had),
         "it fired {took:?} after the start, with {had:?} of {hold:?} held before"
-    );
-    assert!(
-        took < hold.checked_sub(had_least / 2).unwrap(),
-        "it fired {took:?} after the start, with {had_least:?} of {hold:?} held"
     );
     daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_goes_on_after_an_orderly_restart() {
-    let site = Site::new();
-    site.write(&File { hold: "4s", ..File::default() });
+    let (site, hold) = (Site::new(), Duration::from_secs(15));
+    site.write(&File { hold: "15s", ..File::default() });
     let daemon = Daemon::start(&site).await;
     daemon.knows_good("v1").await;
+    let deployed = Instant::now();
     site.deploy("v2");
-    let had_least = until("half of the hold", async || {
-        Some(held(&daemon).await).filter(|held| *held >= Duration::from_millis(2_400))
-    })
-    .await;
+    let had_least =
+        until("a third of the hold", async || Some(held(&daemon).await).filter(|held| *held >= Duration::from_secs(5)))
+            .await;
     assert!(daemon.incidents().await.is_empty());
     daemon.stop().await;
-    goes_on_holding(&site, Duration::from_secs(4), had_least, had_least + Duration::from_millis(700)).await;
+    // It went on holding until it ended, but not for longer than v2 was there.
+    goes_on_holding(&site, hold, had_least, deployed.elapsed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_goes_on_from_the_last_checkpoint_after_a_kill() {
-    let site = Site::new();
-    site.write(&File { hold: "9s", ..File::default() });
+    let (site, hold) = (Site::new(), Duration::from_secs(25));
+    site.write(&File { hold: "25s", ..File::default() });
     let daemon = Daemon::start(&site).await;
     daemon.knows_good("v1").await;
+    let deployed = Instant::now();
     site.deploy("v2");
     let saved = || fs::metadata(site.path("state/windows")).and_then(|file| file.modified()).ok();
-    // Held time is credited as of a checkpoint: between what was held before it was seen, and after.
-    let mut before = (saved(), Duration::ZERO);
-    let (had_least, had) = until("a checkpoint in the middle of the hold", async || {
-        let held = held(&daemon).await;
-        let now = (saved(), held);
-        let (was, least) = std::mem::replace(&mut before, now);
-        (was != now.0 && least >= Duration::from_secs(1)).then_some((least, held))
-    })
-    .await;
+    let had_least =
+        until("some of the hold", async || Some(held(&daemon).await).filter(|held| *held >= Duration::from_secs(1)))
+            .await;
+    // Held time is credited as of a checkpoint. One may be on its way to the disk already; what the next one after it
+    // saves was taken later than this.
+    for _ in 0..2 {
+        let before = saved();
+        until("a checkpoint in the middle of the hold", async || (saved() != before).then_some(())).await;
+    }
     assert!(daemon.incidents().await.is_empty());
     daemon.kill().await;
-    goes_on_holding(&site, Duration::from_secs(9), had_least, had).await;
+    goes_on_holding(&site, hold, had_least, deployed.elapsed()).await;
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use backstop::decide::event::{Entry, IncidentEvent};
 use backstop::platform::clock::Clock;
 use rustix::process::Signal;
+use tokio_util::sync::CancellationToken;
 
 use super::process::{Daemon, command};
 use super::site::{File, Site, until};
@@ -16,15 +17,14 @@ use super::wire::Reply;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_changes_all_or_nothing_and_a_hold_goes_on_across_it() {
     let site = Site::new();
-    let file = File { hold: "3s", ..File::default() };
+    let file = File { hold: "15s", ..File::default() };
     site.write(&file);
     let daemon = Daemon::start(&site).await;
     daemon.knows_good("v1").await;
     site.deploy("v2");
-    let since = until("a good part of the hold", async || {
+    let before = until("a part of the hold", async || {
         let trigger = daemon.trigger("broken").await;
-        let held = humantime::parse_duration(trigger["held"].as_str().unwrap()).unwrap();
-        (trigger["verdict"] == "pending" && held >= Duration::from_secs(1)).then(|| trigger["since"].clone())
+        (trigger["verdict"] == "pending" && held(&trigger) >= Duration::from_secs(3)).then_some(trigger)
     })
     .await;
     let unknown = "backstop_findings_total{service=\"api\",trigger=\"broken\",finding=\"unknown\"}";
@@ -55,24 +55,25 @@ async fn a_reload_changes_all_or_nothing_and_a_hold_goes_on_across_it() {
     assert_eq!(service["running"], status["services"][0]["running"]);
     let kept = service["triggers"].as_array().unwrap().iter().find(|trigger| trigger["name"] == "broken").unwrap();
     assert_eq!((kept["verdict"].as_str(), kept["finding"].as_str()), (Some("pending"), Some("breached")));
-    // The wall's time of an instant is computed anew each time, and may differ in its last digit.
+    assert!(held(kept) >= held(&before), "what was held before counts: {before} and then {kept}");
+    // The wall's time of an instant is computed anew each time, from two clocks that are read one after the other.
     let instant = |value: &serde_json::Value| humantime::parse_rfc3339(value.as_str().unwrap()).unwrap();
-    let (since, kept) = (instant(&since), instant(&kept["since"]));
+    let (since, kept) = (instant(&before["since"]), instant(&kept["since"]));
     let apart = since.duration_since(kept).or_else(|_| kept.duration_since(since)).unwrap();
-    assert!(apart < Duration::from_millis(20), "{apart:?}");
+    assert!(apart < Duration::from_secs(1), "{apart:?}");
 
     let breached = unknown.replace("unknown", "breached");
     let breached_then = daemon.metric(&breached).await;
     until("more findings", async || (daemon.metric(&breached).await > breached_then + 3.0).then_some(())).await;
     assert!(daemon.incidents().await.is_empty());
-    // On a busy machine a look may take longer than its 100 ms; the reload itself must not cost one.
+    // On a busy machine a look may take longer than its 200 ms; the reload itself must not cost one.
     let not_seen = daemon.metric(unknown).await - unknown_before;
     let failed = failed_looks(&daemon).await - failed_before;
     assert!(not_seen <= failed, "not seen {not_seen} times, though only {failed} looks failed");
 
     daemon.incident("recovered").await;
     let took = opened_after(&daemon);
-    assert!(took >= Duration::from_secs(3) && took < Duration::from_millis(3_900), "it fired after {took:?}");
+    assert!(took >= Duration::from_secs(15), "it fired after {took:?}");
     daemon.stop().await;
 }
 
@@ -143,6 +144,11 @@ async fn a_second_signal_does_not_wait_for_the_step() {
     assert_eq!(site.running(), "v2");
 }
 
+/// What a trigger has held so far.
+fn held(trigger: &serde_json::Value) -> Duration {
+    humantime::parse_duration(trigger["held"].as_str().unwrap()).unwrap()
+}
+
 /// From the beginning of the breach to the opening of the first incident.
 fn opened_after(daemon: &Daemon) -> Duration {
     let opened = daemon.records().into_iter().find_map(|record| match record.entry {
@@ -202,19 +208,19 @@ async fn systemd_hears_of_start_life_reload_and_stop() {
     let systemd = Systemd::listen(&site);
     let notify = site.path("notify");
     let environment = [("NOTIFY_SOCKET", notify.to_str().unwrap()), ("WATCHDOG_USEC", "600000")];
+    let clock = Clock::start(None);
+    let from = clock.uptime();
     let mut daemon = Daemon::spawn(&site, &environment);
     let ready = systemd.told_more();
     assert_eq!(ready[0], "READY=1");
     assert!(ready[1].starts_with("STATUS=watching 1 service"), "{ready:?}");
 
-    // Twice as often as systemd asks for, so that one may be late.
-    let clock = Clock::start(None);
-    let from = clock.uptime();
+    // Again and again, and not more often than twice as often as systemd asks for: then one may be late.
     for _ in 0..5 {
         assert_eq!(systemd.told(), ["WATCHDOG=1"]);
     }
     let took = clock.uptime().checked_sub(from).unwrap();
-    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(3), "5 in {took:?}");
+    assert!(took >= Duration::from_millis(4 * 300), "5 in {took:?}");
 
     for (service, status) in
         [("colour = 1", "STATUS=the reload failed and changed nothing"), ("rto = \"1h\"", "STATUS=watching 1 service")]
@@ -243,14 +249,15 @@ async fn systemd_hears_of_start_life_reload_and_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_healthy_at_once_ready_after_the_first_look_and_tells_of_itself() {
     let site = Site::new();
-    site.app.set(|mood| mood.instead = Some(Reply::Hang));
+    let answer = CancellationToken::new();
+    site.app.set(|mood| mood.instead = Some(Reply::HangUntil(answer.clone())));
     site.write(&File::default());
-    // Long enough to be seen: an interval and a timeout of seconds.
+    // The first look takes as long as this test wants.
     let text = fs::read_to_string(site.config()).unwrap();
     let slow = [
-        ("timeout = \"100ms\"", "timeout = \"3s\""),
-        ("/metrics\"\ninterval = \"100ms\"", "/metrics\"\ninterval = \"3s\""),
-        ("gap_tolerance = \"2s\"", ""),
+        ("timeout = \"200ms\"", "timeout = \"50s\""),
+        ("/metrics\"\ninterval = \"200ms\"", "/metrics\"\ninterval = \"50s\""),
+        ("gap_tolerance = \"20s\"", ""),
     ];
     let text = slow.iter().fold(text, |text, (from, to)| {
         assert!(text.contains(from));
@@ -268,6 +275,7 @@ async fn it_is_healthy_at_once_ready_after_the_first_look_and_tells_of_itself() 
     })
     .await;
     assert!(daemon.metric("backstop_ready").await.abs() < f64::EPSILON);
+    answer.cancel();
     until("readiness", async || (daemon.text("/readyz").await? == (200, "ready\n".to_owned())).then_some(())).await;
     assert!((daemon.metric("backstop_ready").await - 1.0).abs() < f64::EPSILON);
 

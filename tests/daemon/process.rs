@@ -24,8 +24,14 @@ pub struct Daemon {
 
 /// `backstop run`, free of what the test's own environment says.
 pub fn command(site: &Site) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
-    command.arg("run").arg(site.config()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command_under(site, &[])
+}
+
+/// The same as the last arguments of another program, such as `strace`.
+pub fn command_under(site: &Site, wrapper: &[&str]) -> Command {
+    let mut words = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_backstop"), "run"]);
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).arg(site.config()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     for name in ["BACKSTOP_LOG", "BACKSTOP_SOCKET", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]
     {
         command.env_remove(name);
@@ -48,10 +54,15 @@ impl Daemon {
 
     /// Does not wait for anything.
     pub fn spawn(site: &Site, environment: &[(&str, &str)]) -> Daemon {
+        Daemon::spawn_under(site, &[], environment)
+    }
+
+    /// As the last arguments of another program, which must become it (`exec`), so that its number is the daemon's.
+    pub fn spawn_under(site: &Site, wrapper: &[&str], environment: &[(&str, &str)]) -> Daemon {
         backstop::platform::http::install_crypto();
         let (log, socket) = (site.path("log"), site.path("state/backstop.sock"));
         let file = fs::File::options().create(true).append(true).open(&log).unwrap();
-        let child = command(site).envs(environment.iter().copied()).stderr(file).spawn().unwrap();
+        let child = command_under(site, wrapper).envs(environment.iter().copied()).stderr(file).spawn().unwrap();
         let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build().unwrap();
         Daemon { child, socket, state: site.path("state"), log, client }
     }
@@ -92,7 +103,7 @@ impl Daemon {
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
-    async fn try_get(&self, path: &str) -> Option<Value> {
+    pub async fn try_get(&self, path: &str) -> Option<Value> {
         let (status, text) = self.text(path).await?;
         (status == 200).then(|| serde_json::from_str(&text).unwrap())
     }

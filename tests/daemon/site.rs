@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::wire::{Refusing, Reply, Request, Server};
 
 /// Long enough for a machine that does other things; a test that waits for it has failed.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Looks until there is something to see.
@@ -107,9 +107,9 @@ impl Default for File {
             service: String::new(),
             guard: String::new(),
             hold: "500ms",
-            level: "steps = [{ command = [\"/bin/sh\", \"ROOT/rollback.sh\", \"{{ release.target }}\"], timeout = \"30s\" }]"
+            level: "steps = [{ command = [\"/bin/sh\", \"ROOT/rollback.sh\", \"{{ release.target }}\"], timeout = \"60s\" }]"
                 .to_owned(),
-            verify: "{ within = \"10s\", soak = \"500ms\" }",
+            verify: "{ within = \"60s\", soak = \"500ms\" }",
             more: String::new(),
         }
     }
@@ -207,15 +207,15 @@ cooldown = "0s"
 
 [services.api.scrapes.app]
 url = "http://{app}/metrics"
-interval = "100ms"
-timeout = "100ms"
+interval = "200ms"
+timeout = "200ms"
 
 [services.api.triggers.broken]
 expr = "app_broken"
 above = 0.5
 for = "{hold}"
 # A machine that is busy with something else misses a few looks.
-gap_tolerance = "2s"
+gap_tolerance = "20s"
 
 [[services.api.rollback]]
 name = "previous release"

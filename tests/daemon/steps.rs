@@ -26,13 +26,13 @@ async fn a_flag_is_turned_off_over_http_and_what_the_service_answered_reaches_th
     fs::write(site.path("apply.sh"), script).unwrap();
     let level = format!(
         r#"steps = [
-  {{ http = {{ method = "PATCH", url = "http://{}/flags/new-checkout", json = {{ enabled = false, why = "{{{{ trigger }}}}" }}, bearer = {{ file = "ROOT/token" }}, capture = {{ change = "/change/id" }} }}, timeout = "5s", idempotent = true }},
-  {{ command = ["/bin/sh", "ROOT/apply.sh", "{{{{ captures.change }}}}", "{{{{ release.bad }}}}"], env = {{ TOKEN = {{ file = "ROOT/token" }} }}, timeout = "5s" }},
+  {{ http = {{ method = "PATCH", url = "http://{}/flags/new-checkout", json = {{ enabled = false, why = "{{{{ trigger }}}}" }}, bearer = {{ file = "ROOT/token" }}, capture = {{ change = "/change/id" }} }}, timeout = "60s", idempotent = true }},
+  {{ command = ["/bin/sh", "ROOT/apply.sh", "{{{{ captures.change }}}}", "{{{{ release.bad }}}}"], env = {{ TOKEN = {{ file = "ROOT/token" }} }}, timeout = "60s" }},
 ]
 
 [[services.api.rollback]]
 name = "the release before"
-verify = {{ within = "10s", soak = "500ms" }}
+verify = {{ within = "60s", soak = "500ms" }}
 steps = [{{ command = ["/bin/sh", "ROOT/rollback.sh", "{{{{ release.target }}}}"] }}]"#,
         flags.address
     );

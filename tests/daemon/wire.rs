@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// A request of the daemon is a few kilobytes.
 const REQUEST_BYTES_MAX: usize = 256 * 1024;
@@ -39,6 +40,8 @@ pub enum Reply {
     },
     /// Nothing, until the client has had enough.
     Hang,
+    /// Nothing, until the client has had enough or the test lets go.
+    HangUntil(CancellationToken),
     /// The connection ends without an answer.
     Close,
 }
@@ -119,6 +122,7 @@ async fn talk(mut stream: TcpStream, answer: Arc<dyn Fn(Request) -> Reply + Send
             stream.write_all(body.as_bytes()).await?;
         }
         Reply::Hang => while stream.read(&mut [0; 1024]).await? > 0 {},
+        Reply::HangUntil(let_go) => let_go.cancelled().await,
         Reply::Close => {}
     }
     stream.shutdown().await

@@ -14,13 +14,13 @@ use backstop::decide::event::{
 use backstop::engine::handle::{CommandMessage, Handle};
 use backstop::machine::input::{Answer, Command, Refusal};
 use backstop::machine::snapshot::{
-    Counters, IncidentView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot,
-    TargetView, TriggerView,
+    AskedView, Counters, IncidentView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView,
+    Snapshot, TargetView, TriggerView,
 };
 use backstop::serve::{Listeners, Metrics, Parts, Tokens, bind_unix, start};
 use backstop::time::{BootId, Timestamp};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ pub struct Daemon {
     /// `http://127.0.0.1:PORT`
     pub url: String,
     pub commands: Arc<Mutex<Vec<(Actor, Command)>>>,
+    /// For a command to `slow`.
+    pub let_go: Arc<Notify>,
     pub snapshot: Option<watch::Sender<Arc<Snapshot>>>,
     pub tokens: watch::Sender<Arc<Tokens>>,
     pub metrics: Arc<Metrics>,
@@ -61,8 +63,10 @@ impl Daemon {
         let listeners = Listeners { tcp: Some(tcp), unix: Some(unix) };
         let serving = tokio::spawn(start(listeners, parts, shutdown.clone()));
         let commands = Arc::default();
-        let engine = tokio::spawn(answer(from_serve, Arc::clone(&commands)));
-        Daemon { dir, socket, url, commands, snapshot: Some(snapshot), tokens, metrics, shutdown, serving, engine }
+        let let_go = Arc::new(Notify::new());
+        let engine = tokio::spawn(answer(from_serve, Arc::clone(&commands), Arc::clone(&let_go)));
+        let snapshot = Some(snapshot);
+        Daemon { dir, socket, url, commands, let_go, snapshot, tokens, metrics, shutdown, serving, engine }
     }
 
     pub fn token_file(&self) -> PathBuf {
@@ -87,8 +91,12 @@ impl Daemon {
 }
 
 /// Names decide the answer: `nope` is not found, `busy` conflicts, `odd` is invalid, `ill` is unavailable, and `slow`
-/// takes half a second.
-async fn answer(mut from_serve: mpsc::Receiver<CommandMessage>, commands: Arc<Mutex<Vec<(Actor, Command)>>>) {
+/// waits until it is let go.
+async fn answer(
+    mut from_serve: mpsc::Receiver<CommandMessage>,
+    commands: Arc<Mutex<Vec<(Actor, Command)>>>,
+    let_go: Arc<Notify>,
+) {
     while let Some(message) = from_serve.recv().await {
         let CommandMessage { actor, command, reply } = message;
         let service = match &command {
@@ -108,7 +116,7 @@ async fn answer(mut from_serve: mpsc::Receiver<CommandMessage>, commands: Arc<Mu
             "odd" => Answer::Refused(Refusal::Invalid("there are 2 levels".to_owned())),
             "ill" => Answer::Refused(Refusal::Unavailable("the journal cannot be written".to_owned())),
             "slow" => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                let_go.notified().await;
                 done
             }
             _ => done,
@@ -138,6 +146,8 @@ pub fn snapshot() -> Snapshot {
         settled: true,
         journal: JournalHealth::Writing,
         pause: None,
+        kill_switch: None,
+        tilt: None,
         services: vec![service()],
         incidents: vec![incident()],
         receivers: vec![ReceiverView {
@@ -150,6 +160,11 @@ pub fn snapshot() -> Snapshot {
         }],
         counters: counters(),
     }
+}
+
+fn asked(name: &str, standing: &'static str, sentence: &str) -> AskedView {
+    let last_wall = Some(wall(600));
+    AskedView { kind: "way_back", name: Arc::from(name), standing, sentence: sentence.to_owned(), last_wall }
 }
 
 fn service() -> ServiceView {
@@ -193,7 +208,13 @@ fn service() -> ServiceView {
             until_wall: wall(3_600),
             detail: "CVE-2026-1\u{1b}[31m".to_owned(),
         }],
+        asked: vec![
+            asked("image", "free", ""),
+            asked("volume", "holds", "2.3.1 cannot be gone back to: volume: exit status 1"),
+        ],
         pause: Some(PauseView { until_wall: wall(1_800), actor: alice(), reason: "migration".to_owned() }),
+        kill_switch: None,
+        freeze: None,
         incident: Some(IncidentId(Arc::from("api-17"))),
     }
 }
@@ -205,8 +226,10 @@ fn counters() -> Counters {
         looks: BTreeMap::from([((api(), Arc::from("app")), 60)]),
         failures: BTreeMap::from([((api(), Arc::from("db"), "quoted \"\\\n reason".to_owned()), 7)]),
         overruns: 1,
+        tilts: 2,
         incidents: BTreeMap::from([((api(), "recovered"), 1)]),
         steps: BTreeMap::from([((api(), "succeeded"), 2)]),
+        checks: BTreeMap::from([((api(), "way_back", "passed"), 3)]),
         journal_errors: 0,
         notices_delivered: 5,
         notices_dead: 1,
@@ -225,6 +248,7 @@ fn incident() -> IncidentView {
         release_target: Some("2.3.1".to_owned()),
         state: "verifying",
         sentence: "Verifying level 1 (previous release)".to_owned(),
+        reasons: Vec::new(),
         open: true,
         acknowledged: false,
         severity: Severity::High,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Action, Actor, Attempt, Autonomy, BodyTemplate, Capture, Decision, DecisionKind, Entry, Evidence, GuardCheck,
-    IncidentEvent, IncidentId, Level, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, OnFailure, Outcome,
-    Plan, Reason, Release, Running, SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact,
-    Verified, Verify, WhyHuman,
+    Action, Actor, Ask, Attempt, Autonomy, BodyTemplate, Capture, Check, CheckOutcome, Decision, DecisionKind, Entry,
+    Evidence, GuardCheck, IncidentEvent, IncidentId, JsonTest, Level, Notice, NoticeKind, NoticeLevel, NoticeStatus,
+    NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Running, SecretRef, SelectorFact, Severity, Step,
+    StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants, WhyHuman,
 };
 use backstop::time::Timestamp;
 
@@ -134,6 +134,9 @@ fn plan() -> Plan {
                 within: Duration::from_mins(10),
                 soak: Duration::from_millis(1_500),
                 probes: vec![text("health")],
+                checks: Vec::new(),
+                still_wrong: Vec::new(),
+                serves_target: false,
             },
             autonomy: Some(Autonomy::Propose),
             deadline: None,
@@ -229,6 +232,47 @@ fn mix() -> Running {
 }
 
 // Length: one of every kind.
+/// A level with everything that a verification can ask.
+fn checked_plan() -> Plan {
+    let proof = |name: &str, ask, once| Proof {
+        check: Check { name: text(name), ask, timeout: Duration::from_secs(30) },
+        every: Duration::from_mins(1),
+        once,
+    };
+    let command = Ask::Command {
+        argv: vec![text("/opt/api/smoke.sh"), text("{{ release.target }}")],
+        env: BTreeMap::from([(text("MODE"), TextOrSecret::Text(text("quick")))]),
+        inherit: vec![text("HTTP_PROXY")],
+        directory: Some(text("/opt/api")),
+    };
+    let json = |pointer: &str, wants| JsonTest { pointer: text(pointer), wants };
+    let http = Ask::Http {
+        method: text("POST"),
+        url: text("https://api.example.com/login"),
+        headers: BTreeMap::new(),
+        body: BodyTemplate::Json(serde_json::json!({ "user": "probe" })),
+        expect: vec![200],
+        json: vec![
+            json("/session", Wants::Exists),
+            json("/status", Wants::Equals(serde_json::json!("ready"))),
+            json("", Wants::Count { at_least: Some(3), at_most: None }),
+            json("/rows", Wants::Count { at_least: None, at_most: Some(1_000) }),
+        ],
+    };
+    let mut plan = plan();
+    plan.levels[0].steps.clear();
+    plan.levels[0].verify = Verify {
+        within: Duration::from_mins(10),
+        soak: Duration::from_mins(15),
+        probes: Vec::new(),
+        checks: vec![proof("smoke", command, true), proof("sign-in", http, false)],
+        still_wrong: vec![text("previous release: errors")],
+        serves_target: true,
+    };
+    plan
+}
+
+// Length: one sample per line of a list.
 pub fn events() -> Vec<IncidentEvent> {
     let result = |outcome| StepResult {
         outcome,
@@ -256,10 +300,26 @@ pub fn events() -> Vec<IncidentEvent> {
             receivers: vec![text("oncall")],
             deadline: at(3_600),
         },
+        IncidentEvent::Admitted {
+            plan: Box::new(checked_plan()),
+            decision: decision(DecisionKind::RollBack),
+            facts: Vec::new(),
+            running: Running::One(release("v42")),
+            actor: None,
+            receivers: Vec::new(),
+            deadline: at(3_600),
+        },
         IncidentEvent::StepIntended { attempt: attempt(), input_hash: text("9f86d081") },
         IncidentEvent::StepStarted { attempt: attempt(), pid: Some(4711), process_start: Some(text("88123")) },
         IncidentEvent::StepStarted { attempt: attempt(), pid: None, process_start: None },
         IncidentEvent::LevelFinished { level: 0, at: at(30) },
+        IncidentEvent::CheckAnswered { level: 0, check: text("smoke"), outcome: CheckOutcome::Passed },
+        IncidentEvent::CheckAnswered {
+            level: 0,
+            check: text("smoke"),
+            outcome: CheckOutcome::Failed(text("HTTP 500")),
+        },
+        IncidentEvent::CheckAnswered { level: 1, check: text("rows"), outcome: CheckOutcome::Unknown(text("refused")) },
         IncidentEvent::CameClear { at: at(60) },
         IncidentEvent::Relapsed,
         IncidentEvent::Climbed { to: 1 },
@@ -297,6 +357,7 @@ pub fn events() -> Vec<IncidentEvent> {
         WhyHuman::ReleaseUnknown,
         WhyHuman::BadReleaseCameBack,
         WhyHuman::Unreadable,
+        WhyHuman::Blocked,
     ];
     events.extend(whys.map(|why| IncidentEvent::NeedsHuman { why, text: text("please look") }));
     events
@@ -332,6 +393,8 @@ pub fn samples() -> Vec<Entry> {
         Entry::Paused { service: None, until: at(3_600), actor: actor(), reason: text("migration") },
         Entry::Paused { service: Some(service.clone()), until: at(60), actor: actor(), reason: String::new() },
         Entry::Resumed { service: None, actor: actor() },
+        Entry::KillSwitch { service: None, on: true, actor: actor(), reason: text("the database is being moved") },
+        Entry::KillSwitch { service: Some(service.clone()), on: false, actor: actor(), reason: text("moved") },
         Entry::SignalRaised {
             service: service.clone(),
             signal: text("cve"),

@@ -29,6 +29,20 @@ install_packages() {
     fi
 }
 
+# What fails is tried again for some minutes: another apt may hold the lock (a machine that has just booted updates
+# itself), and a mirror may be down or just changing. Without the mode, `update` succeeds with old lists.
+apt_patiently() { # package …
+    local pause
+    for pause in 5 15 30 60 90 0; do
+        if apt-get update -qq -o Acquire::Retries=3 -o APT::Update::Error-Mode=any &&
+            apt-get install -y -qq --no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "$@"; then
+            return 0
+        fi
+        [ "$pause" = 0 ] || { echo "Again in $pause s"; sleep "$pause"; }
+    done
+    return 1
+}
+
 # Debian starts a service as soon as it is installed, unless policy-rc.d forbids it (exit status 101).
 install_quietly() {
     local policy=/usr/sbin/policy-rc.d ours=no status=0
@@ -38,8 +52,7 @@ install_quietly() {
         chmod 755 "$policy"
     fi
     # shellcheck disable=SC2086  # a list of names
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1; } \
-        </dev/null >"${TMPDIR:-/tmp}/backstop-apt.$$.log" 2>&1 || status=$?
+    DEBIAN_FRONTEND=noninteractive apt_patiently $1 </dev/null >"${TMPDIR:-/tmp}/backstop-apt.$$.log" 2>&1 || status=$?
     [ "$status" = 0 ] || tail -n 20 "${TMPDIR:-/tmp}/backstop-apt.$$.log" >&2
     rm -f "${TMPDIR:-/tmp}/backstop-apt.$$.log"
     [ "$ours" = no ] || rm -f "$policy"

@@ -36,7 +36,7 @@ async fn a_reload_keeps_the_tasks_and_ids_of_what_did_not_change() {
     let [a, b, c] = [&a, &b, &c].map(|server| server.url("/metrics"));
     let mut before = config(&["x"]);
     before.scrapes.push(scrape(&[&a, &b]));
-    before.probes.push(probe(&nobody().await.to_string(), ProbeKind::Tcp));
+    before.probes.push(probe(&nobody().to_string(), ProbeKind::Tcp));
     let mut watch = Watch::start(&before);
     let (up, gone) = comings(&mut watch);
     assert_eq!((up.len(), gone.len()), (3, 0));

@@ -74,7 +74,7 @@ async fn a_reference_is_up_when_it_answers_anything() {
         Server::axum(axum::Router::new().route("/", get(|| async { (StatusCode::INTERNAL_SERVER_ERROR, "broken") })))
             .await;
     let silent = Server::silent().await;
-    let refused = nobody().await;
+    let refused = nobody();
     for (url, expected) in [(broken.url("/"), true), (silent.url("/"), false), (format!("http://{refused}/"), false)] {
         let mut config = config(&[]);
         let timeout = if expected { PATIENCE } else { Duration::from_millis(300) };

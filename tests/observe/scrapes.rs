@@ -115,7 +115,7 @@ async fn reason(url: &str) -> (&'static str, String) {
 
 #[tokio::test]
 async fn what_does_not_answer_fails_with_the_reason() {
-    let refused = nobody().await;
+    let refused = nobody();
     let (code, detail) = reason(&format!("http://{refused}/metrics")).await;
     assert_eq!((code, detail.as_str()), ("refused", "the connection was refused"));
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstop::config::model::{
@@ -18,12 +18,12 @@ use backstop::platform::clock::Clock;
 use backstop::platform::process::set_helper;
 use backstop::promql::{Interest, Selector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const INTERVAL: Duration = Duration::from_millis(40);
 
 /// Ends with the test.
@@ -103,9 +103,14 @@ pub async fn read_head(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// An address of this machine where nobody listens.
-pub async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address of this machine where nobody listens. It is taken until the tests end, so that nobody comes to.
+pub fn nobody() -> SocketAddr {
+    static TAKEN: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    TAKEN.lock().unwrap().push(socket);
+    address
 }
 
 /// No resolver takes a label of 64 characters, and none is asked over the network.
@@ -127,6 +132,7 @@ pub fn config(selectors: &[&str]) -> Config {
             budget: None,
             breaching_share_max: None,
             heartbeat: None,
+            freeze: Vec::new(),
             services: Vec::new(),
             receivers: Vec::new(),
         }),
@@ -137,6 +143,7 @@ pub fn config(selectors: &[&str]) -> Config {
             external_url: None,
             socket: None,
             tokens: BTreeMap::new(),
+            kill_file: None,
         },
         scrapes: Vec::new(),
         probes: Vec::new(),

@@ -104,7 +104,14 @@ pub fn step(name: &str) -> Step {
 }
 
 pub fn level(name: &str, steps: Vec<Step>) -> Level {
-    let verify = Verify { within: secs(60), soak: secs(20), probes: Vec::new() };
+    let verify = Verify {
+        within: secs(60),
+        soak: secs(20),
+        probes: Vec::new(),
+        checks: Vec::new(),
+        still_wrong: Vec::new(),
+        serves_target: false,
+    };
     Level { name: name.to_owned(), steps, verify, autonomy: None, deadline: None, undo: Vec::new() }
 }
 
@@ -127,12 +134,19 @@ pub fn service() -> ServiceRules {
         startup: secs(10),
         detectors: vec![symlink(), version_metric()],
         triggers: vec![error_rate(30), down()],
+        criteria: Vec::new(),
         guard: GuardRules {
             release_window: secs(3600),
             good_after: secs(300),
             cooldown: secs(3600),
             budget: None,
             references: Vec::new(),
+            worsened_by: 2.0,
+            dependencies: Vec::new(),
+            freeze: Vec::new(),
+            blockers: Vec::new(),
+            ready: Vec::new(),
+            ready_every: secs(300),
         },
         ladder: vec![level("previous release", vec![step("rollback")])],
         remind_every: secs(600),
@@ -158,6 +172,7 @@ pub fn rules(services: Vec<ServiceRules>) -> Rules {
         budget: None,
         breaching_share_max: None,
         heartbeat: None,
+        freeze: Vec::new(),
         services,
         receivers: vec![receiver("oncall", Some("second")), receiver("second", None)],
     }
@@ -380,6 +395,8 @@ pub struct World {
     pub rules: Arc<Rules>,
     pub machine: Option<Machine>,
     pub now: i64,
+    /// The wall clock's lead on the monotonic one; a test makes it jump.
+    pub wall_offset: i64,
     /// What is durable.
     pub disk: Vec<Record>,
     pub unacknowledged: VecDeque<Vec<Record>>,
@@ -435,6 +452,7 @@ impl World {
             rules: Arc::new(rules),
             machine: None,
             now: MINUTE,
+            wall_offset: WALL_OFFSET,
             disk: Vec::new(),
             unacknowledged: VecDeque::new(),
             disk_state: Disk::Writes,
@@ -473,7 +491,7 @@ impl World {
     pub fn time(&self) -> Now {
         Now {
             monotonic: Timestamp::from_millis(self.now),
-            wall: Timestamp::from_millis(self.now + WALL_OFFSET),
+            wall: Timestamp::from_millis(self.now + self.wall_offset),
             boot: BootId("boot".into()),
         }
     }

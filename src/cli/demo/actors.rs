@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::routing::post;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -18,6 +19,9 @@ use crate::platform::http;
 
 /// Like `Restart=always` with `RestartSec=300ms`.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
+/// A shop that has not opened by then does not open.
+const OPENS_WITHIN: Duration = Duration::from_secs(30);
+const KNOCK_EVERY: Duration = Duration::from_millis(20);
 /// 40 sales a second are 200 in the demo's window: enough to judge.
 const SALE_EVERY: Duration = Duration::from_millis(25);
 /// Notices that the narrator has not read; an incident makes about ten.
@@ -56,6 +60,16 @@ pub async fn keep_shop(program: PathBuf, dir: PathBuf, port: u16, stop: Cancella
         }
     }
     Ok(())
+}
+
+/// Returns when the shop answers, or when there is no use in waiting: how well it works is for backstop to say.
+pub async fn wait_for_shop(port: u16, interrupted: &AtomicBool) {
+    let answers = async {
+        while !interrupted.load(Ordering::SeqCst) && TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::time::sleep(KNOCK_EVERY).await;
+        }
+    };
+    drop(tokio::time::timeout(OPENS_WITHIN, answers).await);
 }
 
 /// Buys without a pause, as customers do; whether it works is the shop's business.

@@ -20,15 +20,17 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{Exit, Failure};
 use crate::serve::wire::{IncidentBody, RunningBody, ServiceBody};
 use follow::{Narrator, Reader};
-use shop::Behaviour;
+use shop::{Behaviour, Reserved};
 use stage::Stage;
 
 /// The demo looks at the daemon this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A play that is not over by then has gone wrong: the longest variant takes about 45 s on an idle machine.
-const OVER_WITHIN: Duration = Duration::from_mins(3);
+/// A play that is not over by then has gone wrong: the longest variant takes about a minute on an idle machine.
+const OVER_WITHIN: Duration = Duration::from_mins(5);
+/// The last notice follows its incident's end at once, unless the machine is very busy.
+const TOLD_WITHIN: Duration = Duration::from_mins(1);
 /// Time for the daemon to end its queues.
-const DAEMON_ENDS_WITHIN: Duration = Duration::from_secs(15);
+const DAEMON_ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "four flags that exclude each other, as clap has them")]
@@ -118,13 +120,15 @@ impl Variant {
             (_, None | Some("firing" | "held" | "running" | "verifying" | "proposed")) => return None,
             (_, Some(_)) => false,
         };
-        Some(Ending { incident: of_v2.map(|incident| incident.summary.id.clone()), as_said })
+        let incident = of_v2.map(|incident| (incident.summary.id.clone(), incident.summary.state.clone()));
+        Some(Ending { incident, as_said })
     }
 }
 
 #[derive(Debug)]
 struct Ending {
-    incident: Option<String>,
+    /// Its id, and the state in which it ended. The notice of that has the state's name.
+    incident: Option<(String, String)>,
     as_said: bool,
 }
 
@@ -148,7 +152,8 @@ async fn play(variant: Variant, keep: bool) -> Result<(), Failure> {
     let (old, new) = variant.releases();
     let stage = Stage::build(keep, &old, &new).map_err(io("the demo's folder cannot be made"))?;
     let program = std::env::current_exe().map_err(io("the demo cannot find its own program"))?;
-    let port = free_port().await.map_err(io("no free port on 127.0.0.1"))?;
+    let place = Reserved::new().map_err(io("no free port on 127.0.0.1"))?;
+    let port = place.port;
     println!("{}\nfolder: {}\n", variant.introduction(), stage.dir.display());
 
     let stop = CancellationToken::new();
@@ -156,6 +161,8 @@ async fn play(variant: Variant, keep: bool) -> Result<(), Failure> {
     let (webhook, mut notices, team) = listening.map_err(io("the demo cannot listen for notices"))?;
     let keeper = tokio::spawn(actors::keep_shop(program.clone(), stage.dir.clone(), port, stop.clone()));
     let customers = tokio::spawn(actors::keep_buying(port, stop.clone()));
+    // Else the first that backstop sees on a slow machine is a shop that does not answer.
+    actors::wait_for_shop(port, &interrupted).await;
     let mut daemon =
         actors::start_daemon(&program, &stage, port, &webhook).map_err(io("the daemon cannot be started"))?;
     let played = act(variant, &stage, &mut daemon, &mut notices, &interrupted).await;
@@ -196,7 +203,7 @@ async fn act(
     let mut narrator = Narrator::new();
     narrator.stage("the shop runs v1; customers come; backstop watches");
     let mut deployed = false;
-    // The kinds of the notices that have arrived.
+    // The kinds of the notices that have arrived; later on, since v2 was deployed.
     let mut told = BTreeSet::new();
     let ending = loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -210,34 +217,39 @@ async fn act(
         if narrator.elapsed() > OVER_WITHIN {
             return Err(Failure::new(Exit::Unavailable, format!("nothing came of it within {OVER_WITHIN:?}")));
         }
-        while let Ok((kind, text)) = notices.try_recv() {
-            narrator.notice(&kind, &text);
-            told.insert(kind);
-        }
         let Some(service) = reader.service().await else { continue };
         let incidents = reader.incidents().await;
         narrator.service(&service);
         for incident in &incidents {
             narrator.incident(incident);
         }
+        // After what they are about, which the look above most likely has seen.
+        while let Ok((kind, text)) = notices.try_recv() {
+            narrator.notice(&kind, &text);
+            told.insert(kind);
+        }
         if !deployed && variant.is_ready(&service, &told) {
             narrator.stage("deploys v2: bin/switch.sh v2");
             deploy(stage).await?;
             deployed = true;
+            told.clear();
         } else if deployed && let Some(ending) = variant.verdict(&service, &incidents) {
             break ending;
         }
     };
-    // The last notice is on its way.
-    for _ in 0..10 {
-        match tokio::time::timeout(LOOK_EVERY, notices.recv()).await {
-            Ok(Some((kind, text))) => narrator.notice(&kind, &text),
-            Ok(None) => break,
-            Err(_) => {}
-        }
-    }
     match &ending.incident {
-        Some(incident) => {
+        Some((incident, state)) => {
+            // Its last notice is on its way.
+            let last = async {
+                while !told.contains(state) {
+                    let Some((kind, text)) = notices.recv().await else { return };
+                    narrator.notice(&kind, &text);
+                    told.insert(kind);
+                }
+            };
+            if tokio::time::timeout(TOLD_WITHIN, last).await.is_err() {
+                return Err(Failure::new(Exit::Unavailable, format!("nobody was told that {incident} is {state}")));
+            }
             let report = reader.report(incident).await;
             let report = report.ok_or_else(|| Failure::new(Exit::Unavailable, "the daemon gave no report"))?;
             println!("\n{}\n{report}", "─".repeat(100));
@@ -267,10 +279,4 @@ async fn end_daemon(daemon: &mut tokio::process::Child) -> std::io::Result<()> {
         Ok(ended) => ended.map(|_| ()),
         Err(_) => daemon.kill().await,
     }
-}
-
-/// A port that was free a moment ago.
-async fn free_port() -> std::io::Result<u16> {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
-    Ok(listener.local_addr()?.port())
 }

@@ -11,12 +11,41 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use tokio::net::TcpSocket;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::platform::clock::Clock;
 
 /// A file that a release leaves behind in the shared data when it damages them.
 const DAMAGE: &str = "data/damaged";
+
+/// Connections that wait to be accepted: customers, a probe and a scrape are three.
+const WAITING_MAX: u32 = 128;
+
+/// A port on 127.0.0.1 that is the shop's as long as this lives, also while no shop runs: nobody else is given it, and who
+/// connects to it is refused.
+#[derive(Debug)]
+pub struct Reserved {
+    pub port: u16,
+    _socket: TcpSocket,
+}
+
+impl Reserved {
+    pub fn new() -> std::io::Result<Reserved> {
+        let socket = bind(0)?;
+        Ok(Reserved { port: socket.local_addr()?.port(), _socket: socket })
+    }
+}
+
+/// Shared with every other socket that is bound here; each of those that listen gets a part of the connections, and those
+/// that do not listen get none.
+fn bind(port: u16) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    Ok(socket)
+}
 
 #[derive(Debug, clap::Args)]
 pub struct ShopArgs {
@@ -101,12 +130,9 @@ fn serve(args: &ShopArgs) -> Result<(), Failure> {
         .route("/health", get(|| async { ([("content-type", "application/json")], "{\"status\":\"healthy\"}\n") }))
         .route("/metrics", get(metrics))
         .with_state(shop);
-    let address = SocketAddr::from(([127, 0, 0, 1], args.port));
-    let served = runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(address).await?;
-        axum::serve(listener, routes).await
-    });
-    served.map_err(|error| Failure::because(Exit::Unavailable, &format!("shop: cannot serve {address}"), &error))
+    let served = runtime.block_on(async { axum::serve(bind(args.port)?.listen(WAITING_MAX)?, routes).await });
+    let what = format!("shop: cannot serve 127.0.0.1:{}", args.port);
+    served.map_err(|error| Failure::because(Exit::Unavailable, &what, &error))
 }
 
 fn read_behaviour(dir: &Path) -> Result<Behaviour, Failure> {

@@ -4,23 +4,31 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::cursor::{Cx, Got, Table, Text};
-use super::super::places::Problem;
+use super::super::places::{Place, Problem};
 use super::super::tree::{Node, Value};
 use super::http::{headers, secret};
 use super::ladder;
 use super::probe::{is_pointer, json, method, statuses};
 use super::template::{Stands, check as check_template, check_url_template};
 use crate::act::template::TemplateNames;
-use crate::decide::event::{Action, Ask, BodyTemplate, Check, JsonTest, TextOrSecret, Wants};
+use crate::decide::event::{Action, Ask, BodyTemplate, Check, JsonTest, Proof, TextOrSecret, Wants};
 
 pub(super) const HELP: &str = "write command = [\"/path/to/check\"] or http = { url = \"https://…\" }";
+
+pub(super) const HELP_OR_QUESTION: &str = "write command = [\"/path/to/check\"], http = { url = \"https://…\" }, signal = \"…\", or a question such as expr = '…'";
 
 /// How long an answer may take unless the file says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often a check of a verification is asked unless the file says otherwise.
+const EVERY: Duration = Duration::from_secs(30);
+
 /// One that is a table of its own: `{ command = […] }`. `what` as messages call it.
 pub(super) fn check(cx: &Cx<'_>, node: &Node, what: &str, names: &TemplateNames) -> Option<Check> {
-    let mut table = cx.table(node, what)?;
+    named(cx.table(node, what)?, names)
+}
+
+fn named(mut table: Table<'_, '_>, names: &TemplateNames) -> Option<Check> {
     let name = table.get("name", |cx, node| cx.some_text(node, "a few words, such as \"image exists\""));
     let found = table.one_of(&["command", "http"], &[], HELP);
     let asked = asked(&mut table, found, names);
@@ -28,6 +36,28 @@ pub(super) fn check(cx: &Cx<'_>, node: &Node, what: &str, names: &TemplateNames)
     let (ask, timeout) = asked?;
     let name = name.optional()?.map_or_else(|| described(&ask), |text| text.value);
     Some(Check { name, ask, timeout })
+}
+
+/// One of a verification: with `every` and `once` beside it.
+pub(super) fn proof(cx: &Cx<'_>, node: &Node, names: &TemplateNames) -> Option<Proof> {
+    let mut table = cx.table(node, "the check")?;
+    let every = table.get("every", |cx, node| {
+        cx.duration_in(node, Duration::from_secs(1)..Duration::from_hours(1), "how often it is asked")
+    });
+    let once = table.get("once", Cx::boolean);
+    let check = named(table, names);
+    Some(Proof { check: check?, every: every.or(EVERY)?, once: once.or(false)? })
+}
+
+/// Names by which people find a check again: each stands once.
+pub(super) fn unique<'n>(cx: &Cx<'_>, seen: &mut Vec<(String, Place)>, name: &str, node: &'n Node) -> Option<&'n Node> {
+    if let Some((_, first)) = seen.iter().find(|(have, _)| have == name) {
+        let problem = Problem::at(node.place, format!("two checks are called `{name}`"));
+        cx.error(problem.also(*first, "the other one").help("give each a name of its own: name = \"…\""));
+        return None;
+    }
+    seen.push((name.to_owned(), node.place));
+    Some(node)
 }
 
 /// The question of a table that has other keys too; `found` is its `command` or `http`.
@@ -142,7 +172,7 @@ fn wants(cx: &Cx<'_>, node: &Node) -> Option<Wants> {
 }
 
 /// The default name: `smoke.sh`, `GET shop.example.com`.
-pub(super) fn described(ask: &Ask) -> String {
+fn described(ask: &Ask) -> String {
     match ask {
         Ask::Command { argv, .. } => ladder::program_name(argv),
         Ask::Http { method, url, .. } => ladder::request_name(method, url),

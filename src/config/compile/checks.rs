@@ -84,9 +84,12 @@ fn detection(cx: &Cx<'_>, facts: &Facts<'_>, word: &str) {
 /// A level is proved once every trigger was observed anew. Where `within` ends before, none ever is: a mistake. Probes
 /// prove a recovery where only traffic is missing, so where some are named it may work, at a time of little traffic.
 fn verification(cx: &Cx<'_>, facts: &Facts<'_>) {
-    let slowest = facts.triggers.unwrap_or_default().iter().max_by_key(|compiled| compiled.needs.time);
-    let Some((trigger, needs)) = slowest.map(|compiled| (&compiled.trigger.name, &compiled.needs)) else { return };
     for level in facts.ladder.unwrap_or_default() {
+        let asked = facts.triggers.unwrap_or_default().iter().chain(&level.criteria);
+        let slowest = asked.max_by_key(|compiled| compiled.needs.time);
+        let Some((trigger, needs)) = slowest.map(|compiled| (&compiled.trigger.name, &compiled.needs)) else {
+            continue;
+        };
         let verify = &level.level.verify;
         if needs.time <= verify.within {
             continue;
@@ -94,13 +97,13 @@ fn verification(cx: &Cx<'_>, facts: &Facts<'_>) {
         let (within, least) = (humantime::format_duration(verify.within), humantime::format_duration(needs.time));
         let way_out =
             format!("write within = \"{least}\" or longer, or let `{trigger}` look at less: it takes {}", needs.why);
-        if verify.probes.is_empty() {
+        if verify.probes.is_empty() && verify.checks.iter().all(|proof| proof.once) {
             let message = format!("in {within} no recovery can be proved: the trigger `{trigger}` needs {least}");
             cx.error(Problem::at(level.within, message).help(way_out));
         } else {
             let message =
                 format!("{within} may be too short to prove a recovery: the trigger `{trigger}` needs {least}");
-            let probes = "the named probes speak for it only where nothing but traffic is missing";
+            let probes = "the named probes and checks speak for it only where nothing but traffic is missing";
             cx.warn(Problem::at(level.within, message).help(format!("{way_out}; {probes}")));
         }
     }

@@ -10,10 +10,11 @@ use super::super::tree::{Node, Value};
 use super::http::{headers, secret};
 use super::probe::{argv, environment, inherited, is_pointer, json, method, statuses};
 use super::template::{Stands, check, check_url_template};
+use super::trigger::{self, Sources};
 use super::{references_to, service};
 use crate::act::template::TemplateNames;
 use crate::decide::event::{
-    Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Retry, Step, TextOrSecret, Verify,
+    Action, Autonomy, BodyTemplate, Capture, Level, OnFailure, Proof, Retry, Step, TextOrSecret, Verify,
 };
 
 const STEP_HELP: &str = "write command = [\"/path/to/script\"] or http = { method = \"POST\", url = \"https://…\" }";
@@ -23,6 +24,7 @@ const VERIFY_HELP: &str = "say when it has helped: verify = { within = \"10m\", 
 /// What is known of the service around its ladder.
 pub(super) struct Around<'s> {
     pub probes: &'s [Arc<str>],
+    pub sources: &'s Sources<'s>,
     pub autonomy: Option<Autonomy>,
 }
 
@@ -30,6 +32,8 @@ pub(super) struct Compiled {
     pub level: Level,
     /// Where `verify.within` stands.
     pub within: Place,
+    /// What `Verify::still_wrong` names.
+    pub criteria: Vec<trigger::Compiled>,
 }
 
 pub(super) fn ladder(cx: &Cx<'_>, node: Option<&Node>, around: &Around<'_>) -> Option<Vec<Compiled>> {
@@ -64,18 +68,20 @@ fn level(cx: &Cx<'_>, node: &Node, number: usize, around: &Around<'_>) -> Option
         table.need("steps", "a level does something: steps = [{ command = [\"/path/to/script\"] }]", |cx, node| {
             steps(cx, node, &mut names, STEPS_HELP)
         });
+    let proof_names = names.clone();
     // What the level's steps captured, its undo may use.
     let undo = table.get("undo", |cx, node| {
         self::steps(cx, node, &mut names, "what takes the level back: undo = [{ command = [\"/path/to/script\"] }]")
     });
-    let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around.probes));
+    let name = name.optional().map(|name| name.map_or_else(|| format!("level {number}"), |text| text.value));
+    let called = name.as_deref().unwrap_or_default();
+    let verify = table.need("verify", VERIFY_HELP, |cx, node| verify(cx, node, around, &proof_names, called));
     let deadline = table.get("deadline", |cx, node| {
         const MEANING: &str = "how long the whole level may take";
         Some((cx.duration_in(node, Duration::from_secs(1)..Duration::from_hours(24), MEANING)?, node.place))
     });
     table.finish();
-    let name = name.optional()?.map_or_else(|| format!("level {number}"), |text| text.value);
-    let (verify, within) = verify?;
+    let Verified { verify, within, criteria } = verify?;
     let deadline = deadline.optional()?;
     if let Some((limit, place)) = deadline
         && limit < verify.within
@@ -89,7 +95,7 @@ fn level(cx: &Cx<'_>, node: &Node, number: usize, around: &Around<'_>) -> Option
     }
     Some(Compiled {
         level: Level {
-            name,
+            name: name?,
             steps: steps?,
             verify,
             autonomy: autonomy.optional()?,
@@ -97,10 +103,18 @@ fn level(cx: &Cx<'_>, node: &Node, number: usize, around: &Around<'_>) -> Option
             undo: undo.or(Vec::new())?,
         },
         within,
+        criteria,
     })
 }
 
-fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Place)> {
+struct Verified {
+    verify: Verify,
+    within: Place,
+    criteria: Vec<trigger::Compiled>,
+}
+
+/// `names` are what its steps capture; `level` is its name.
+fn verify(cx: &Cx<'_>, node: &Node, around: &Around<'_>, names: &TemplateNames, level: &str) -> Option<Verified> {
     let mut table = cx.table(node, "verify")?;
     let within = table.need("within", "how long recovery may take, such as within = \"10m\"", |cx, node| {
         Some((cx.some_duration(node, "how long recovery may take")?, node.place))
@@ -108,11 +122,52 @@ fn verify(cx: &Cx<'_>, node: &Node, probes: &[Arc<str>]) -> Option<(Verify, Plac
     let soak = table.need("soak", "how long it must stay well, such as soak = \"15m\"", |cx, node| {
         cx.some_duration(node, "how long it must stay well")
     });
-    let probes =
-        table.get("probes", |cx, node| references_to(cx, node, "probe", probes, "names of probes of this service"));
+    let probes = table
+        .get("probes", |cx, node| references_to(cx, node, "probe", around.probes, "names of probes of this service"));
+    let checks = table.get("checks", |cx, node| checks(cx, node, names));
+    let criteria = table.get("still_wrong", |cx, node| criteria(cx, node, around.sources, level));
+    let serves = table.get("serves", |cx, node| cx.choice(node, &[("target", true)]));
     table.finish();
     let (within, place) = within?;
-    Some((Verify { within, soak: soak?, probes: texts(&probes.or(Vec::new())?) }, place))
+    let (checks, criteria) = (checks.or(Vec::new())?, criteria.or(Vec::new())?);
+    if let Some(late) = checks.iter().find(|proof| proof.check.timeout > within) {
+        let (shown, timeout) = (humantime::format_duration(within), humantime::format_duration(late.check.timeout));
+        let message =
+            format!("in {shown} the check `{}` may not have answered once: its timeout is {timeout}", late.check.name);
+        cx.error(
+            Problem::at(place, message).help(format!("write within = \"{timeout}\" or longer, or a shorter timeout")),
+        );
+        return None;
+    }
+    let verify = Verify {
+        within,
+        soak: soak?,
+        probes: texts(&probes.or(Vec::new())?),
+        checks,
+        still_wrong: criteria.iter().map(|compiled| compiled.trigger.name.to_string()).collect(),
+        serves_target: serves.or(false)?,
+    };
+    Some(Verified { verify, within: place, criteria })
+}
+
+fn checks(cx: &Cx<'_>, node: &Node, names: &TemplateNames) -> Option<Vec<Proof>> {
+    let mut seen = Vec::new();
+    cx.list(node, "a list of checks: [{ command = [\"/opt/api/smoke.sh\"] }]", |element| {
+        let proof = super::check::proof(cx, element, names)?;
+        super::check::unique(cx, &mut seen, &proof.check.name, element).map(|_| proof)
+    })
+}
+
+fn criteria(cx: &Cx<'_>, node: &Node, sources: &Sources<'_>, level: &str) -> Option<Vec<trigger::Compiled>> {
+    let entries =
+        cx.named(node, "a table for each question: still_wrong = { errors = { expr = '…', above = \"1%\" } }")?;
+    let read = entries.iter().map(|(key, node)| {
+        let mut compiled = trigger::question(cx, key, node, sources, "a question of the verification")?;
+        // Two levels may ask different things under one name.
+        compiled.trigger.name = Arc::from(format!("{level}: {}", compiled.trigger.name));
+        Some(compiled)
+    });
+    read.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn texts(names: &[Arc<str>]) -> Vec<String> {

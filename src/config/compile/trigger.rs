@@ -9,7 +9,7 @@ use super::super::tree::{Key, Node, Value};
 use super::question::{Asked, Needs, asked};
 use super::{name, service};
 use crate::decide::event::{Autonomy, Gate, Severity};
-use crate::decide::rules::{FireWhen, OnUnknown, Trigger};
+use crate::decide::rules::{FireWhen, OnUnknown, Question, Trigger};
 use crate::promql::Selector;
 
 /// Where the series of a service come from. An interval is missing where it was wrong; that was reported.
@@ -123,6 +123,39 @@ pub(super) fn trigger(cx: &Cx<'_>, key: &Key, node: &Node, around: &Around<'_>) 
         fire_when: fire_when.or(FireWhen::Any)?,
         on_unknown: on_unknown.or(OnUnknown::Pause)?,
         gap_tolerance,
+        interval,
+    };
+    Some(Compiled { trigger, needs })
+}
+
+/// A question that never fires by itself: a criterion of recovery, a blocker. `what` as messages call it.
+pub(super) fn question(cx: &Cx<'_>, key: &Key, node: &Node, sources: &Sources<'_>, what: &str) -> Option<Compiled> {
+    let own = name(cx, key, what);
+    let mut table = cx.table(node, format!("the question `{}`", key.text))?;
+    let asked = asked(&mut table, sources);
+    table.finish();
+    unfired(cx, own?, asked?, node)
+}
+
+/// A signal is no question to the windows.
+pub(super) fn unfired(cx: &Cx<'_>, name: Arc<str>, asked: Asked, node: &Node) -> Option<Compiled> {
+    let Asked { question, interval, needs } = asked;
+    if let Question::Signal { .. } = question {
+        let problem = Problem::at(node.place, "a signal says nothing about what is measured");
+        cx.error(problem.help("use ratio, increase, quantile, health or expr"));
+        return None;
+    }
+    let trigger = Trigger {
+        name,
+        question,
+        hold: Duration::ZERO,
+        severity: Severity::High,
+        gate: Gate::None,
+        autonomy: None,
+        start_level: 0,
+        fire_when: FireWhen::Any,
+        on_unknown: OnUnknown::Pause,
+        gap_tolerance: interval * 2,
         interval,
     };
     Some(Compiled { trigger, needs })

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Plan, Release, Running, TriggerFact, millis, millis_option};
+use super::{Actor, CheckOutcome, Plan, Release, Running, TriggerFact, millis, millis_option};
 use crate::time::Timestamp;
 
 /// What can happen to an incident. Replaying these through `incident::apply` gives back its state.
@@ -83,6 +83,12 @@ pub enum IncidentEvent {
         level: usize,
         #[serde(with = "millis")]
         at: Timestamp,
+    },
+    /// The first answer of a check of the level, and each that is another than the one before.
+    CheckAnswered {
+        level: usize,
+        check: String,
+        outcome: CheckOutcome,
     },
     /// The first Clear after the level, or the first after a relapse within the limit.
     CameClear {
@@ -220,6 +226,8 @@ pub enum WhyHuman {
     BadReleaseCameBack,
     /// The journal holds something this version cannot read.
     Unreadable,
+    /// A blocker holds, so the next level is not begun.
+    Blocked,
 }
 
 /// The guard's answer.

@@ -21,8 +21,8 @@ pub use incident::{
 };
 pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger};
 pub use plan::{
-    Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Retry, SecretRef, Step,
-    TextOrSecret, Verify, Wants,
+    Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Proof, Retry, SecretRef,
+    Step, TextOrSecret, Verify, Wants,
 };
 
 use crate::time::{BootId, Timestamp};
@@ -215,6 +215,14 @@ pub enum Entry {
     Resumed {
         service: Option<String>,
         actor: Actor,
+    },
+    /// The kill switch was turned: nothing is begun while it is on; without a service, for all.
+    KillSwitch {
+        service: Option<String>,
+        on: bool,
+        /// `via` is `file` where the switch is a file.
+        actor: Actor,
+        reason: String,
     },
     SignalRaised {
         service: String,

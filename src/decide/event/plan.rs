@@ -36,7 +36,7 @@ pub struct Level {
 }
 
 /// Has it recovered, and did it stay so?
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verify {
     /// From the end of the level's last step to the first Clear.
     #[serde(with = "duration_millis")]
@@ -46,6 +46,26 @@ pub struct Verify {
     pub soak: Duration,
     /// Probes that must succeed, and that can prove recovery where there is no traffic.
     pub probes: Vec<String>,
+    /// Asked again and again; like the probes they can prove recovery where there is no traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Proof>,
+    /// Names in `ServiceRules::criteria`: while one of them is breached, it has not recovered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_wrong: Vec<String>,
+    /// The way back must be what runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serves_target: bool,
+}
+
+/// One check of a verification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    pub check: Check,
+    /// From one question to the next; the first is asked at once.
+    #[serde(with = "duration_millis")]
+    pub every: Duration,
+    /// Passed once after the level, it is not asked again.
+    pub once: bool,
 }
 
 /// One side effect on the world.
@@ -192,7 +212,8 @@ pub enum Wants {
 }
 
 /// What a check came to. What `Unknown` means is decided by who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CheckOutcome {
     /// The answer came, and says yes.
     Passed,

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::{Breach, Incident, Move, Patience, RELEASE_GRACE, Situation, State};
 use crate::decide::event::{
-    Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, Outcome, Reason, Release, Running, Verified, WhyHuman,
+    Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, Outcome, Reason, Release, Running, Verified, Verify,
+    WhyHuman,
 };
-use crate::decide::guard::RELEASE_NOT_READ;
+use crate::decide::guard::{JUST_BACK, RELEASE_NOT_READ, asked};
 use crate::decide::trigger::short;
-use crate::decide::verify::Reading;
+use crate::decide::verify::{self, Reading, Voice};
 use crate::time::Timestamp;
 
 impl Incident {
@@ -156,8 +157,11 @@ impl Incident {
         let verify = self.verify(level);
         let from = self.soak.from.max(finished);
         let first_clear_by = self.first_clear_by(level, from + verify.within);
-        let failed =
-            |why: &str| IncidentEvent::LevelFailed { level, verified: Verified::NotRecovered, why: why.to_owned() };
+        let failed = |why: &str| {
+            let why =
+                format!("{why}{}{}", self.soak.complaint(&verify.checks, false), self.not_served(&verify, situation));
+            IncidentEvent::LevelFailed { level, verified: Verified::NotRecovered, why }
+        };
         match (situation.reading, clear_since) {
             (Reading::Breached, Some(_)) if now < first_clear_by => Some(IncidentEvent::Relapsed),
             (Reading::Breached, Some(_)) => Some(failed("it was clear, and breached again during the soak")),
@@ -173,10 +177,24 @@ impl Incident {
                 (now >= end || self.deadline.is_some_and(|deadline| now >= deadline)).then(|| {
                     IncidentEvent::NeedsHuman {
                         why: WhyHuman::Inconclusive,
-                        text: "verification could not tell whether it has recovered".to_owned(),
+                        text: format!(
+                            "verification could not tell whether it has recovered{}",
+                            self.soak.complaint(&verify.checks, true)
+                        ),
                     }
                 })
             }
+        }
+    }
+
+    /// For a sentence, where another release serves than the level wanted.
+    fn not_served(&self, verify: &Verify, situation: &Situation<'_>) -> String {
+        let target = self.plan.as_ref().and_then(|plan| plan.target.as_ref());
+        match target.filter(|_| verify.serves_target) {
+            Some(target) if verify::serves(situation.running, Some(target)) == Voice::Breached => {
+                format!("; {target} does not serve alone")
+            }
+            Some(_) | None => String::new(),
         }
     }
 
@@ -365,9 +383,10 @@ enum Ours {
     Unknown(String),
 }
 
-/// Nothing but the next look at the release is waited for.
+/// Nothing but the next look, or the answer of a check that was asked, is waited for.
 fn waits_for_a_look(decision: &Decision) -> bool {
-    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| reason.code == RELEASE_NOT_READ)
+    let is_waiting = |code: &str| [RELEASE_NOT_READ, JUST_BACK].contains(&code) || asked::WAITING.contains(&code);
+    !decision.reasons.is_empty() && decision.reasons.iter().all(|reason| is_waiting(&reason.code))
 }
 
 /// The same answer for the same reasons; the sentences may differ in their numbers.

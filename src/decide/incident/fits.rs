@@ -5,6 +5,7 @@ use super::{Incident, State};
 use crate::decide::event::IncidentEvent;
 
 impl Incident {
+    // Length: one arm for each kind of event.
     pub(super) fn takes(&self, event: &IncidentEvent) -> bool {
         let state = &self.state;
         let waits = state.is_waiting() && self.admitted.is_none();
@@ -38,6 +39,7 @@ impl Incident {
             IncidentEvent::LevelFinished { level, .. } => {
                 matches!(state, State::Stepped { attempt, .. } if attempt.level == *level && !attempt.undo)
             }
+            IncidentEvent::CheckAnswered { level, .. } => self.proving().is_some_and(|(proving, _)| proving == *level),
             IncidentEvent::CameClear { .. } | IncidentEvent::Relapsed | IncidentEvent::Recovered { .. } => {
                 matches!(state, State::Verifying { .. })
             }

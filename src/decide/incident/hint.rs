@@ -25,6 +25,7 @@ impl Incident {
             }
             WhyHuman::ReleaseUnknown => "find out what runs, and why it cannot be read",
             WhyHuman::BadReleaseCameBack => "find out who installed the bad release again",
+            WhyHuman::Blocked => "decide whether that blocker counts (`--override NAME` passes over it)",
             WhyHuman::Unreadable => "find out what the journal holds: `backstop journal verify`",
         };
         let mut ways: Vec<String> = Vec::new();

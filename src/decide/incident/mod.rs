@@ -94,11 +94,11 @@ pub struct Situation<'a> {
     pub reading: Reading,
     /// What runs was looked at since the last step ended; needed only after an undo.
     pub release_read: bool,
-    /// No new level starts, unless a person ordered it.
+    /// A pause or a freeze: no new level starts, unless a person ordered it.
     pub paused: bool,
     /// No new level starts, whoever asks: it could not be remembered.
     pub journal_failing: bool,
-    /// The daemon stops: what is begun now could not be seen to its end.
+    /// The daemon stops, and what is begun now could not be seen to its end; or the kill switch is on. Nothing is begun.
     pub draining: bool,
     pub patience: Patience,
 }
@@ -128,6 +128,9 @@ pub struct Incident {
     pub decision: Option<Decision>,
     pub plan: Option<Plan>,
     pub receivers: Vec<String>,
+    /// Who was told last: so is its end, should its service have left the configuration. Not recorded here but in the
+    /// notices.
+    pub told_to: Vec<String>,
     pub deadline: Option<Timestamp>,
     /// Levels that were begun, in any episode, and how often: a level that a person orders again is another effect.
     pub tried: BTreeMap<usize, u32>,
@@ -160,6 +163,8 @@ pub struct Incident {
     ordered: bool,
     /// Since when what runs cannot be read, between steps. Not recorded.
     pub unread_since: Option<Timestamp>,
+    /// The level that was carried out last, and when, while no other was begun.
+    finished: Option<(usize, Timestamp)>,
     /// Not recorded: after a restart the soak starts anew.
     pub soak: Soak,
 }
@@ -178,6 +183,7 @@ impl Incident {
             decision: None,
             plan: None,
             receivers: Vec::new(),
+            told_to: Vec::new(),
             deadline: None,
             tried: BTreeMap::new(),
             captures: BTreeMap::new(),
@@ -197,6 +203,7 @@ impl Incident {
             approved: None,
             ordered: false,
             unread_since: None,
+            finished: None,
             soak: Soak::default(),
         })
     }
@@ -204,6 +211,12 @@ impl Incident {
     #[must_use]
     pub fn severity(&self) -> Severity {
         self.facts.values().map(|fact| fact.severity).max().unwrap_or(Severity::High)
+    }
+
+    /// A person has said yes to the level that was begun last.
+    #[must_use]
+    pub const fn is_ordered(&self) -> bool {
+        self.ordered
     }
 
     /// The step of the frozen plan.
@@ -253,7 +266,9 @@ impl Incident {
             return Vec::new();
         }
         match event {
-            IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } => Vec::new(),
+            IncidentEvent::Opened { .. } | IncidentEvent::StepStarted { .. } | IncidentEvent::CheckAnswered { .. } => {
+                Vec::new()
+            }
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
             IncidentEvent::Joined { fact } => {
                 self.began = self.began.min(fact.since);
@@ -408,6 +423,7 @@ impl Incident {
         self.plan = None;
         self.deadline = None;
         self.captures.clear();
+        self.finished = None;
         self.target_seen = false;
         self.undo = None;
         self.episode += 1;
@@ -452,11 +468,13 @@ impl Incident {
         self.level_began = None;
         self.undo = None;
         self.unread_since = None;
+        self.finished = None;
         actor
     }
 
     fn level_finished(&mut self, level: usize, finished: Timestamp) -> Vec<Effect> {
         self.state = State::Verifying { level, finished, clear_since: None };
+        self.finished = Some((level, finished));
         self.soak = Soak::from(finished);
         let verify = self.verify(level);
         let text = format!(
@@ -495,11 +513,43 @@ impl Incident {
             .map_or_else(String::new, |level| format!(" ({})", level.name))
     }
 
+    /// The level whose proofs count, and when it was carried out: while it is verified, and afterwards too, where a person
+    /// is asked or called. What its own proofs say is wrong is not over because the triggers are quiet.
+    #[must_use]
+    pub fn proving(&self) -> Option<(usize, Timestamp)> {
+        match &self.state {
+            State::Verifying { level, finished, .. } => Some((*level, *finished)),
+            State::NeedsHuman { .. } | State::Proposed { .. } => self.finished,
+            State::Firing
+            | State::Held
+            | State::Escalated
+            | State::WouldRollBack
+            | State::Ready { .. }
+            | State::Running { .. }
+            | State::Checking { .. }
+            | State::Stepped { .. }
+            | State::LevelOver { .. }
+            | State::Recovered
+            | State::Declined
+            | State::Expired
+            | State::Superseded
+            | State::Aborted
+            | State::Cleared => None,
+        }
+    }
+
     /// How a level of the frozen plan is verified.
     #[must_use]
     pub fn verify(&self, level: usize) -> Verify {
         self.plan.as_ref().and_then(|plan| plan.levels.get(level)).map_or_else(
-            || Verify { within: Duration::ZERO, soak: Duration::ZERO, probes: Vec::new() },
+            || Verify {
+                within: Duration::ZERO,
+                soak: Duration::ZERO,
+                probes: Vec::new(),
+                checks: Vec::new(),
+                still_wrong: Vec::new(),
+                serves_target: false,
+            },
             |level| level.verify.clone(),
         )
     }

@@ -50,7 +50,14 @@ fn step(name: &str) -> Step {
 }
 
 fn plan(levels: usize) -> Plan {
-    let verify = Verify { within: Duration::from_mins(2), soak: Duration::from_mins(1), probes: Vec::new() };
+    let verify = Verify {
+        within: Duration::from_mins(2),
+        soak: Duration::from_mins(1),
+        probes: Vec::new(),
+        checks: Vec::new(),
+        still_wrong: Vec::new(),
+        serves_target: false,
+    };
     let level = |n| Level {
         name: format!("level {n}"),
         steps: vec![step("first"), step("second")],

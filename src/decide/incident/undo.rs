@@ -32,6 +32,8 @@ impl Incident {
         self.undo = Some(Undo { why, failed: None });
         // It may bring the bad release back: from here on that is our own doing.
         self.target_seen = false;
+        // What the level was to prove is taken back with it.
+        self.finished = None;
         self.unread_since = None;
         self.state = State::Ready { attempt: self.first_try(level, 0, true), since: at, after: None };
         Vec::new()

@@ -25,6 +25,7 @@ pub(super) fn report(records: &[Record]) -> Option<Report> {
         | Entry::NoticeFellBack { .. }
         | Entry::Paused { .. }
         | Entry::Resumed { .. }
+        | Entry::KillSwitch { .. }
         | Entry::SignalRaised { .. }
         | Entry::SignalCleared { .. } => None,
     })?;
@@ -121,6 +122,7 @@ impl<'a> Walk<'a> {
             | Entry::ReleaseForgotten { .. }
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
+            | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
             | Entry::SignalCleared { .. } => {}
         }
@@ -168,6 +170,7 @@ impl<'a> Walk<'a> {
                 self.episode().clear.get_or_insert(record.at);
             }
             IncidentEvent::Joined { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Judged { .. }
             | IncidentEvent::Proposed { .. }
             | IncidentEvent::Approved { .. }
@@ -225,6 +228,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::UndoFinished { .. }
             | IncidentEvent::LevelFinished { .. }
             | IncidentEvent::CameClear { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Relapsed
             | IncidentEvent::LevelFailed { .. }
             | IncidentEvent::Climbed { .. }
@@ -325,7 +329,7 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::NeedsHuman, text.clone())
             }
-            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } => return,
+            IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } | IncidentEvent::CheckAnswered { .. } => return,
             IncidentEvent::Acknowledged { .. } => {
                 self.acknowledged = true;
                 return;

@@ -14,6 +14,7 @@ pub(super) struct Ladder {
 }
 
 impl Ladder {
+    // Length: one arm for each kind of event.
     pub fn take(&mut self, record: &Record, event: &IncidentEvent, plan: Option<&Plan>) {
         match event {
             IncidentEvent::Admitted { plan, .. } => {
@@ -82,6 +83,7 @@ impl Ladder {
             | IncidentEvent::Declined { .. }
             | IncidentEvent::Expired
             | IncidentEvent::CameClear { .. }
+            | IncidentEvent::CheckAnswered { .. }
             | IncidentEvent::Relapsed
             | IncidentEvent::Climbed { .. }
             | IncidentEvent::Reminded

@@ -2,7 +2,8 @@
 
 use super::text::{actor, after_colon, attempt, running, span};
 use crate::decide::event::{
-    Attempt, CheckAnswer, Decision, DecisionKind, IncidentEvent, Outcome, Plan, Record, TriggerFact, Verified,
+    Attempt, CheckAnswer, CheckOutcome, Decision, DecisionKind, IncidentEvent, Outcome, Plan, Record, TriggerFact,
+    Verified,
 };
 use crate::time::Timestamp;
 
@@ -71,6 +72,7 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             let text = format!("All steps of {} are done; verification begins", level_name(plan, *level));
             vec![Line { at: *at, kind: "level_finished", text }]
         }
+        IncidentEvent::CheckAnswered { check, outcome, .. } => line("check_answered", check_answered(check, outcome)),
         IncidentEvent::CameClear { at } => {
             vec![Line { at: *at, kind: "came_clear", text: "Clear; it has to stay so".to_owned() }]
         }
@@ -112,6 +114,14 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             line("rto_passed", format!("Recovery takes longer than the RTO of {rto}"))
         }
         IncidentEvent::Cleared => line("cleared", "The breach ended".to_owned()),
+    }
+}
+
+fn check_answered(check: &str, outcome: &CheckOutcome) -> String {
+    match outcome {
+        CheckOutcome::Passed => format!("The check {check} passes"),
+        CheckOutcome::Failed(why) => format!("The check {check} fails{}", after_colon(why)),
+        CheckOutcome::Unknown(why) => format!("The check {check} gives no answer{}", after_colon(why)),
     }
 }
 

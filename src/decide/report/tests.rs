@@ -180,7 +180,14 @@ fn plan() -> Plan {
     let level = |name: &str, step: Step| Level {
         name: name.to_owned(),
         steps: vec![step],
-        verify: Verify { within: Duration::from_mins(2), soak: Duration::from_mins(1), probes: Vec::new() },
+        verify: Verify {
+            within: Duration::from_mins(2),
+            soak: Duration::from_mins(1),
+            probes: Vec::new(),
+            checks: Vec::new(),
+            still_wrong: Vec::new(),
+            serves_target: false,
+        },
         autonomy: None,
         deadline: None,
         undo: Vec::new(),

@@ -71,6 +71,18 @@ pub struct ResumeBody {
     pub service: Option<String>,
 }
 
+/// `POST /v1/kill-switch`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KillSwitchBody {
+    /// Default: all services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// It stays on until it is turned off.
+    pub on: bool,
+    pub reason: String,
+}
+
 /// `POST /v1/services/{service}/signals/{signal}`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

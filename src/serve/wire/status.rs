@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use super::{duration, instant, severity};
 use crate::decide::event::Running;
 use crate::machine::snapshot::{
-    JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView, TriggerView,
+    AskedView, JournalHealth, KillView, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot,
+    TargetView, TriggerView,
 };
 
 /// `GET /v1/status`
@@ -23,6 +24,12 @@ pub struct StatusBody {
     pub journal: JournalBody,
     /// Of the whole daemon.
     pub pause: Option<PauseState>,
+    /// Of the whole daemon, by command or by file.
+    #[serde(default)]
+    pub kill_switch: Option<KillSwitchState>,
+    /// The clock jumped, or backstop was stopped: no rollback starts until then.
+    #[serde(default)]
+    pub tilt: Option<TiltState>,
     pub services: Vec<ServiceBody>,
     pub receivers: Vec<ReceiverBody>,
 }
@@ -52,6 +59,27 @@ pub struct PauseState {
     pub reason: String,
 }
 
+/// Nothing is begun while it is on; it has no end of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillSwitchState {
+    pub since: String,
+    pub actor: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TiltState {
+    pub until: String,
+    pub why: String,
+}
+
+/// An action is a proposal until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeState {
+    pub until: String,
+    pub reason: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceBody {
     pub name: String,
@@ -60,11 +88,18 @@ pub struct ServiceBody {
     pub running_since: Option<String>,
     pub way_back: Option<String>,
     pub pause: Option<PauseState>,
+    #[serde(default)]
+    pub kill_switch: Option<KillSwitchState>,
+    #[serde(default)]
+    pub freeze: Option<FreezeState>,
     /// The open incident.
     pub incident: Option<String>,
     pub triggers: Vec<TriggerBody>,
     pub targets: Vec<TargetBody>,
     pub signals: Vec<SignalState>,
+    /// Blockers, and the checks of the way back.
+    #[serde(default)]
+    pub asked: Vec<AskedBody>,
     pub releases: Vec<ReleaseState>,
 }
 
@@ -119,6 +154,19 @@ pub struct TargetBody {
     pub last: Option<String>,
     pub error: Option<String>,
     pub series: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedBody {
+    /// `blocker` or `way_back`.
+    pub kind: String,
+    pub name: String,
+    /// `free`, `holds`, `unknown`, `unasked`.
+    pub standing: String,
+    /// Why it stops a rollback; empty where it does not.
+    pub sentence: String,
+    /// When it was last asked.
+    pub last: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +226,8 @@ impl StatusBody {
                 }
             },
             pause: snapshot.pause.as_ref().map(Into::into),
+            kill_switch: snapshot.kill_switch.as_ref().map(Into::into),
+            tilt: snapshot.tilt.as_ref().map(|(until, why)| TiltState { until: instant(*until), why: why.clone() }),
             services: snapshot.services.iter().map(Into::into).collect(),
             receivers: snapshot.receivers.iter().map(Into::into).collect(),
         }
@@ -194,6 +244,16 @@ impl From<&PauseView> for PauseState {
     }
 }
 
+impl From<&KillView> for KillSwitchState {
+    fn from(kill: &KillView) -> KillSwitchState {
+        KillSwitchState {
+            since: instant(kill.since_wall),
+            actor: format!("{} ({})", kill.actor.name, kill.actor.via),
+            reason: kill.reason.clone(),
+        }
+    }
+}
+
 impl From<&ServiceView> for ServiceBody {
     fn from(service: &ServiceView) -> ServiceBody {
         ServiceBody {
@@ -203,11 +263,29 @@ impl From<&ServiceView> for ServiceBody {
             running_since: service.running_since_wall.map(instant),
             way_back: service.way_back.clone(),
             pause: service.pause.as_ref().map(Into::into),
+            kill_switch: service.kill_switch.as_ref().map(Into::into),
+            freeze: service
+                .freeze
+                .as_ref()
+                .map(|(reason, until)| FreezeState { until: instant(*until), reason: reason.clone() }),
             incident: service.incident.as_ref().map(ToString::to_string),
             triggers: service.triggers.iter().map(Into::into).collect(),
             targets: service.targets.iter().map(Into::into).collect(),
             signals: service.signals.iter().map(Into::into).collect(),
+            asked: service.asked.iter().map(Into::into).collect(),
             releases: service.releases.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&AskedView> for AskedBody {
+    fn from(asked: &AskedView) -> AskedBody {
+        AskedBody {
+            kind: asked.kind.to_owned(),
+            name: asked.name.to_string(),
+            standing: asked.standing.to_owned(),
+            sentence: asked.sentence.clone(),
+            last: asked.last_wall.map(instant),
         }
     }
 }

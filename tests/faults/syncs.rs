@@ -1,0 +1,338 @@
+//! Killed at every sync point of an incident of two levels: no step runs more often than it may, every notice arrives,
+//! the incident ends.
+//!
+//! strace kills the daemon as it enters its N-th fsync; the next one at one of its first, the third lives. N grows until
+//! a daemon comes to the end of the incident and of itself without another sync.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+
+use backstop::decide::event::{Entry, IncidentEvent, Outcome};
+use backstop::journal;
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Duration, Instant, sleep};
+
+use super::places::{all, can_trace, tracer};
+use super::process::Daemon;
+use super::site::{File, Receiver, Site, until};
+
+/// For a whole incident with its deaths, on a machine that does other things.
+const INCIDENT_MAX: Duration = Duration::from_mins(3);
+/// So many incidents at a time: each mostly waits.
+const AT_ONCE: u32 = 4;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    /// The level that helps; None: none does.
+    helps: Option<usize>,
+    idempotent: bool,
+    /// The system calls to be killed at.
+    calls: &'static str,
+}
+
+/// What the ladder's steps are called, by level.
+const STEPS: [&[&str]; 2] = [&["flag"], &["note", "switch"]];
+
+fn steps() -> impl Iterator<Item = &'static str> {
+    STEPS.into_iter().flatten().copied()
+}
+
+impl Case {
+    /// The step that brings the old release back.
+    fn switches(self, step: &str) -> bool {
+        self.helps.is_some_and(|level| STEPS[level].last() == Some(&step))
+    }
+
+    /// Each step writes a line before it does anything.
+    fn write(self, site: &Site, tables: &str) {
+        let root = site.root().display();
+        for step in steps() {
+            let switch = format!("ln -s {root}/releases/\"$1\" {root}/next.$$ && mv -T {root}/next.$$ {root}/current");
+            let does = if self.switches(step) { &switch } else { ":" };
+            fs::write(site.path(&format!("{step}.sh")), format!("echo {step} >> {root}/ran\n{does}\n")).unwrap();
+        }
+        let mut level = String::new();
+        for (number, names) in STEPS.iter().enumerate() {
+            if number > 0 {
+                // The proof of a recovery takes a look; where none comes, one second is enough to know.
+                let within = if self.helps == Some(number) { "60s" } else { "1s" };
+                level.push_str("[[services.api.rollback]]\n");
+                writeln!(level, "name = \"level 2\"\nverify = {{ within = \"{within}\", soak = \"300ms\" }}").unwrap();
+            }
+            let command = |name: &&str| {
+                let argv = format!("[\"/bin/sh\", \"{root}/{name}.sh\", \"{{{{ release.target }}}}\"]");
+                format!("{{ command = {argv}, idempotent = {}, timeout = \"60s\" }}", self.idempotent)
+            };
+            let steps: Vec<String> = names.iter().map(command).collect();
+            writeln!(level, "steps = [{}]", steps.join(", ")).unwrap();
+        }
+        site.write(&File {
+            service: "notify = [\"team\"]".to_owned(),
+            hold: "300ms",
+            level,
+            verify: if self.helps == Some(0) {
+                "{ within = \"60s\", soak = \"300ms\" }"
+            } else {
+                "{ within = \"1s\", soak = \"300ms\" }"
+            },
+            more: tables.to_owned(),
+            ..File::default()
+        });
+        // Between a death and the next start is a gap in what is known, which is not what this is about.
+        let text = fs::read_to_string(site.config()).unwrap();
+        let patient = text.replace("gap_tolerance = \"2s\"", "gap_tolerance = \"1h\"");
+        assert_ne!(patient, text);
+        fs::write(site.config(), patient).unwrap();
+    }
+}
+
+/// The state of a daemon that knows v1 to be good and was stopped.
+async fn calm_state() -> TempDir {
+    let site = Site::new();
+    let (_receiver, tables) = Receiver::start();
+    Case { helps: None, idempotent: false, calls: "" }.write(&site, &tables);
+    let daemon = Daemon::start(&site).await;
+    daemon.knows_good("v1").await;
+    daemon.stop().await;
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["journal.db", "windows"] {
+        fs::copy(site.path("state").join(name), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+/// A daemon that dies as it enters this one of its system calls, counted from 1.
+fn mortal(site: &Site, calls: &str, dies_at: Option<u32>) -> Daemon {
+    let wrapper = dies_at.map(|call| tracer(&format!("{calls}:signal=KILL:when={call}"))).unwrap_or_default();
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    Daemon::spawn_under(site, &wrapper, &[])
+}
+
+async fn was_killed(mut daemon: Daemon) -> bool {
+    let status = daemon.ended().await;
+    let killed = status.signal() == Some(Signal::KILL.as_raw());
+    assert!(killed || status.success(), "{status}: {}", daemon.log());
+    killed
+}
+
+/// One incident, in which the first daemons die as `deaths` says. How many of them did.
+async fn incident(case: Case, calm: &Path, deaths: Vec<u32>) -> usize {
+    let site = Site::new();
+    let (receiver, tables) = Receiver::start();
+    case.write(&site, &tables);
+    fs::create_dir(site.path("state")).unwrap();
+    for file in fs::read_dir(calm).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), site.path("state").join(file.file_name())).unwrap();
+    }
+    let mut deaths = deaths.into_iter();
+    let mut died = 0;
+    let mut deployed = false;
+    let mut daemon = mortal(&site, case.calls, deaths.next());
+    let deadline = Instant::now() + INCIDENT_MAX;
+    loop {
+        assert!(Instant::now() < deadline, "{case:?}: the incident does not end");
+        if !daemon.is_running() {
+            assert!(was_killed(daemon).await);
+            died += 1;
+            daemon = mortal(&site, case.calls, deaths.next());
+        }
+        if let Some(status) = daemon.try_get("/v1/status").await {
+            let service = &status["services"][0];
+            if !deployed && service["running"]["release"] == "v1" && service["triggers"][0]["finding"] == "clear" {
+                site.deploy("v2");
+                deployed = true;
+            }
+            if deployed && is_over(&daemon).await {
+                break;
+            }
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    // The end of the daemon has sync points, too.
+    daemon.signal(Signal::TERM);
+    died += usize::from(was_killed(daemon).await);
+    let ran = fs::read_to_string(site.path("ran")).unwrap_or_default();
+    judge(case, &site, &receiver, &ran);
+
+    let daemon = Daemon::start(&site).await;
+    let looks = "backstop_looks_total{service=\"api\",source=\"app\"}";
+    until("some looks", async || (daemon.metric(looks).await > 3.0).then_some(())).await;
+    daemon.stop().await;
+    assert_eq!(fs::read_to_string(site.path("ran")).unwrap_or_default(), ran, "a start after the end adds nothing");
+    died
+}
+
+/// The incident is over, or a person was called; and then, everybody has been told.
+async fn is_over(daemon: &Daemon) -> bool {
+    let Some(incidents) = daemon.try_get("/v1/incidents").await else { return false };
+    let state = incidents["incidents"][0]["state"].as_str();
+    if !matches!(state, Some("recovered" | "needs_human")) {
+        return false;
+    }
+    daemon.try_get("/v1/status").await.is_some_and(|status| status["receivers"][0]["queued"] == 0)
+}
+
+/// Compares what happened in the world with what was promised and with what the journal says.
+// Length: one oracle, its claims one after another.
+fn judge(case: Case, site: &Site, receiver: &Receiver, ran: &str) {
+    let history = journal::read_only(&site.path("state")).unwrap();
+    assert!(history.unreadable.is_empty());
+    let mut opened = BTreeSet::new();
+    let mut admitted = 0;
+    let mut intended: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut ambiguous = 0;
+    let mut queued = BTreeMap::new();
+    let mut last = None;
+    // What must have been told, how often.
+    let mut due = BTreeMap::from([("started", 0), ("level_finished", 0), ("recovered", 0), ("needs_human", 0)]);
+    for record in &history.records {
+        match &record.entry {
+            Entry::Incident { incident, event } => {
+                opened.insert(incident.clone());
+                let told = match &**event {
+                    IncidentEvent::Admitted { .. } => {
+                        admitted += 1;
+                        "started"
+                    }
+                    IncidentEvent::Climbed { .. } => "started",
+                    IncidentEvent::LevelFinished { .. } | IncidentEvent::LevelFailed { .. } => "level_finished",
+                    IncidentEvent::Recovered { .. } => "recovered",
+                    IncidentEvent::NeedsHuman { .. } => "needs_human",
+                    IncidentEvent::StepIntended { attempt, .. } => {
+                        *intended.entry(STEPS[attempt.level][attempt.step]).or_default() += 1;
+                        continue;
+                    }
+                    IncidentEvent::StepFinished { result, .. } => {
+                        ambiguous += u32::from(result.outcome == Outcome::Ambiguous);
+                        continue;
+                    }
+                    _ => continue,
+                };
+                *due.entry(told).or_insert(0) += 1;
+                last = Some(told);
+            }
+            Entry::NoticeQueued { notice, .. } => {
+                queued.insert(notice.id.clone(), notice.kind.as_str());
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((opened.len(), admitted), (1, 1), "one incident, admitted once");
+
+    let most = if case.idempotent { 3 } else { 1 };
+    for step in steps() {
+        let times = u32::try_from(ran.lines().filter(|line| *line == step).count()).unwrap();
+        let intended = intended.get(step).copied().unwrap_or(0);
+        assert!(times <= most, "{step} ran {times} times, {most} at most");
+        assert!(times <= intended, "{step} ran {times} times and was intended {intended} times");
+    }
+    let helped = ran.lines().any(|line| case.switches(line));
+    let expected = match (case.helps.is_some(), case.idempotent || ambiguous == 0) {
+        (true, true) => "recovered",
+        (false, _) | (true, false) => "needs_human",
+    };
+    assert_eq!(last, Some(expected), "{ambiguous} ambiguous");
+    // A step that was cut off may have written its line and not switched.
+    let switched = site.running() == "v1";
+    assert!(switched == helped || (helped && ambiguous > 0), "nobody else changed the world");
+    if case.helps.is_none() && ambiguous == 0 {
+        assert_eq!(ran, "flag\nnote\nswitch\n", "each level was tried, once");
+    }
+
+    // Everything that was queued has arrived, under the id that it had; nothing else did; without a gap, in order.
+    let mut arrived = BTreeMap::new();
+    let mut order = Vec::new();
+    for notice in receiver.notices() {
+        assert!(notice["forged"].is_null(), "{notice}");
+        let (id, kind) = (notice["id"].as_str().unwrap().to_owned(), notice["type"].as_str().unwrap().to_owned());
+        let seq = notice["seq"].as_u64().unwrap();
+        if let Some(before) = arrived.insert(id, (kind.clone(), seq)) {
+            assert_eq!(before, (kind, seq), "a repetition is the same notice");
+        } else {
+            order.push((seq, kind));
+        }
+    }
+    let sent: BTreeMap<String, &str> = arrived.iter().map(|(id, (kind, _))| (id.clone(), kind.as_str())).collect();
+    assert_eq!(sent, queued);
+    let numbers: Vec<u64> = order.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(numbers, (1..=order.len() as u64).collect::<Vec<_>>(), "{order:?}");
+    let kinds: Vec<&str> = order.iter().map(|(_, kind)| kind.as_str()).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"started"), Some(&expected)), "{kinds:?}");
+    for (kind, times) in due {
+        assert_eq!(kinds.iter().filter(|told| **told == kind).count(), times, "{kind} in {kinds:?}");
+    }
+}
+
+/// Kills at point 1, 2, 3, … until a daemon no longer meets its point. How many there were.
+async fn at_every_point(case: Case, calm: &Path) -> u32 {
+    let mut next = 1;
+    loop {
+        let mut incidents = JoinSet::new();
+        let points: BTreeMap<_, _> = (next..next + AT_ONCE)
+            .map(|point| {
+                let calm = calm.to_owned();
+                // The one that takes over dies soon, too: recovery has sync points of its own.
+                let deaths = vec![point, 1 + point % 4];
+                (incidents.spawn_local(async move { incident(case, &calm, deaths).await }).id(), point)
+            })
+            .collect();
+        let mut lived = None;
+        while let Some(ended) = incidents.join_next_with_id().await {
+            let (id, died) = ended.unwrap_or_else(|error| panic!("{case:?}, point {}: {error}", points[&error.id()]));
+            if died == 0 {
+                lived = lived.into_iter().chain([points[&id]]).min();
+            }
+        }
+        if let Some(point) = lived {
+            return point - 1;
+        }
+        next += AT_ONCE;
+    }
+}
+
+async fn killed_everywhere(cases: &[Case]) {
+    if !can_trace() {
+        return;
+    }
+    let calm = calm_state().await;
+    for case in cases {
+        let points = LocalSet::new().run_until(at_every_point(*case, calm.path())).await;
+        println!("{case:?}: killed at each of {points} points");
+        assert!(points >= 15, "{case:?}: only {points} points were met; is the daemon traced at all?");
+    }
+}
+
+/// The calls by which a journal becomes durable. SQLite uses one or the other, as it was compiled.
+const SYNCS: &str = "fsync,fdatasync";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_sync_of_an_incident_whose_second_level_helps() {
+    killed_everywhere(&[Case { helps: Some(1), idempotent: false, calls: SYNCS }]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_sync_of_an_incident_in_which_no_level_helps() {
+    killed_everywhere(&[Case { helps: None, idempotent: true, calls: SYNCS }]).await;
+}
+
+/// The rest of the variants, and each write of the journal beside each sync: a transaction that is half in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_sync_and_write_of_every_kind_of_incident() {
+    if !all() {
+        eprintln!("skipped: a quarter of an hour; BACKSTOP_FAULTS=all runs it");
+        return;
+    }
+    let mut cases = Vec::new();
+    for calls in [SYNCS, "pwrite64"] {
+        for helps in [Some(0), Some(1), None] {
+            cases.extend([false, true].map(|idempotent| Case { helps, idempotent, calls }));
+        }
+    }
+    killed_everywhere(&cases).await;
+}

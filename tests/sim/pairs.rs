@@ -1,0 +1,53 @@
+//! Which event can meet an incident in which state, as far as `advance`, the commands and the steps under way can make it.
+//! What the simulation finds beyond this list is told too.
+
+/// At any time until it is over: another trigger joins, a person acknowledges or aborts, the RTO passes.
+const ANY: &[&str] = &["joined", "acknowledged", "aborted", "rto_passed"];
+
+/// A step of an episode that was aborted, or whose deadline has passed, ends when it ends.
+const LATE: &[&str] = &["step_finished"];
+
+/// By state, the events that can meet it.
+const REACHABLE: &[(&str, &[&[&str]])] = &[
+    ("none", &[&["opened"]]),
+    ("firing", &[ANY, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    ("held", &[ANY, LATE, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    ("escalated", &[ANY, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    ("would_roll_back", &[ANY, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    (
+        "proposed",
+        &[ANY, &["judged", "proposed", "approved", "declined", "expired", "admitted", "superseded", "cleared"]],
+    ),
+    (
+        "proposed_to_climb",
+        &[ANY, &["approved", "declined", "climbed", "needs_human", "superseded", "cleared"]],
+    ),
+    ("ready", &[ANY, &["step_intended", "level_failed", "needs_human", "superseded"]]),
+    ("ready_to_undo", &[ANY, &["step_intended", "needs_human", "superseded"]]),
+    ("running", &[ANY, LATE, &["step_started", "needs_human"]]),
+    ("undoing", &[ANY, LATE, &["step_started", "needs_human"]]),
+    ("checking", &[ANY, &["step_checked", "needs_human", "superseded"]]),
+    ("checking_undo", &[ANY, &["step_checked", "needs_human", "superseded"]]),
+    // Left within one turn; only what comes between the end of the step and the turn can meet it.
+    ("stepped", &[&["joined", "acknowledged", "aborted", "level_finished", "level_failed", "needs_human"]]),
+    ("undo_stepped", &[ANY, &["undo_finished", "needs_human"]]),
+    ("verifying", &[ANY, &["came_clear", "level_failed", "needs_human", "superseded"]]),
+    ("soaking", &[ANY, &["relapsed", "recovered", "level_failed", "needs_human", "superseded"]]),
+    ("level_over", &[ANY, &["proposed", "climbed", "needs_human", "superseded"]]),
+    ("level_to_undo", &[ANY, &["undo_began", "needs_human", "superseded"]]),
+    ("needs_human", &[ANY, LATE, &["step_started", "reminded", "approved", "climbed", "superseded", "cleared"]]),
+    ("recovered", &[&["reopened"]]),
+    ("declined", &[&["reopened"]]),
+    ("expired", &[&["reopened"]]),
+    ("superseded", &[&["reopened"]]),
+    ("aborted", &[LATE, &["step_started", "reopened"]]),
+    ("cleared", &[&["reopened"]]),
+];
+
+pub fn reachable() -> impl Iterator<Item = (&'static str, &'static str)> {
+    REACHABLE.iter().flat_map(|(state, events)| events.iter().copied().flatten().map(move |event| (*state, *event)))
+}
+
+pub fn is_reachable(state: &str, event: &str) -> bool {
+    reachable().any(|pair| pair == (state, event))
+}

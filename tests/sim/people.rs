@@ -1,0 +1,227 @@
+//! People: they deploy, answer, interfere, and change the configuration.
+
+use std::collections::BTreeMap;
+
+use backstop::decide::event::Autonomy;
+use backstop::machine::input::{Command, ReleasePhase};
+
+use super::fleet::{BREAKS_LATER_MS, Behaviour, ReleaseNo};
+use super::oracle::Broken;
+use super::rng::Rng;
+use super::setup;
+use super::tally::Fault;
+use super::world::{Script, World};
+use crate::support::{SECOND, secs};
+
+/// What each step does when all is well.
+pub fn scripts(rng: &mut Rng) -> BTreeMap<&'static str, Script> {
+    let rollback =
+        [Script::Helps, Script::Helps, Script::Helps, Script::Helps, Script::Nothing, Script::Fails, Script::HalfWorks];
+    let flag = [Script::FlagOff, Script::FlagOff, Script::Nothing, Script::Fails];
+    let other = [Script::Nothing, Script::Nothing, Script::Nothing, Script::Fails];
+    [
+        ("rollback", rng.pick(&rollback)),
+        ("flag", rng.pick(&flag)),
+        ("note", rng.pick(&other)),
+        ("scale", rng.pick(&other)),
+        ("undo", rng.pick(&other)),
+        ("purge", rng.pick(&other)),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// What a release is like.
+pub fn behaviour(rng: &mut Rng) -> Behaviour {
+    let good = Behaviour::GOOD;
+    let mut behaviour = match rng.below(12) {
+        0..=3 => good,
+        4..=6 => Behaviour { errors: 0.5, ..good },
+        7 => Behaviour { crashes: true, ..good },
+        8 => Behaviour { slow: true, ..good },
+        9 => Behaviour { memory: true, ..good },
+        10 => Behaviour { database: true, ..good },
+        _ => Behaviour { boot_ms: 40 * SECOND, ..good },
+    };
+    if behaviour.boot_ms == good.boot_ms {
+        behaviour.boot_ms = rng.within(SECOND, 4 * SECOND);
+    }
+    if rng.one_in(5) {
+        behaviour.from_ms = rng.within(0, BREAKS_LATER_MS);
+    }
+    behaviour
+}
+
+/// A new release comes.
+pub fn deploy(world: &mut World, service: usize, behaviour: impl FnOnce(&mut Rng) -> Behaviour) -> ReleaseNo {
+    let behaviour = behaviour(&mut world.rng);
+    let release = world.fleets[service].build(behaviour);
+    world.note(|| format!("r{} of {service} is {behaviour:?}", release + 1));
+    put(world, service, release);
+    release
+}
+
+fn put(world: &mut World, service: usize, release: ReleaseNo) {
+    let pace = world.rng.pick(&[0, 0, 3 * SECOND, 10 * SECOND]);
+    world.fleets[service].flag_off = false;
+    if world.rng.one_in(6) && world.fleets[service].processes.len() > 1 {
+        // A canary: one process, and the rest later.
+        world.tally.fault(Fault::Canary);
+        world.install(service, release, 40 * SECOND);
+    } else {
+        world.install(service, release, pace);
+    }
+}
+
+/// Tells backstop, where it wants to be told.
+fn announce(world: &mut World, service: usize) -> Result<(), Broken> {
+    let name = world.fleets[service].service.to_string();
+    let release = world.fleets[service].names[usize::from(world.fleets[service].symlink)].to_string();
+    world.command(Command::AnnounceRelease { service: name, release, phase: ReleasePhase::End })
+}
+
+pub fn act(world: &mut World) -> Result<(), Broken> {
+    let service = world.rng.index(world.fleets.len());
+    match world.rng.below(12) {
+        0..=3 => {
+            deploy(world, service, behaviour);
+            world.tally.fault(Fault::DeployByOthers);
+            if world.rng.one_in(2) {
+                announce(world, service)?;
+            }
+            Ok(())
+        }
+        4 => come_back(world, service),
+        5 => reload(world),
+        6..=8 => answer(world),
+        _ => order(world, service),
+    }
+}
+
+/// An old release returns.
+fn come_back(world: &mut World, service: usize) -> Result<(), Broken> {
+    let bad = world.oracle.rolled_back(service);
+    let known = world.fleets[service].behaviours.len();
+    let release = match bad.first().and_then(|bad| world.fleets[service].release_of(bad)) {
+        Some(bad) if world.rng.one_in(2) => {
+            world.tally.fault(Fault::BadReleaseReturns);
+            bad
+        }
+        Some(_) | None => {
+            world.tally.fault(Fault::ReleaseReturns);
+            ReleaseNo::try_from(world.rng.index(known)).unwrap_or(0)
+        }
+    };
+    put(world, service, release);
+    Ok(())
+}
+
+/// Somebody answers, or several at once.
+fn answer(world: &mut World) -> Result<(), Broken> {
+    let open: Vec<(String, bool)> = world.oracle.open().map(|(id, asks)| (id.to_string(), asks)).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let (incident, asks) = open[world.rng.index(open.len())].clone();
+    let reason = || "simulated".to_owned();
+    let approve = || Command::Approve { incident: incident.clone(), reason: reason() };
+    let decline = || Command::Decline { incident: incident.clone(), reason: reason() };
+    let (fault, commands) = match (world.rng.below(8), asks) {
+        (0 | 1, true) => (Fault::Approve, vec![approve()]),
+        (2, true) => (Fault::Decline, vec![decline()]),
+        (3 | 4, true) => (Fault::ApproveTwice, vec![approve(), approve()]),
+        (5, true) if world.rng.one_in(2) => (Fault::ApproveAndDecline, vec![decline(), approve()]),
+        (5, true) => (Fault::ApproveAndDecline, vec![approve(), decline()]),
+        (0, false) => (Fault::Approve, vec![approve()]),
+        (1 | 2, false) => (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }]),
+        (6, true) => (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }]),
+        (_, _) => (Fault::Acknowledge, vec![Command::Acknowledge { incident: incident.clone() }]),
+    };
+    world.tally.fault(fault);
+    for command in commands {
+        world.command(command)?;
+        if world.rng.one_in(2) {
+            world.settle()?;
+        }
+    }
+    Ok(())
+}
+
+fn order(world: &mut World, place: usize) -> Result<(), Broken> {
+    let service = world.fleets[place].service.to_string();
+    let reason = "simulated".to_owned();
+    let (fault, command) = match world.rng.below(8) {
+        0 | 1 => {
+            let level = match world.rng.below(3) {
+                0 => Some(world.rng.index(3)),
+                _ => None,
+            };
+            (Fault::RollBackByHand, Command::Rollback { service, reason, level, overrides: Vec::new() })
+        }
+        2 => {
+            let service = world.rng.one_in(2).then_some(service);
+            (Fault::Pause, Command::Pause { service, duration: secs(1 + world.rng.below(120)), reason })
+        }
+        3 => {
+            let service = world.rng.one_in(2).then_some(service);
+            (Fault::Resume, Command::Resume { service })
+        }
+        4 | 5 => {
+            let ttl = secs(5 + world.rng.below(120));
+            world.oracle.signalled(place, world.t + i64::try_from(ttl.as_millis()).unwrap_or(0));
+            let (signal, detail) = (setup::SIGNAL.to_owned(), "CVE".to_owned());
+            (Fault::Signal, Command::RaiseSignal { service, signal, ttl, detail })
+        }
+        6 => (Fault::SignalCleared, Command::ClearSignal { service, signal: setup::SIGNAL.to_owned() }),
+        _ => {
+            let bad = world.oracle.rolled_back(place);
+            let release = bad.first().cloned().unwrap_or_else(|| "r2".to_owned());
+            (Fault::Forget, Command::Forget { service, release })
+        }
+    };
+    world.tally.fault(fault);
+    world.command(command)
+}
+
+/// Another valid configuration.
+fn reload(world: &mut World) -> Result<(), Broken> {
+    let mut rules = (*world.rules).clone();
+    let dropped = world.configured.iter().position(|configured| !configured);
+    let place = world.rng.index(rules.services.len().max(1));
+    match (world.rng.below(6), dropped) {
+        (_, Some(dropped)) => {
+            // It comes back as a new configuration of the same name.
+            let all = setup::configuration(&mut Rng::new(world.rng.below(1000)));
+            let mut service = all.services[0].clone();
+            service.name = setup::NAMES[dropped].into();
+            // What is scraped stays what it was: the simulation's processes do not learn to show more.
+            let asked = world.fleets[dropped].asked;
+            service.triggers.retain(|trigger| match &*trigger.name {
+                "error-rate" => asked.requests,
+                "memory" => asked.memory,
+                "database" => asked.database,
+                "slow" => asked.histogram,
+                _ => true,
+            });
+            service.detectors = vec![crate::support::symlink()];
+            rules.services.push(service);
+            world.tally.fault(Fault::ReloadDropsService);
+        }
+        (0, None) if rules.services.len() > 1 => {
+            rules.services.remove(place);
+        }
+        (1, None) => rules.services[place].guard.cooldown = secs(world.rng.pick(&[0, 60, 3600])),
+        (2, None) => rules.services[place].ladder = setup::ladder(&mut world.rng),
+        (3, None) => {
+            rules.services[place].autonomy = world.rng.pick(&[Autonomy::Act, Autonomy::Propose, Autonomy::Observe])
+        }
+        (4, None) => {
+            for trigger in &mut rules.services[place].triggers {
+                trigger.hold = secs(world.rng.below(5) * 10);
+            }
+        }
+        (_, None) => {}
+    }
+    world.tally.fault(Fault::Reload);
+    world.reload(rules)
+}
