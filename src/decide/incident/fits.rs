@@ -35,8 +35,9 @@ impl Incident {
             IncidentEvent::StepIntended { attempt, .. } => {
                 can_begin && matches!(state, State::Ready { attempt: ready, .. } if ready == attempt)
             }
-            IncidentEvent::StepStarted { .. } => true,
-            IncidentEvent::StepFinished { attempt, .. } => self.in_flight == Some(*attempt),
+            IncidentEvent::StepStarted { attempt, .. } | IncidentEvent::StepFinished { attempt, .. } => {
+                self.in_flight == Some(*attempt)
+            }
             IncidentEvent::StepChecked { attempt, .. } => {
                 matches!(state, State::Checking { attempt: checking, .. } if checking == attempt)
             }
@@ -82,10 +83,11 @@ impl Incident {
             }
             // A step that runs is waited for.
             IncidentEvent::Superseded { .. } => {
-                state.is_open() && !matches!(state, State::Running { .. } | State::Stepped { .. })
+                let waits_for_a_step = with_a_person && !can_begin;
+                state.is_open() && !waits_for_a_step && !matches!(state, State::Running { .. } | State::Stepped { .. })
             }
             IncidentEvent::Reminded => with_a_person,
-            IncidentEvent::Cleared => waits || asks || with_a_person,
+            IncidentEvent::Cleared => waits || asks || (with_a_person && can_begin),
         }
     }
 }

@@ -5,6 +5,10 @@ use crate::decide::event::{
 };
 use std::collections::BTreeMap;
 
+mod matrix;
+mod props;
+mod steps;
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000)
 }
