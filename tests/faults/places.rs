@@ -67,3 +67,11 @@ pub fn sh(line: &str) {
     let output = Command::new("sh").args(["-c", line]).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Writes another `gap_tolerance` for the site's own trigger.
+pub fn tolerate_gaps(site: &super::site::Site, of: &str) {
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let (before, rest) = text.split_once("gap_tolerance = \"").expect("the site's trigger has one");
+    let (_, after) = rest.split_once('"').unwrap();
+    std::fs::write(site.config(), format!("{before}gap_tolerance = \"{of}\"{after}")).unwrap();
+}

@@ -1,12 +1,11 @@
 //! Stopped, continued, asked to end, restarted: in the middle of a hold and in the middle of a step.
 
-use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use backstop::decide::event::{Entry, IncidentEvent};
 use rustix::process::Signal;
 
-use super::places::all;
+use super::places::{all, tolerate_gaps};
 use super::process::Daemon;
 use super::site::{File, Site, until};
 
@@ -37,14 +36,6 @@ async fn held(daemon: &Daemon, at_least: Duration) -> Duration {
     .await
 }
 
-/// A gap that is no reason to begin the hold anew.
-fn patient(site: &Site) {
-    let text = fs::read_to_string(site.config()).unwrap();
-    let patient = text.replace("gap_tolerance = \"2s\"", "gap_tolerance = \"5m\"");
-    assert_ne!(patient, text);
-    fs::write(site.config(), patient).unwrap();
-}
-
 /// What `status` shows is up to a snapshot and a look old.
 const SLACK: Duration = Duration::from_millis(700);
 
@@ -54,6 +45,7 @@ async fn the_time_in_which_the_daemon_was_stopped_is_not_held() {
     let site = Site::new();
     let hold = Duration::from_secs(6);
     site.write(&File { hold: "6s", ..File::default() });
+    tolerate_gaps(&site, "2s");
     let daemon = Daemon::start(&site).await;
     daemon.knows_good("v1").await;
     site.deploy("v2");
@@ -119,7 +111,7 @@ async fn a_hold_of_20_seconds_is_full_after_two_restarts_and_not_earlier_and_not
     let site = Site::new();
     let hold = Duration::from_secs(20);
     site.write(&File { hold: "20s", ..File::default() });
-    patient(&site);
+    tolerate_gaps(&site, "5m");
     let daemon = Daemon::start(&site).await;
     daemon.knows_good("v1").await;
     site.deploy("v2");

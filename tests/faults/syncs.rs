@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use super::places::{all, can_trace, tracer};
+use super::places::{all, can_trace, tolerate_gaps, tracer};
 use super::process::Daemon;
 use super::site::{File, Receiver, Site, until};
 
@@ -85,10 +85,7 @@ impl Case {
             ..File::default()
         });
         // Between a death and the next start is a gap in what is known, which is not what this is about.
-        let text = fs::read_to_string(site.config()).unwrap();
-        let patient = text.replace("gap_tolerance = \"2s\"", "gap_tolerance = \"1h\"");
-        assert_ne!(patient, text);
-        fs::write(site.config(), patient).unwrap();
+        tolerate_gaps(site, "1h");
     }
 }
 
