@@ -18,10 +18,7 @@ const REACHABLE: &[(&str, &[&[&str]])] = &[
         "proposed",
         &[ANY, &["judged", "proposed", "approved", "declined", "expired", "admitted", "superseded", "cleared"]],
     ),
-    (
-        "proposed_to_climb",
-        &[ANY, &["approved", "declined", "climbed", "needs_human", "superseded", "cleared"]],
-    ),
+    ("proposed_to_climb", &[ANY, &["approved", "declined", "climbed", "needs_human", "superseded", "cleared"]]),
     ("ready", &[ANY, &["step_intended", "level_failed", "needs_human", "superseded"]]),
     ("ready_to_undo", &[ANY, &["step_intended", "needs_human", "superseded"]]),
     ("running", &[ANY, LATE, &["step_started", "needs_human"]]),
