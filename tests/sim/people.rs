@@ -170,8 +170,11 @@ fn order(world: &mut World, place: usize) -> Result<(), Broken> {
         }
         4 | 5 => {
             let ttl = secs(5 + world.rng.below(120));
-            world.oracle.signalled(place, world.t + i64::try_from(ttl.as_millis()).unwrap_or(0));
-            let (signal, detail) = (setup::SIGNAL.to_owned(), "CVE".to_owned());
+            let name = world.rng.pick(&[setup::SIGNAL, setup::SIGNAL, setup::MIGRATION]);
+            if name == setup::SIGNAL {
+                world.oracle.signalled(place, world.t + i64::try_from(ttl.as_millis()).unwrap_or(0));
+            }
+            let (signal, detail) = (name.to_owned(), "CVE".to_owned());
             (Fault::Signal, Command::RaiseSignal { service, signal, ttl, detail })
         }
         6 => (Fault::SignalCleared, Command::ClearSignal { service, signal: setup::SIGNAL.to_owned() }),

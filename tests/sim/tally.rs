@@ -68,6 +68,8 @@ faults! {
     StepWorksAfterCrash => "a step works after the crash",
     StepChangesNothing => "a step reports success and changes nothing",
     StepAmbiguous => "a step's answer is lost",
+    Blocker => "a blocker holds",
+    ImageGone => "the way back is gone",
     CheckUnanswered => "a check is not answered",
     ReceiverDown => "a receiver is down",
     ReceiverSlow => "a receiver is slow",
