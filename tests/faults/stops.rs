@@ -1,8 +1,9 @@
 //! Stopped, continued, asked to end, restarted: in the middle of a hold and in the middle of a step.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use backstop::decide::event::{Entry, IncidentEvent};
+use backstop::platform::clock::Clock;
 use rustix::process::Signal;
 
 use super::places::{all, tolerate_gaps};
@@ -17,7 +18,8 @@ async fn stopped_for_a_while(daemon: &Daemon) {
 }
 
 fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+    let now = Clock::start(None).now().wall;
+    Duration::from_millis(u64::try_from(now.as_millis()).unwrap())
 }
 
 /// When the first incident was opened, by the wall.
