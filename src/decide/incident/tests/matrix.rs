@@ -3,7 +3,7 @@
 //! Length: the table, and one sample of each of its rows and columns.
 
 use super::*;
-use crate::decide::event::{Ask, Check, CheckAnswer};
+use crate::decide::event::{Ask, Check, CheckAnswer, CheckOutcome};
 
 /// The name of a state's row. A new state does not compile until it is named here, and has no row until it has a sample.
 macro_rules! rows {
@@ -67,6 +67,7 @@ columns! {
     IncidentEvent::StepFinished { .. } => "step_finished",
     IncidentEvent::StepChecked { .. } => "step_checked",
     IncidentEvent::LevelFinished { .. } => "level_finished",
+    IncidentEvent::CheckAnswered { .. } => "check_answered",
     IncidentEvent::CameClear { .. } => "came_clear",
     IncidentEvent::Relapsed => "relapsed",
     IncidentEvent::LevelFailed { .. } => "level_failed",
@@ -122,6 +123,7 @@ pub(super) fn events(incident: &Incident) -> Vec<(&'static str, IncidentEvent)> 
         IncidentEvent::StepFinished { attempt, result: Box::new(ended(Outcome::Succeeded)) },
         IncidentEvent::StepChecked { attempt, answer: CheckAnswer::TookEffect, detail: String::new() },
         IncidentEvent::LevelFinished { level, at: at(100) },
+        IncidentEvent::CheckAnswered { level, check: "c".to_owned(), outcome: CheckOutcome::Passed },
         IncidentEvent::CameClear { at: at(100) },
         IncidentEvent::Relapsed,
         IncidentEvent::LevelFailed { level, verified: Verified::NotReached, why: reason() },
@@ -269,12 +271,12 @@ const TABLE: &str = "
         acknowledged→checking rto_passed→checking
     stepped: joined→stepped level_finished→verifying level_failed→level_over aborted→aborted needs_human→needs_human
         acknowledged→stepped rto_passed→stepped
-    verifying: joined→verifying came_clear→verifying relapsed→verifying level_failed→level_over recovered→recovered
+    verifying: joined→verifying check_answered→verifying came_clear→verifying relapsed→verifying level_failed→level_over recovered→recovered
         superseded→superseded aborted→aborted needs_human→needs_human acknowledged→verifying rto_passed→verifying
     recovered: reopened→firing
     level_over: joined→level_over proposed→proposed climbed→ready superseded→superseded aborted→aborted
         needs_human→needs_human acknowledged→level_over rto_passed→level_over
-    proposed_climb: joined→proposed approved→proposed declined→declined climbed→ready superseded→superseded
+    proposed_climb: joined→proposed approved→proposed declined→declined check_answered→proposed climbed→ready superseded→superseded
         aborted→aborted needs_human→needs_human acknowledged→proposed rto_passed→proposed cleared→cleared
     level_over_undo: joined→level_over_undo undo_began→ready_undo superseded→superseded aborted→aborted
         needs_human→needs_human acknowledged→level_over_undo rto_passed→level_over_undo
@@ -284,7 +286,7 @@ const TABLE: &str = "
         needs_human→needs_human acknowledged→running_undo rto_passed→running_undo
     stepped_undo: joined→stepped_undo undo_finished→level_over aborted→aborted needs_human→needs_human
         acknowledged→stepped_undo rto_passed→stepped_undo
-    needs_human: joined→needs_human approved→needs_human climbed→ready superseded→superseded aborted→aborted
+    needs_human: joined→needs_human approved→needs_human check_answered→needs_human climbed→ready superseded→superseded aborted→aborted
         needs_human→needs_human reminded→needs_human acknowledged→needs_human rto_passed→needs_human cleared→cleared
     needs_human_in_flight: joined→needs_human approved→needs_human step_started→needs_human
         step_finished→needs_human aborted→aborted needs_human→needs_human reminded→needs_human
