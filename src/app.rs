@@ -5,6 +5,7 @@
 //! to, and drains; or a task died that it cannot do without, and it ends at once, to be started anew from what is
 //! durable.
 
+mod kill_file;
 pub mod logging;
 mod reload;
 mod start;

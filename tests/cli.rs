@@ -65,6 +65,7 @@ fn help_and_version_need_nothing() {
         "decline",
         "acknowledge",
         "abort",
+        "kill-switch",
         "pause",
         "resume",
         "signal",
@@ -81,6 +82,8 @@ fn wrong_arguments_are_64() {
     for args in [
         &["rollback", "api"][..],
         &["rollback", "api", "--reason", "x", "--level", "0"],
+        &["kill-switch", "--reason", "x"],
+        &["kill-switch", "on"],
         &["pause", "--reason", "x", "--for", "90"],
         &["release", "api", "2.4.0", "--begin", "--end"],
         &["signal", "api", "cve", "--clear", "--detail", "x"],
@@ -121,10 +124,13 @@ async fn tables_are_for_people() {
     insta::assert_snapshot!("status_service", done(&at(&daemon, &["status", "api"]).await));
     insta::assert_snapshot!("incidents", done(&at(&daemon, &["incidents"]).await));
     assert!(!done(&at(&daemon, &["status"]).await).contains('\u{1b}'), "a signal's detail holds an escape sequence");
-    assert_eq!(done(&at(&daemon, &["incidents", "--service", "web"]).await), "no incidents\n");
+    let error = failed(&at(&daemon, &["incidents", "--service", "web"]).await, 65);
+    assert!(error.contains("there is no service web") && error.contains("there is: api"), "{error}");
     assert!(done(&at(&daemon, &["report", "api-17"]).await).starts_with("# Incident api-17: api, "));
     let error = failed(&at(&daemon, &["status", "ap"]).await, 65);
     assert!(error.contains("there is no service ap") && error.contains("there is: api"), "{error}");
+    daemon.publish(|snapshot| snapshot.incidents.clear());
+    assert_eq!(done(&at(&daemon, &["incidents", "--service", "api"]).await), "no incidents\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,6 +158,8 @@ async fn each_command_reaches_the_engine() {
         &["decline", "api-17", "--reason", "x"],
         &["acknowledge", "api-17"],
         &["abort", "api-17"],
+        &["kill-switch", "on", "--reason", "x"],
+        &["kill-switch", "off", "api", "--reason", "x"],
         &["pause", "--reason", "x"],
         &["pause", "api", "--for", "20m", "--reason", "x"],
         &["resume"],

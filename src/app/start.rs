@@ -20,10 +20,11 @@ use crate::notify::{Notifier, Origin};
 use crate::observe::{Observers, lane};
 use crate::platform::clock::Clock;
 use crate::platform::limits;
-use crate::serve::{self, Listeners, Parts, Tokens};
+use crate::serve::{self, FailedReload, Listeners, Parts, Tokens};
 use crate::supervise::{Supervisor, TaskResult};
 use crate::time::Now;
 
+use super::kill_file;
 use super::reload::Loaded;
 use super::world::{Adapters, summary};
 use super::{AppError, AppReady, Options, chain};
@@ -37,6 +38,7 @@ pub(super) struct Daemon {
     pub(super) adapters: Arc<Adapters>,
     pub(super) control: mpsc::Sender<Input>,
     pub(super) tokens: watch::Sender<Arc<Tokens>>,
+    pub(super) failed_reload: watch::Sender<Option<Arc<FailedReload>>>,
     pub(super) loaded: Loaded,
     shutdown: CancellationToken,
 }
@@ -66,7 +68,10 @@ impl Daemon {
             .map(|journal::Unreadable { seq, kind: _, why, incident }| Unreadable { seq, why, incident })
             .collect();
         let recovered = Recovered { records, unreadable, last, checkpoint };
-        let machine = Machine::new(Arc::clone(&config.rules), &clock.now(), recovered, &mut outputs);
+        let mut machine = Machine::new(Arc::clone(&config.rules), &clock.now(), recovered, &mut outputs);
+        // Before anything that an earlier daemon had begun goes on.
+        let kill_file = config.daemon.kill_file_in(&loaded.state_dir);
+        machine.handle(&clock.now(), kill_file::look(&kill_file).await, &mut outputs);
 
         let (control, control_lane) = mpsc::channel(engine::CONTROL_QUEUED_MAX);
         let (commands, command_lane) = mpsc::channel(engine::COMMANDS_QUEUED_MAX);
@@ -82,8 +87,15 @@ impl Daemon {
         // What others need while the engine drains ends after it.
         let rest = CancellationToken::new();
         supervisor.spawn("journal events", tell_durability(events, control.clone(), rest.clone()));
+        supervisor.spawn("kill file", kill_file::watch(kill_file, control.clone(), rest.clone()));
         let (tokens, tokens_read) = watch::channel(Arc::new(config.daemon.tokens.clone()));
-        let parts = Parts { handle: handle.clone(), tokens: tokens_read, metrics: Arc::new(adapters.metrics.clone()) };
+        let (failed_reload, failed_read) = watch::channel(None);
+        let parts = Parts {
+            handle: handle.clone(),
+            tokens: tokens_read,
+            metrics: Arc::new(adapters.metrics.clone()),
+            failed_reload: failed_read,
+        };
         let listeners = Listeners { tcp: listener, unix: Some(socket) };
         let api_stop = rest.clone();
         supervisor.spawn("api", async move {
@@ -99,7 +111,7 @@ impl Daemon {
         });
 
         let ready = AppReady { listen, socket: loaded.socket.clone(), handle };
-        Ok(Daemon { supervisor, observers, ready, adapters, control, tokens, loaded, shutdown })
+        Ok(Daemon { supervisor, observers, ready, adapters, control, tokens, failed_reload, loaded, shutdown })
     }
 
     pub fn tell_ready(&self) {

@@ -133,6 +133,9 @@ pub(super) fn summary(snapshot: &Snapshot) -> String {
     if !open.is_empty() {
         parts.push(format!("{}: {}", count(open.len(), "open incident"), open.join(" ")));
     }
+    if snapshot.kill_switch.is_some() {
+        parts.push("the kill switch is on".to_owned());
+    }
     if snapshot.pause.is_some() {
         parts.push("paused".to_owned());
     }

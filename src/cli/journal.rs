@@ -66,6 +66,7 @@ fn reports(records: &[Record]) -> Vec<Report> {
             | Entry::ReleaseForgotten { .. }
             | Entry::Paused { .. }
             | Entry::Resumed { .. }
+            | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
             | Entry::SignalCleared { .. } => None,
         };

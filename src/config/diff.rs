@@ -15,9 +15,11 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     changed(&mut words, "breaching_share_max", &before.breaching_share_max, &after.breaching_share_max);
     changed(&mut words, "the heartbeat", &before.heartbeat, &after.heartbeat);
     restart(&mut words, "state_dir", &old.daemon.state_dir, &new.daemon.state_dir);
+    restart(&mut words, "kill_file", &old.daemon.kill_file, &new.daemon.kill_file);
     restart(&mut words, "listen", &old.daemon.listen, &new.daemon.listen);
     let socket = |config: &Config| config.daemon.socket_with(&config.daemon.state_dir);
     restart(&mut words, "socket", &socket(old), &socket(new));
+    changed(&mut words, "freeze", &before.freeze, &after.freeze);
     changed(&mut words, "external_url", &old.daemon.external_url, &new.daemon.external_url);
     changed(&mut words, "the tokens", &old.daemon.tokens, &new.daemon.tokens);
     let rules = |config: &Config| -> Vec<(String, _)> {
@@ -55,6 +57,7 @@ fn service_changes(words: &mut Vec<String>, old: &Config, new: &Config, was: &Se
         ("startup", was.startup, is.startup),
         ("remind_every", was.remind_every, is.remind_every),
         ("respond_within", was.respond_within, is.respond_within),
+        ("hold_max", was.hold_max, is.hold_max),
         ("guard.release_window", was.guard.release_window, is.guard.release_window),
         ("guard.good_after", was.guard.good_after, is.guard.good_after),
         ("guard.cooldown", was.guard.cooldown, is.guard.cooldown),
@@ -66,8 +69,12 @@ fn service_changes(words: &mut Vec<String>, old: &Config, new: &Config, was: &Se
         }
     }
     changed(words, &format!("rto{of}"), &was.rto, &is.rto);
+    changed(words, &format!("severity{of}"), &was.severities, &is.severities);
     changed(words, &format!("guard.budget{of}"), &was.guard.budget, &is.guard.budget);
     changed(words, &format!("guard.references{of}"), &was.guard.references, &is.guard.references);
+    changed(words, &format!("guard.worsened_by{of}"), &was.guard.worsened_by, &is.guard.worsened_by);
+    changed(words, &format!("guard.dependencies{of}"), &was.guard.dependencies, &is.guard.dependencies);
+    changed(words, &format!("guard.freeze{of}"), &was.guard.freeze, &is.guard.freeze);
     changed(words, &format!("notify{of}"), &was.notify, &is.notify);
     changed(words, &format!("the labels{of}"), &was.labels, &is.labels);
     changed(words, &format!("the release detectors{of}"), &detectors(old, was), &detectors(new, is));

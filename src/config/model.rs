@@ -41,6 +41,8 @@ pub struct Daemon {
     pub external_url: Option<String>,
     /// Bearer tokens by the name of who holds them: mutations over HTTP.
     pub tokens: BTreeMap<String, SecretRef>,
+    /// While it exists, nothing is begun; see [`Daemon::kill_file_in`].
+    pub kill_file: Option<PathBuf>,
 }
 
 /// Where the journal is unless the file says otherwise.
@@ -49,6 +51,12 @@ pub const STATE_DIR: &str = "/var/lib/backstop";
 pub const SOCKET: &str = "/run/backstop/backstop.sock";
 
 impl Daemon {
+    /// The kill switch that works when nothing else does: the file named, or `KILL` in the state directory.
+    #[must_use]
+    pub fn kill_file_in(&self, state_dir: &Path) -> PathBuf {
+        self.kill_file.clone().unwrap_or_else(|| state_dir.join("KILL"))
+    }
+
     /// The unix socket of a daemon whose journal is in `state_dir`, which need not be the one in the file.
     ///
     /// By default it is not in the state directory, which is nobody else's (0700): the group that may use the socket

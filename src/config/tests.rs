@@ -232,7 +232,7 @@ signal = "stop"
         (
             ValueKind::Health,
             Expr::streak(selector("probe_success{job=\"health\"}"), 3, 5),
-            (Comparison::AtLeast, 3.0, Unit::Number),
+            (Comparison::AtLeast, 3.0, Unit::Failures { of: 5 }),
         ),
         (ValueKind::Expr, Expr::parse("e").expect("PromQL"), (Comparison::Above, 0.95, Unit::Number)),
         (ValueKind::Expr, Expr::parse("f / g").expect("PromQL"), (Comparison::AtMost, 0.02, Unit::Percent)),
@@ -421,7 +421,11 @@ fn a_reload_tells_what_changed() {
     let old = good(EXAMPLE);
     assert_eq!(diff(&old, &good(EXAMPLE)), Vec::<String>::new());
     let changes = [
-        ("cooldown = \"30m\"", "cooldown = \"31m\"", "guard.cooldown of service api was 30m, is 31m"),
+        ("cooldown     = \"30m\"", "cooldown     = \"31m\"", "guard.cooldown of service api was 30m, is 31m"),
+        ("dependencies = [\"postgres\"]", "", "guard.dependencies of service api changed"),
+        ("worsened_by    = 2 ", "worsened_by    = 3 ", "guard.worsened_by of service api changed"),
+        ("\"the night of the weekend\"", "\"nights\"", "guard.freeze of service api changed"),
+        ("\"Christmas\"", "\"holidays\"", "freeze changed"),
         ("[services.api.triggers.slow]", "[services.api.triggers.tardy]", "trigger tardy of service api is new"),
         ("above    = 5\n", "above    = 6\n", "trigger database-errors of service api changed"),
         ("listen    = \"127.0.0.1:9464\"", "", "listen changed; this takes effect when backstop is restarted"),

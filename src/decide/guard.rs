@@ -2,11 +2,13 @@
 
 pub mod asked;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Autonomy, Decision, DecisionKind, Gate, GuardCheck, Reason, Release, Running};
 use super::release::Change;
-use super::trigger::short;
+use super::rules::Unit;
+use super::trigger::{short, value_text};
 use crate::time::{Now, Timestamp};
 
 /// All that the guard looks at, for one firing trigger.
@@ -29,6 +31,18 @@ pub struct Facts<'a> {
     /// Detectors have been read since the breach began.
     pub release_read: bool,
     pub reach: Reach,
+    /// The kill switch is on: in whose words.
+    pub killed: Option<String>,
+    /// The kill switch was named by who orders the rollback.
+    pub kill_overridden: bool,
+    /// The clock jumped, or backstop was stopped: only watching until then, and why.
+    pub tilt: Option<(Timestamp, &'a str)>,
+    /// Dependencies that breach, each in a few words.
+    pub dependencies_breaching: Vec<String>,
+    /// Dependencies that cannot be seen, by name.
+    pub dependencies_unseen: Vec<Arc<str>>,
+    /// The freeze that is on, and when it ends on the wall.
+    pub frozen: Option<(&'a str, Timestamp)>,
     /// Why no new rollback may start: a pause, with its end.
     pub paused: Option<(Timestamp, &'a str)>,
     pub journal_failing: Option<&'a str>,
@@ -45,13 +59,32 @@ pub struct Facts<'a> {
 }
 
 /// When the breach began, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Breach {
     pub began: Timestamp,
     /// It goes back to before the release, or before backstop first looked: since when.
     pub inherited: Option<Timestamp>,
     /// It was Clear at some time before.
     pub was_clear: bool,
+    /// The worst value that was seen before the release, where it is known.
+    pub baseline: Option<Compared>,
+    /// It has become clearly worse since the release, for the whole hold.
+    pub worsened: Option<Worsened>,
+}
+
+/// A value as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Compared {
+    pub value: f64,
+    pub unit: Unit,
+    /// How many times as bad it must be now.
+    pub factor: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Worsened {
+    pub began: Timestamp,
+    pub now: f64,
 }
 
 /// Whether we can see the world.
@@ -76,7 +109,7 @@ pub enum Mandate {
     Trigger,
     /// A proposal was approved: what only asked for a person is answered.
     Approved,
-    /// By hand: skips autonomy, gate, cooldown, budgets, references and pause.
+    /// By hand: skips autonomy, gate, cooldown, budgets, references, dependencies, freeze and pause.
     ByHand,
 }
 
@@ -89,6 +122,9 @@ enum Answer {
 
 /// The code of the hold that ends by itself at the next look at the release.
 pub const RELEASE_NOT_READ: &str = "release_not_read";
+
+/// The check that stands in a decision which passed over the kill switch.
+pub const OVERRIDES_KILL_SWITCH: &str = "override:kill-switch";
 
 /// The code of the hold that ends by itself when every target was looked at again.
 pub const JUST_BACK: &str = "just_back";
@@ -112,8 +148,15 @@ pub fn judge(facts: &Facts<'_>, mandate: Mandate, now: &Now) -> Decision {
     let by_hand = mandate == Mandate::ByHand;
     let mut answers: Vec<(&'static str, Answer)> =
         vec![("journal", journal(facts)), ("step", step(facts)), ("release", running(facts, mandate))];
+    answers.push(("kill_switch", kill_switch(facts)));
+    if facts.killed.is_some() && facts.kill_overridden {
+        let sentence = "the kill switch does not count this time: a person said so".to_owned();
+        answers.push((OVERRIDES_KILL_SWITCH, Answer::Allow(sentence)));
+    }
     if !by_hand {
+        answers.push(("tilt", tilt(facts, now)));
         answers.push(("reach", reach(facts)));
+        answers.push(("dependencies", dependencies(facts)));
         answers.push(("share", share(facts)));
         answers.push(("pause", pause(facts, now)));
         answers.push(("release_read", release_read(facts)));
@@ -125,6 +168,7 @@ pub fn judge(facts: &Facts<'_>, mandate: Mandate, now: &Now) -> Decision {
     if mandate == Mandate::Trigger {
         answers.push(("cooldown", cooldown(facts, now)));
         answers.push(("budget", budget(facts)));
+        answers.push(("freeze", freeze(facts)));
         answers.push(("autonomy", autonomy(facts)));
     }
     let mut decision = conclude(answers, facts.autonomy, mandate);
@@ -265,6 +309,45 @@ fn share(facts: &Facts<'_>) -> Answer {
     }
 }
 
+fn kill_switch(facts: &Facts<'_>) -> Answer {
+    match &facts.killed {
+        None => Answer::Allow("the kill switch is off".to_owned()),
+        Some(_) if facts.kill_overridden => Answer::Allow("the kill switch is on, and passed over by order".to_owned()),
+        Some(why) => Answer::Hold("kill_switch", format!("the kill switch is on: {why}")),
+    }
+}
+
+fn tilt(facts: &Facts<'_>, now: &Now) -> Answer {
+    match facts.tilt {
+        Some((until, why)) if until > now.monotonic => {
+            Answer::Hold("tilt", format!("{why}; backstop only watches until {}", now.wall_of(until)))
+        }
+        Some(_) | None => Answer::Allow("the clock and backstop itself run steadily".to_owned()),
+    }
+}
+
+/// Only what is known to breach counts: a dependency that cannot be seen would otherwise hold for ever.
+fn dependencies(facts: &Facts<'_>) -> Answer {
+    let unseen = match facts.dependencies_unseen.as_slice() {
+        [] => String::new(),
+        names => format!(" ({} cannot be seen)", names.join(", ")),
+    };
+    match facts.dependencies_breaching.as_slice() {
+        [] => Answer::Allow(format!("no dependency breaches{unseen}")),
+        breaching => Answer::Hold(
+            "dependency",
+            format!("what it depends on breaches too, so it may not be this release: {}{unseen}", breaching.join("; ")),
+        ),
+    }
+}
+
+fn freeze(facts: &Facts<'_>) -> Answer {
+    match facts.frozen {
+        None => Answer::Allow("no freeze".to_owned()),
+        Some((why, until)) => Answer::Propose("freeze", format!("a freeze is on until {until}: {why}")),
+    }
+}
+
 fn pause(facts: &Facts<'_>, now: &Now) -> Answer {
     match facts.paused {
         None => Answer::Allow("not paused".to_owned()),
@@ -296,22 +379,15 @@ fn attribution(facts: &Facts<'_>, now: &Now) -> Answer {
     if change.returned {
         return Answer::Escalate("returned_release", format!("{release} is a return to a release seen before"));
     }
-    if !facts.breach.was_clear {
-        let sentence = format!("it was never seen to be right before {release} came, so {release} may not be to blame");
-        return Answer::Escalate("never_clear", sentence);
-    }
-    if let Some(since) = facts.breach.inherited {
-        let when = now.wall_of(since);
-        return Answer::Escalate(
-            "before_release",
-            format!("it was wrong before {release} came, since {when} at least"),
-        );
-    }
-    if facts.breach.began < old_last_seen {
-        let when = now.wall_of(facts.breach.began);
-        return Answer::Escalate("before_release", format!("it began at {when}, before {release} came"));
-    }
-    let after = facts.breach.began.since(change.first_seen);
+    let began_before =
+        !facts.breach.was_clear || facts.breach.inherited.is_some() || facts.breach.began < old_last_seen;
+    // An old breach that the release made clearly worse is the release's, from the moment on at which it did.
+    let began = match &facts.breach.worsened {
+        Some(worsened) if began_before => worsened.began,
+        Some(_) | None if began_before => return already_wrong(facts, release, now),
+        Some(_) | None => facts.breach.began,
+    };
+    let after = began.since(change.first_seen);
     if after > facts.release_window {
         return Answer::Escalate(
             "not_after_release",
@@ -322,7 +398,34 @@ fn attribution(facts: &Facts<'_>, now: &Now) -> Answer {
             ),
         );
     }
-    Answer::Allow(format!("it began {} after {release} came", short(after)))
+    match (&facts.breach.worsened, &facts.breach.baseline) {
+        (Some(worsened), Some(before)) if began_before => Answer::Allow(format!(
+            "it was wrong before {release} came ({}), and has been at least {} times as bad since ({})",
+            value_text(before.value, before.unit),
+            before.factor,
+            value_text(worsened.now, before.unit)
+        )),
+        (Some(_) | None, Some(_) | None) => Answer::Allow(format!("it began {} after {release} came", short(after))),
+    }
+}
+
+fn already_wrong(facts: &Facts<'_>, release: &Release, now: &Now) -> Answer {
+    // What a person needs to see why the new values change nothing.
+    let compared = facts.breach.baseline.map_or_else(String::new, |before| {
+        let value = value_text(before.value, before.unit);
+        format!(" ({value} then, and not {} times as bad since)", before.factor)
+    });
+    if !facts.breach.was_clear {
+        let sentence = format!("it was never seen to be right before {release} came, so {release} may not be to blame");
+        return Answer::Escalate("never_clear", format!("{sentence}{compared}"));
+    }
+    if let Some(since) = facts.breach.inherited {
+        let when = now.wall_of(since);
+        let sentence = format!("it was wrong before {release} came, since {when} at least{compared}");
+        return Answer::Escalate("before_release", sentence);
+    }
+    let when = now.wall_of(facts.breach.began);
+    Answer::Escalate("before_release", format!("it began at {when}, before {release} came{compared}"))
 }
 
 fn way_back(facts: &Facts<'_>) -> Answer {

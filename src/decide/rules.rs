@@ -1,9 +1,11 @@
 //! What the operator asked for, compiled: valid by construction, and all that the pure rooms see of the configuration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Autonomy, Check, Gate, Level, Severity};
+use super::event::{Autonomy, Check, Gate, Level, OnSilence, Severity};
+use super::freeze::Freeze;
 use crate::promql::{Comparison, Expr, Selector};
 
 /// The whole configuration as the machine sees it. Immutable; a reload brings another one.
@@ -20,6 +22,8 @@ pub struct Rules {
     /// With this share of services breaching at once (0–1), it is not one release: no service is rolled back.
     pub breaching_share_max: Option<f64>,
     pub heartbeat: Option<Heartbeat>,
+    /// Of every service, beside its own.
+    pub freeze: Vec<Freeze>,
     pub services: Vec<ServiceRules>,
     pub receivers: Vec<ReceiverRules>,
 }
@@ -72,6 +76,22 @@ pub struct ServiceRules {
     pub respond_within: Duration,
     /// Raises a notice when an incident takes longer than this to recover.
     pub rto: Option<Duration>,
+    /// What an incident's severity changes; the highest of its triggers counts.
+    pub severities: BTreeMap<Severity, SeverityRules>,
+    /// How long a person may hold a rollback back to fix it forward, over one episode.
+    pub hold_max: Duration,
+}
+
+/// How an incident of one severity is treated, and by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeverityRules {
+    /// Overrides the service's where it is more careful.
+    pub autonomy: Option<Autonomy>,
+    /// Who may approve, as [`super::event::Actor::is_one_of`] reads it; empty stands for everyone who may command.
+    pub approvers: Vec<String>,
+    /// Instead of the service's.
+    pub respond_within: Option<Duration>,
+    pub on_silence: OnSilence,
 }
 
 /// How a change of release is seen.
@@ -151,6 +171,10 @@ pub enum Unit {
     Percent,
     /// The value is in seconds.
     Seconds,
+    /// The value is failures of a probe, among its last `of` results.
+    Failures {
+        of: u32,
+    },
 }
 
 /// Over the label sets of a trigger's result.
@@ -181,6 +205,11 @@ pub struct GuardRules {
     pub budget: Option<Budget>,
     /// Names of the reference endpoints; `observe` probes them.
     pub references: Vec<Arc<str>>,
+    /// A breach that the release found already there is blamed on it once it is this many times as bad; above 1.
+    pub worsened_by: f64,
+    /// Other services of this configuration: while one of them breaches, it is not our deployment.
+    pub dependencies: Vec<Arc<str>>,
+    pub freeze: Vec<Freeze>,
     /// Asked before an admission and before each further level: one that holds stops it.
     pub blockers: Vec<Blocker>,
     /// Whether the way back could be gone: asked while all is well, and before an admission.

@@ -304,7 +304,7 @@ fn evidence_of(evaluation: &Evaluation) -> Evidence {
     }
 }
 
-/// `above 15 %`, `at least 3`, `raised`.
+/// `above 15 %`, `at least 3 failures in a row`, `raised`.
 #[must_use]
 pub fn threshold_text(question: &Question) -> String {
     match question {
@@ -317,7 +317,12 @@ pub fn threshold_text(question: &Question) -> String {
                 Comparison::Equal => "equal to",
                 Comparison::NotEqual => "other than",
             };
-            format!("{words} {}", value_text(*threshold, *unit))
+            let among = match unit {
+                Unit::Number | Unit::Percent | Unit::Seconds | Unit::Failures { of: 1 } => String::new(),
+                Unit::Failures { of } if f64::from(*of) <= *threshold => " in a row".to_owned(),
+                Unit::Failures { of } => format!(" among the last {of}"),
+            };
+            format!("{words} {}{among}", value_text(*threshold, *unit))
         }
         Question::Signal { .. } => "raised".to_owned(),
     }
@@ -330,6 +335,8 @@ pub fn value_text(value: f64, unit: Unit) -> String {
         Unit::Number => number(value),
         Unit::Percent => format!("{} %", number(value * 100.0)),
         Unit::Seconds => format!("{} s", number(value)),
+        Unit::Failures { .. } if (value - 1.0).abs() < f64::EPSILON => "1 failure".to_owned(),
+        Unit::Failures { .. } => format!("{} failures", number(value)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::worsened::{Measure, Past};
 use crate::time::Timestamp;
 
 /// Where a verdict stands.
@@ -48,6 +49,8 @@ pub struct Verdict {
     pub was_clear: bool,
     /// Must see one fresh Breached before it may fire: after a restart.
     pub unproven: bool,
+    /// What an inherited breach is compared with.
+    pub past: Past,
 }
 
 /// What an evaluation says, without its reasons.
@@ -92,6 +95,7 @@ impl Verdict {
             inherited: None,
             was_clear: false,
             unproven: false,
+            past: Past::new(),
         }
     }
 
@@ -185,6 +189,11 @@ impl Verdict {
         self.unknown_since = Some(at);
     }
 
+    /// The same for what it is compared with.
+    pub fn baseline_from(&mut self, old_last_seen: Option<Timestamp>, measure: Option<Measure>) {
+        self.past.release_changed(old_last_seen, measure);
+    }
+
     /// Comes back from a checkpoint at `at`: held time is kept, the time in between earns no credit and is no
     /// gap either, and one fresh Breached is needed before it fires.
     pub fn restored(&mut self, at: Timestamp) {
@@ -193,6 +202,7 @@ impl Verdict {
             self.known = Some((last.max(at), breached));
         }
         self.unknown_since = None;
+        self.past.restored(at);
     }
 
     /// Firing, and the latest evaluation says so.

@@ -57,6 +57,7 @@ kinds! {
         Entry::NoticeFellBack { .. } => "notice_fell_back",
         Entry::Paused { .. } => "paused",
         Entry::Resumed { .. } => "resumed",
+        Entry::KillSwitch { .. } => "kill_switch",
         Entry::SignalRaised { .. } => "signal_raised",
         Entry::SignalCleared { .. } => "signal_cleared",
     }
@@ -66,6 +67,10 @@ kinds! {
         IncidentEvent::Joined { .. } => "incident.joined",
         IncidentEvent::Judged { .. } => "incident.judged",
         IncidentEvent::Proposed { .. } => "incident.proposed",
+        IncidentEvent::Unanswered { .. } => "incident.unanswered",
+        IncidentEvent::HoldOrdered { .. } => "incident.hold_ordered",
+        IncidentEvent::HoldEnded { .. } => "incident.hold_ended",
+        IncidentEvent::StepSkipped { .. } => "incident.step_skipped",
         IncidentEvent::Approved { .. } => "incident.approved",
         IncidentEvent::Declined { .. } => "incident.declined",
         IncidentEvent::Expired => "incident.expired",

@@ -12,6 +12,7 @@ use super::writer::Writer;
 use super::*;
 use crate::decide::event::{Entry, Record};
 use crate::decide::verdict::{Phase, Verdict};
+use crate::decide::worsened::{Past, Slot, Worse};
 use crate::machine::checkpoint::{Checkpoint, EverMatched, VerdictDump};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
@@ -169,6 +170,11 @@ fn verdict(at: i64) -> VerdictDump {
             inherited: Some(at),
             was_clear: true,
             unproven: true,
+            past: Past {
+                slots: vec![Slot { from: at, to: at, worst: 0.25 }],
+                baseline: Some(0.2),
+                worse: Some(Worse { began: at, at, value: 0.5, held: Duration::from_secs(1), broken: true }),
+            },
         },
     }
 }

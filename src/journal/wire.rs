@@ -13,13 +13,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::verdict::{Phase, Verdict};
+use crate::decide::worsened::{Past, Slot, Worse};
 use crate::machine::checkpoint::{Checkpoint, EverMatched, VerdictDump};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
 use crate::time::{BootId, Now, Timestamp};
 
 /// Raised with every change of the types in this file.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Frame {
@@ -113,6 +114,19 @@ struct VerdictFrame {
     inherited: Option<i64>,
     was_clear: bool,
     unproven: bool,
+    /// From, to, worst.
+    slots: Vec<(i64, i64, f64)>,
+    baseline: Option<f64>,
+    worse: Option<WorseFrame>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WorseFrame {
+    began: i64,
+    at: i64,
+    value: f64,
+    held_ms: u64,
+    broken: bool,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -472,7 +486,8 @@ fn key_of(frame: KeyFrame) -> TargetKey {
 
 fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
     let VerdictDump { service, trigger, question, labels, verdict } = dump;
-    let Verdict { phase, since, began, held, known, unknown_since, inherited, was_clear, unproven } = verdict;
+    let Verdict { phase, since, began, held, known, unknown_since, inherited, was_clear, unproven, past } = verdict;
+    let slot = |slot: &Slot| (slot.from.as_millis(), slot.to.as_millis(), slot.worst);
     VerdictFrame {
         service: service.as_ref().to_owned(),
         trigger: trigger.as_ref().to_owned(),
@@ -492,10 +507,27 @@ fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
         inherited: inherited.map(Timestamp::as_millis),
         was_clear: *was_clear,
         unproven: *unproven,
+        slots: past.slots.iter().map(slot).collect(),
+        baseline: past.baseline,
+        worse: past.worse.map(|worse| WorseFrame {
+            began: worse.began.as_millis(),
+            at: worse.at.as_millis(),
+            value: worse.value,
+            held_ms: u64::try_from(worse.held.as_millis()).unwrap_or(u64::MAX),
+            broken: worse.broken,
+        }),
     }
 }
 
 fn verdict_of(frame: VerdictFrame) -> VerdictDump {
+    let slot = |(from, to, worst)| Slot { from: Timestamp::from_millis(from), to: Timestamp::from_millis(to), worst };
+    let worse = frame.worse.map(|worse| Worse {
+        began: Timestamp::from_millis(worse.began),
+        at: Timestamp::from_millis(worse.at),
+        value: worse.value,
+        held: Duration::from_millis(worse.held_ms),
+        broken: worse.broken,
+    });
     VerdictDump {
         service: Arc::from(frame.service),
         trigger: Arc::from(frame.trigger),
@@ -516,6 +548,7 @@ fn verdict_of(frame: VerdictFrame) -> VerdictDump {
             inherited: frame.inherited.map(Timestamp::from_millis),
             was_clear: frame.was_clear,
             unproven: frame.unproven,
+            past: Past { slots: frame.slots.into_iter().map(slot).collect(), baseline: frame.baseline, worse },
         },
     }
 }

@@ -150,6 +150,9 @@ impl Machine {
             receivers: service.rules.notify.iter().map(ToString::to_string).collect(),
         };
         self.admissions.push((Arc::clone(&service.rules.name), id.clone(), now.monotonic));
+        if let IncidentEvent::Admitted { decision, .. } = &event {
+            self.note_override(id, &decision.checks, now.monotonic);
+        }
         self.incident_event(id, event, now, out);
         true
     }
@@ -253,8 +256,12 @@ impl Machine {
             Some(index) => self.services[index].releases.running.clone(),
             None => Running::Unknown("the service is not configured any more".to_owned()),
         };
+        let killed = self.killed(self.service_index(&incident.service), Some(&incident.id)).is_some();
         let goes_on = matches!(&incident.state, State::Running { attempt } if *attempt == order.attempt);
         let why = match (goes_on, &running) {
+            // It waits with its intent: nothing has been started, and what was admitted is not lost.
+            (true, _) if killed && !self.draining => return None,
+            (true, _) if killed => "the kill switch is on, and backstop stops",
             (true, _) if incident.may_step(&running) => return Some(true),
             (true, Running::Unknown(_)) if !self.draining => return None,
             (true, Running::Unknown(_)) => "what runs cannot be read, and backstop stops",

@@ -45,6 +45,11 @@ pub enum Input {
         actor: Actor,
         command: Command,
     },
+    /// The file that is a kill switch while it is there: what it says, or None when it is gone.
+    KillFile {
+        path: Arc<str>,
+        says: Option<String>,
+    },
     /// The daemon stops: from here on nothing is admitted and no step is begun. What runs is waited for.
     Draining,
     /// Another configuration, valid.
@@ -177,8 +182,34 @@ pub enum Command {
         incident: String,
         reason: String,
     },
+    /// As [`Command::Approve`] and [`Command::Decline`], but only while what the person was shown is still what is asked:
+    /// a link in a notice may be old.
+    Answer {
+        incident: String,
+        approves: bool,
+        reason: String,
+        question: Question,
+    },
+    /// Keep backstop from acting for a while, to fix it forward.
+    Hold {
+        incident: String,
+        duration: Duration,
+        reason: String,
+    },
+    Unhold {
+        incident: String,
+        reason: String,
+    },
+    /// Go on without the step that is next, or at which a person was called.
+    Skip {
+        incident: String,
+        /// Counted from 0; refused if another one is next.
+        step: Option<usize>,
+        reason: String,
+    },
     Acknowledge {
         incident: String,
+        reason: String,
     },
     /// No step after the running one.
     Abort {
@@ -192,6 +223,12 @@ pub enum Command {
     },
     Resume {
         service: Option<String>,
+    },
+    /// Without a service: of the whole daemon. It has no end of its own.
+    KillSwitch {
+        service: Option<String>,
+        on: bool,
+        reason: String,
     },
     RaiseSignal {
         service: String,
@@ -216,6 +253,17 @@ pub enum Command {
     TestNotify {
         receiver: Option<String>,
     },
+}
+
+/// What a person was shown when they were asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// `Asked::number`.
+    pub number: u32,
+    /// Counted from 0.
+    pub level: usize,
+    pub bad: Option<String>,
+    pub target: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,6 +303,9 @@ pub enum Refusal {
     Conflict(String),
     #[error("{0}")]
     Invalid(String),
+    /// This person may not.
+    #[error("{0}")]
+    NotAllowed(String),
     /// The journal cannot be written.
     #[error("{0}")]
     Unavailable(String),

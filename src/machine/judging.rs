@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use super::Machine;
 use super::output::Output;
+use super::safety::KILL_SWITCH;
 use super::service::{Service, identity};
 use super::watch::is_recent;
 use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
-use crate::decide::guard::{self, Breach, Facts, Mandate, Reach};
+use crate::decide::guard::{self, Breach, Compared, Facts, Mandate, Reach, Worsened};
 use crate::decide::incident::Incident;
 use crate::decide::rules::{Budget, Question, Trigger, Unit};
 use crate::decide::trigger::{Finding, Findings, Unknown, find, short, threshold_text, value_text};
 use crate::decide::verdict::{Phase, Says, Verdict};
+use crate::decide::worsened::Measure;
 use crate::promql::{Evaluation, Instant, Labels, Scope, evaluate};
 use crate::time::{Now, Timestamp};
 
@@ -72,6 +74,7 @@ impl Machine {
             find(trigger, evaluated)
         };
         let service = &mut self.services[index];
+        let worsened_by = service.rules.guard.worsened_by;
         let trigger = &service.rules.triggers[place];
         let state = &mut service.triggers[place];
         state.dirty = false;
@@ -85,6 +88,7 @@ impl Machine {
         state.newest = state.newest.max(newest.min(at));
         state.taken = at;
         take(trigger, state, &findings, instant);
+        weigh(trigger, state, &findings, instant, worsened_by);
         let key = (Arc::clone(&service.rules.name), Arc::clone(&trigger.name), findings.worst().1.as_str());
         state.latest = Some(findings);
         let count = self.counters.findings.entry(key).or_default();
@@ -171,11 +175,25 @@ impl Machine {
         if let Some(decided) = self.decide(index, incident, mandate, level, overrides, now) {
             return decided;
         }
-        let breach = Breach { began: now.monotonic, inherited: None, was_clear: true };
+        let (began, inherited, was_clear) = (now.monotonic, None, true);
+        let breach = Breach { began, inherited, was_clear, baseline: None, worsened: None };
         let level = level.or_else(|| self.level_for(index, incident, 0));
         let mut facts = self.facts(index, incident, &manual_trigger(Severity::High), breach, level, now);
+        facts.kill_overridden = overrides.iter().any(|name| name == KILL_SWITCH);
         facts.asked = self.guard_asked(&self.services[index], Some(incident), overrides, now);
         (guard::judge(&facts, mandate, now), level.unwrap_or(0))
+    }
+
+    /// The guard's answer if nobody's silence were the word of a person, and of nothing else: cooldown and budgets still
+    /// ask for one. None when nothing fires.
+    pub(super) fn guard_for_silence(
+        &self,
+        index: usize,
+        incident: &Incident,
+        level: usize,
+        now: &Now,
+    ) -> Option<Decision> {
+        self.decide_with(index, incident, Mandate::Trigger, Some(level), (&[], true), now).map(|(decision, _)| decision)
     }
 
     fn decide(
@@ -187,20 +205,34 @@ impl Machine {
         overrides: &[String],
         now: &Now,
     ) -> Option<(Decision, usize)> {
+        self.decide_with(index, incident, mandate, level, (overrides, false), now)
+    }
+
+    fn decide_with(
+        &self,
+        index: usize,
+        incident: &Incident,
+        mandate: Mandate,
+        level: Option<usize>,
+        (overrides, by_silence): (&[String], bool),
+        now: &Now,
+    ) -> Option<(Decision, usize)> {
         let service = &self.services[index];
         let asked = self.guard_asked(service, Some(incident), overrides, now);
         let decisions = Machine::firing(service).into_iter().map(|place| {
             let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
             let firing = state.verdicts.values().filter(|verdict| verdict.fires());
-            // Of the label sets that fire, one that is not inherited speaks for the trigger.
-            let verdict = firing.min_by_key(|verdict| (verdict.inherited.is_some(), verdict.began));
-            let breach = Breach {
-                began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
-                inherited: verdict.and_then(|verdict| verdict.inherited),
-                was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
-            };
+            // Of the label sets that fire, one that is not inherited speaks for the trigger, or one that has worsened.
+            let is_old =
+                |verdict: &Verdict| verdict.inherited.is_some() && verdict.past.worsened(trigger.hold).is_none();
+            let verdict = firing.min_by_key(|verdict| (is_old(verdict), verdict.began));
+            let breach = breach_of(trigger, verdict, service.rules.guard.worsened_by, now);
             let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
             let mut facts = self.facts(index, incident, trigger, breach, level, now);
+            facts.kill_overridden = overrides.iter().any(|name| name == KILL_SWITCH);
+            if by_silence && facts.autonomy == Autonomy::Propose {
+                facts.autonomy = Autonomy::Act;
+            }
             facts.asked.clone_from(&asked);
             let decision = guard::judge(&facts, mandate, now);
             (decision, level.unwrap_or(trigger.start_level), trigger.severity)
@@ -225,8 +257,12 @@ impl Machine {
     ) -> Facts<'a> {
         let service = &self.services[index];
         let level_autonomy = level.and_then(|level| service.rules.ladder.get(level)).and_then(|level| level.autonomy);
-        let limits = [Some(service.rules.autonomy), trigger.autonomy, level_autonomy];
+        let severity = incident.severity().max(trigger.severity);
+        let severity_autonomy = service.rules.severities.get(&severity).and_then(|rules| rules.autonomy);
+        let limits = [Some(service.rules.autonomy), trigger.autonomy, level_autonomy, severity_autonomy];
         let judged = incident.release.as_ref().or(service.releases.judged.as_ref());
+        let killed = self.killed(Some(index), Some(&incident.id));
+        let (dependencies_breaching, dependencies_unseen) = self.dependencies(service, now);
         let paused = [&service.pause, &self.pause].into_iter().flatten().find(|pause| now.monotonic < pause.until);
         Facts {
             autonomy: limits.into_iter().flatten().min().unwrap_or(Autonomy::Observe),
@@ -249,6 +285,13 @@ impl Machine {
             release_read: service.releases.read_since(breach.began, now.monotonic)
                 || now.monotonic.since(breach.began) > service.releases.slowest() * 2,
             reach: self.reach(service, breach.began, now),
+            killed: killed
+                .map(|kill| format!("{} ({}, since {})", kill.reason, kill.actor.name, now.wall_of(kill.since))),
+            kill_overridden: false,
+            tilt: self.tilt(service),
+            dependencies_breaching,
+            dependencies_unseen,
+            frozen: self.frozen(service, now),
             paused: paused.map(|pause| (pause.until, pause.reason.as_str())),
             journal_failing: self.journal_failing.as_ref().map(|(_, why)| why.as_str()),
             cooldown_until: self.cooldown_until(service, incident),
@@ -374,6 +417,39 @@ fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &
         let mut verdict = Verdict::new(at);
         verdict.take(says, at, hold);
         state.verdicts.insert(Labels::default(), verdict);
+    }
+}
+
+/// Remembers the values, for what a later release is compared with.
+fn weigh(
+    trigger: &Trigger,
+    state: &mut super::service::TriggerState,
+    findings: &Findings,
+    at: Timestamp,
+    worsened_by: f64,
+) {
+    let Some(measure) = Measure::of(trigger, worsened_by) else { return };
+    let hold = Service::hold(trigger);
+    for (labels, verdict) in &mut state.verdicts {
+        let (finding, value) = findings.of(labels);
+        verdict.past.take(finding.says(trigger.on_unknown), value, at, hold, measure);
+    }
+}
+
+/// When the breach began that the guard is asked about.
+fn breach_of(trigger: &Trigger, verdict: Option<&Verdict>, factor: f64, now: &Now) -> Breach {
+    let unit = match &trigger.question {
+        Question::Value { unit, .. } => *unit,
+        Question::Signal { .. } => Unit::Number,
+    };
+    let past = verdict.map(|verdict| &verdict.past);
+    let worsened = past.and_then(|past| past.worsened(trigger.hold));
+    Breach {
+        began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
+        inherited: verdict.and_then(|verdict| verdict.inherited),
+        was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
+        baseline: past.and_then(|past| past.baseline).map(|value| Compared { value, unit, factor }),
+        worsened: worsened.map(|(_, worse)| Worsened { began: worse.began, now: worse.value }),
     }
 }
 

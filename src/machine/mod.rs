@@ -13,8 +13,10 @@ mod judging;
 mod notices;
 mod outbox;
 pub mod output;
+mod people;
 mod proving;
 mod recover;
+mod safety;
 mod service;
 mod settle;
 pub mod snapshot;
@@ -36,6 +38,7 @@ use input::Input;
 use outbox::Outbox;
 use output::{LogLevel, Output};
 pub use recover::{Recovered, Unreadable};
+pub use safety::KILL_SWITCH;
 use service::Service;
 use snapshot::Counters;
 use watch::{ReferenceState, Target};
@@ -91,6 +94,8 @@ pub struct Machine {
     heartbeat_due: Option<Timestamp>,
     /// The daemon stops: nothing new is begun.
     draining: bool,
+    kills: safety::Kills,
+    clocks: safety::Clocks,
 }
 
 impl Machine {
@@ -122,6 +127,8 @@ impl Machine {
             counters: Counters::default(),
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
             draining: false,
+            kills: safety::Kills::default(),
+            clocks: safety::Clocks::default(),
             rules,
         };
         machine.adopt_services(now);
@@ -133,6 +140,7 @@ impl Machine {
     /// One input. Observations only change what is known; everything that follows is settled at the next `Tick`, which
     /// `next_deadline` asks for at once.
     pub fn handle(&mut self, now: &Now, input: Input, out: &mut Vec<Output>) {
+        self.watch_clocks(now, out);
         match input {
             Input::Observation(observation) => self.observe(now, observation, out),
             Input::Durable(seq) => {
@@ -154,6 +162,7 @@ impl Machine {
             Input::Checked { id, outcome } => self.checked(now, id, outcome, out),
             Input::Delivery { receiver, notice, outcome } => self.delivered(now, &receiver, &notice, outcome, out),
             Input::Command { id, actor, command } => self.command(now, id, &actor, command, out),
+            Input::KillFile { path, says } => self.kill_file(now, &path, says),
             Input::Draining => {
                 self.draining = true;
                 self.settle(now, out);
@@ -282,14 +291,17 @@ impl Machine {
     fn wakes(&self) -> impl Iterator<Item = Timestamp> {
         let services = self.services.iter().flat_map(Service::wakes);
         let incidents = self.incidents.values().filter(|incident| incident.state.is_open()).flat_map(|incident| {
-            let patience = self.service_index(&incident.service).map(|index| self.services[index].patience());
+            let patience =
+                self.service_index(&incident.service).map(|index| self.services[index].patience(incident.severity()));
             incident.wakes(&patience.unwrap_or(service::PATIENCE_DEFAULT))
         });
         let pauses = self.pause.iter().map(|pause| pause.until);
+        let tilts = self.services.iter().filter_map(|service| Some(self.tilt(service)?.0));
         services
             .chain(incidents)
             .chain(self.ask_wakes())
             .chain(pauses)
+            .chain(tilts)
             .chain(self.outbox.wakes())
             .chain(self.heartbeat_due)
     }

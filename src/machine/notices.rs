@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Machine;
 use super::output::Output;
@@ -9,8 +10,12 @@ use crate::decide::event::{
     Actor, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Running, Severity,
 };
 use crate::decide::incident::{Incident, State};
+use crate::decide::rules::Question;
 use crate::decide::verdict::Phase;
 use crate::time::{Now, Timestamp};
+
+/// A heartbeat that could not be sent is tried again after this long.
+const HEARTBEAT_RETRY: Duration = Duration::from_mins(1);
 
 /// What a notice says, beside what is known of its subject.
 pub(super) struct Told<'a> {
@@ -142,7 +147,7 @@ impl Machine {
         self.queue(notice, receivers, now);
     }
 
-    fn plain_notice(&mut self, told: Told<'_>, service: Option<String>, now: &Now) -> Notice {
+    pub(super) fn plain_notice(&mut self, told: Told<'_>, service: Option<String>, now: &Now) -> Notice {
         let Told { kind, status, action_required, actor, text } = told;
         self.outbox.count += 1;
         let seq = self.outbox.count;
@@ -223,16 +228,69 @@ impl Machine {
     }
 
     /// The heartbeat, when it is due.
-    pub(super) fn beat(&mut self, now: &Now) {
+    pub(super) fn beat(&mut self, now: &Now, out: &mut Vec<Output>) {
         let Some(due) = self.heartbeat_due.filter(|due| *due <= now.monotonic) else { return };
         let Some(heartbeat) = self.rules.heartbeat.clone() else { return };
         // After a sleep of the host one heartbeat is enough.
         let next = due + heartbeat.every;
         self.heartbeat_due = Some(if next > now.monotonic { next } else { now.monotonic + heartbeat.every });
+        if let Some(why) = self.cannot_do_its_work() {
+            // Soon again: who sees again says so.
+            self.heartbeat_due = Some(now.monotonic + heartbeat.every.min(HEARTBEAT_RETRY));
+            // Who waits for heartbeats must hear that there is none: one that is alive and sees nothing helps nobody.
+            super::log(out, super::LogLevel::Warn, None, format!("no heartbeat is sent: {why}"));
+            return;
+        }
         let receivers = heartbeat.receivers.iter().map(ToString::to_string).collect();
-        let (kind, status, text) = (NoticeKind::Heartbeat, NoticeStatus::Resolved, "backstop is alive");
+        let (kind, status) = (NoticeKind::Heartbeat, NoticeStatus::Resolved);
+        let text = match self.limits(now).as_slice() {
+            [] => "backstop is alive".to_owned(),
+            limits => format!("backstop is alive, but {}", limits.join("; ")),
+        };
+        let text = text.as_str();
         let notice = self.plain_notice(Told { kind, status, action_required: false, actor: None, text }, None, now);
         self.queue(notice, receivers, now);
+    }
+
+    /// Why a rollback that is needed would not come: the journal, or a service of which nothing is seen.
+    fn cannot_do_its_work(&self) -> Option<String> {
+        if let Some((_, why)) = &self.journal_failing {
+            return Some(format!("the journal cannot be written: {why}"));
+        }
+        let unseen = self.services.iter().filter(|service| !service.retired).find(|service| {
+            let values = service
+                .rules
+                .triggers
+                .iter()
+                .zip(&service.triggers)
+                .filter(|(trigger, _)| matches!(trigger.question, Question::Value { .. }));
+            let phases: Vec<Phase> = values.map(|(_, state)| state.phase()).collect();
+            !phases.is_empty() && phases.iter().all(|phase| *phase == Phase::Blind)
+        });
+        unseen.map(|service| format!("all triggers of {} are blind", service.rules.name))
+    }
+
+    /// What it may not do or cannot see, though it is alive.
+    fn limits(&self, now: &Now) -> Vec<String> {
+        let mut limits = Vec::new();
+        for service in self.services.iter().filter(|service| !service.retired) {
+            let name = &service.rules.name;
+            if let Some(kill) = &service.kill {
+                limits.push(format!("the kill switch of {name} is on: {}", kill.reason));
+            }
+            if let Some(pause) = &service.pause {
+                limits.push(format!("{name} is paused: {}", pause.reason));
+            }
+            for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
+                if state.phase() == Phase::Blind {
+                    limits.push(format!("{name}: {} is blind", trigger.name));
+                }
+            }
+        }
+        limits.extend(self.killed(None, None).map(|kill| format!("the kill switch is on: {}", kill.reason)));
+        limits.extend(self.pause.as_ref().map(|pause| format!("it is paused: {}", pause.reason)));
+        limits.extend(self.tilt_view(now).map(|(_, why)| why.to_owned()));
+        limits
     }
 
     pub(super) fn tell_pause(
@@ -317,6 +375,7 @@ fn eta(incident: &Incident) -> Option<Timestamp> {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Proposed { .. }
         | State::NeedsHuman { .. }
         | State::Recovered

@@ -324,8 +324,8 @@ impl Machine {
                     && service.triggers.iter().any(|trigger| trigger.phase() == Phase::Blind)
             }),
             NoticeKind::Paused => match notice.service.as_deref().and_then(|name| self.service_index(name)) {
-                Some(index) => self.services[index].pause.is_some(),
-                None => self.pause.is_some(),
+                Some(index) => self.services[index].pause.is_some() || self.services[index].kill.is_some(),
+                None => self.pause.is_some() || self.killed(None, None).is_some(),
             },
             NoticeKind::Degraded if notice.status == NoticeStatus::Resolved => true,
             NoticeKind::Degraded => match self.way_back_told(notice) {

@@ -10,6 +10,7 @@ use super::{Machine, Pause};
 use crate::decide::event::{Entry, IncidentEvent, IncidentId, Outcome, Record, Seq, StepResult, WhyHuman};
 use crate::decide::incident::{Incident, State};
 use crate::decide::release::Change;
+use crate::decide::worsened::Measure;
 use crate::promql::{EverDump, Scope, ServiceId};
 use crate::time::{Now, Timestamp};
 
@@ -119,6 +120,10 @@ impl Machine {
                 for verdict in state.verdicts.values_mut() {
                     verdict.release_changed(now.monotonic, change.old_last_seen);
                     verdict.was_clear &= unseen <= trigger.patience();
+                    let measure = Measure::of(trigger, service.rules.guard.worsened_by);
+                    // Nor is it known how bad it was then.
+                    let known = change.old_last_seen.filter(|_| unseen <= trigger.patience());
+                    verdict.baseline_from(known, measure);
                 }
             }
         }
@@ -172,9 +177,10 @@ impl Machine {
                 if let Some(incident) = self.incidents.get_mut(&id) {
                     // Effects were sent when the event was recorded; what is still to do follows from the state.
                     drop(incident.apply(event, at));
-                    if matches!(**event, IncidentEvent::Admitted { .. }) {
+                    if let IncidentEvent::Admitted { decision, .. } = &**event {
                         let service = Arc::from(incident.service.as_str());
                         self.admissions.push((service, id.clone(), at));
+                        self.note_override(&id, &decision.checks, at);
                     }
                 } else if let Some(opened) = Incident::open(id.clone(), event, at) {
                     self.incidents.insert(id.clone(), opened);
@@ -226,6 +232,9 @@ impl Machine {
                     }
                 }
             },
+            Entry::KillSwitch { service, on, actor, reason } => {
+                self.set_kill(service.as_deref(), *on, at, actor, reason);
+            }
             Entry::SignalRaised { service, signal, until, detail, .. } => {
                 if let Some(index) = self.service_index(service) {
                     let raised = Raised { until: *until, detail: detail.clone() };

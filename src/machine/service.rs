@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::Pause;
 use super::asking::Answered;
 use super::checkpoint::VerdictDump;
-use crate::decide::event::Release;
+use super::safety::Kill;
+use crate::decide::event::{Release, Severity};
 use crate::decide::incident::Patience;
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
@@ -100,6 +101,7 @@ pub struct Service {
     pub triggers: Vec<TriggerState>,
     pub signals: BTreeMap<String, Raised>,
     pub pause: Option<Pause>,
+    pub kill: Option<Kill>,
     /// By name, the latest answers of its blockers and of the checks of its way back.
     pub blockers: BTreeMap<Arc<str>, Answered>,
     pub ready: BTreeMap<Arc<str>, Answered>,
@@ -131,6 +133,7 @@ impl Service {
             triggers: rules.triggers.iter().map(|_| TriggerState::new(now)).collect(),
             signals: BTreeMap::new(),
             pause: None,
+            kill: None,
             blockers: BTreeMap::new(),
             ready: BTreeMap::new(),
             ready_told: BTreeSet::new(),
@@ -215,9 +218,10 @@ impl Service {
     }
 
     /// How long its incidents wait for what.
-    pub fn patience(&self) -> Patience {
+    pub fn patience(&self, severity: Severity) -> Patience {
+        let own = self.rules.severities.get(&severity).and_then(|rules| rules.respond_within);
         Patience {
-            respond_within: self.rules.respond_within,
+            respond_within: own.unwrap_or(self.rules.respond_within),
             remind_every: self.rules.remind_every,
             rto: self.rules.rto,
             release_read: (self.releases.slowest() * 2).max(self.rules.guard.slowest_check()),

@@ -12,11 +12,12 @@ use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
 use crate::decide::event::{
     Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
 };
-use crate::decide::incident::{Breach, Incident, Move, Situation, State};
+use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
 use crate::decide::verdict::Phase;
 use crate::decide::verify::{self, Reading, Voice};
+use crate::decide::worsened::Measure;
 use crate::promql::{Scope, TargetId};
 use crate::time::{Now, Timestamp};
 
@@ -47,7 +48,7 @@ impl Machine {
         self.ask_about_steps(now, out);
         self.ask_checks(now, out);
         self.forget_old_incidents();
-        self.beat(now);
+        self.beat(now, out);
         self.pump(now, out);
     }
 
@@ -110,9 +111,11 @@ impl Machine {
         let restart_all = service.unnamed
             || service.rules.detectors.iter().all(|detector| matches!(detector.kind, DetectorKind::Announced));
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
-        for state in &mut service.triggers {
+        let worsened_by = service.rules.guard.worsened_by;
+        for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
             for verdict in state.verdicts.values_mut() {
                 verdict.release_changed(now.monotonic, change.old_last_seen);
+                verdict.baseline_from(change.old_last_seen, Measure::of(trigger, worsened_by));
             }
             state.dirty = true;
         }
@@ -300,6 +303,7 @@ impl Machine {
     pub(super) fn advance(&mut self, id: &IncidentId, now: &Now, out: &mut Vec<Output>) {
         for _ in 0..EVENTS_PER_TURN_MAX {
             let Some(next) = self.next_move(id, now) else { return };
+            self.note_silence(id, &next, now, out);
             match next {
                 Move::Event(event) => self.incident_event(id, event, now, out),
                 Move::Admit { decision, level } => {
@@ -315,11 +319,13 @@ impl Machine {
 
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
+        let killed = self.killed(self.service_index(&incident.service), Some(&incident.id)).is_some();
         let Some(index) = self.service_index(&incident.service) else {
-            return incident.advance(&gone(self.journal_failing.is_some(), self.draining), now.monotonic);
+            return incident.advance(&gone(self.journal_failing.is_some(), self.draining || killed), now.monotonic);
         };
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
+        let frozen = !incident.is_ordered() && self.frozen(service, now).is_some();
         let waiting = incident.state.is_waiting() && incident.admitted.is_none();
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let situation = Situation {
@@ -338,14 +344,18 @@ impl Machine {
                 State::Stepped { at, .. } => service.releases.read_since(at, now.monotonic),
                 _ => true,
             },
-            paused,
+            paused: paused || frozen,
             journal_failing: self.journal_failing.is_some(),
-            draining: self.draining,
-            patience: service.patience(),
+            draining: self.draining || killed,
+            patience: service.patience(incident.severity()),
+            people: self.people(index, incident, now),
         };
         let next = incident.advance(&situation, now.monotonic)?;
         let begins_level = matches!(next, Move::Event(IncidentEvent::Climbed { .. } | IncidentEvent::Proposed { .. }));
-        if !begins_level || !matches!(incident.state, State::LevelOver { .. }) {
+        // A person who orders it was told what blocks; silence was not.
+        let by_itself =
+            matches!(incident.state, State::LevelOver { .. }) || incident.is_approved_by_silence(&next, now.monotonic);
+        if !begins_level || !by_itself {
             return Some(next);
         }
         match self.level_blocked(index, incident, &[], now) {
@@ -394,6 +404,7 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Recovered
         | State::Declined
         | State::Expired
@@ -448,5 +459,6 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         journal_failing,
         draining,
         patience: PATIENCE_DEFAULT,
+        people: People::default(),
     }
 }

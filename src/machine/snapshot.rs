@@ -22,6 +22,10 @@ pub struct Snapshot {
     pub journal: JournalHealth,
     /// Of the whole daemon.
     pub pause: Option<PauseView>,
+    /// Of the whole daemon, by command or by file.
+    pub kill_switch: Option<KillView>,
+    /// The clock jumped, or backstop was stopped: only watching until then, on the wall, and why.
+    pub tilt: Option<(Timestamp, String)>,
     pub services: Vec<ServiceView>,
     pub incidents: Vec<IncidentView>,
     pub receivers: Vec<ReceiverView>,
@@ -45,6 +49,13 @@ pub struct PauseView {
     pub reason: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KillView {
+    pub since_wall: Timestamp,
+    pub actor: Actor,
+    pub reason: String,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
     pub name: Arc<str>,
@@ -61,6 +72,9 @@ pub struct ServiceView {
     /// Blockers, and the checks of the way back.
     pub asked: Vec<AskedView>,
     pub pause: Option<PauseView>,
+    pub kill_switch: Option<KillView>,
+    /// The freeze that is on: why, and until when on the wall.
+    pub freeze: Option<(String, Timestamp)>,
     /// The open incident, if there is one.
     pub incident: Option<IncidentId>,
 }
@@ -141,6 +155,8 @@ pub struct IncidentView {
     pub state: &'static str,
     /// Why it is in this state, in one sentence.
     pub sentence: String,
+    /// The codes of the guard's reasons while it waits: `cut_off`, `before_release`.
+    pub reasons: Vec<String>,
     pub open: bool,
     pub acknowledged: bool,
     pub severity: Severity,
@@ -179,6 +195,8 @@ pub struct Counters {
     pub failures: BTreeMap<(Arc<str>, Arc<str>, String), u64>,
     /// Observations replaced before they were read.
     pub overruns: u64,
+    /// Jumps of the wall clock, and stops of the process.
+    pub tilts: u64,
     /// (service, outcome) → incidents that ended so.
     pub incidents: BTreeMap<(Arc<str>, &'static str), u64>,
     /// (service, outcome) → steps.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Machine;
 use super::service::Service;
 use super::snapshot::{
-    AskedView, IncidentView, JournalHealth, PauseView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView,
-    TriggerView,
+    AskedView, IncidentView, JournalHealth, KillView, PauseView, ReleaseView, ServiceView, SignalView, Snapshot,
+    TargetView, TriggerView,
 };
 use crate::decide::event::{Autonomy, Release};
 use crate::decide::guard::asked::{About, Standing};
@@ -36,6 +36,8 @@ impl Machine {
             settled: self.settled > Timestamp::MIN,
             journal,
             pause: self.pause.as_ref().map(|pause| pause_view(pause, now)),
+            kill_switch: self.killed(None, None).map(|kill| kill_view(kill, now)),
+            tilt: self.tilt_view(now).map(|(until, why)| (now.wall_of(until), why.to_owned())),
             services: services.map(|service| self.service_view(service, now)).collect(),
             incidents: self.incidents.values().map(|incident| self.incident_view(incident, now)).collect(),
             receivers: self.outbox.views(now),
@@ -101,6 +103,8 @@ impl Machine {
                 .collect(),
             asked: self.asked_views(service, open, now),
             pause: service.pause.as_ref().map(|pause| pause_view(pause, now)),
+            kill_switch: service.kill.as_ref().map(|kill| kill_view(kill, now)),
+            freeze: self.frozen(service, now).map(|(why, until)| (why.to_owned(), until)),
             incident: open.map(|incident| incident.id.clone()),
         }
     }
@@ -145,6 +149,7 @@ impl Machine {
                     Finding::Clear | Finding::Breached => match value {
                         Some(value) => format!("{} ({})", value_text(value, unit), threshold_text(&trigger.question)),
                         None if *finding == Finding::Breached => "raised".to_owned(),
+                        None if matches!(trigger.question, Question::Signal { .. }) => "not raised".to_owned(),
                         None => "nothing matches".to_owned(),
                     },
                 };
@@ -186,6 +191,10 @@ impl Machine {
                 .map(ToString::to_string),
             state: incident.state.as_str(),
             sentence: sentence(incident),
+            reasons: {
+                let decision = incident.decision.iter().filter(|_| incident.state.is_waiting());
+                decision.flat_map(|decision| &decision.reasons).map(|reason| reason.code.clone()).collect()
+            },
             open: incident.state.is_open(),
             acknowledged: incident.acknowledged,
             severity: incident.severity(),
@@ -207,6 +216,10 @@ fn pause_view(pause: &super::Pause, now: &Now) -> PauseView {
     PauseView { until_wall: now.wall_of(pause.until), actor: pause.actor.clone(), reason: pause.reason.clone() }
 }
 
+fn kill_view(kill: &super::safety::Kill, now: &Now) -> KillView {
+    KillView { since_wall: now.wall_of(kill.since), actor: kill.actor.clone(), reason: kill.reason.clone() }
+}
+
 /// Why it is where it is, in one line.
 fn sentence(incident: &Incident) -> String {
     let fact = incident.facts.values().max_by_key(|fact| fact.severity).map_or("", |fact| fact.sentence.as_str());
@@ -226,6 +239,7 @@ fn sentence(incident: &Incident) -> String {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Proposed { .. }
         | State::Verifying { .. }
         | State::Recovered

@@ -39,6 +39,8 @@ pub struct Look {
     pub ok: bool,
     /// Something answered, if only by refusing: the way to it is open.
     pub reached: bool,
+    /// We could ask at all.
+    pub sent: bool,
     pub error: Option<String>,
 }
 
@@ -162,7 +164,7 @@ impl Machine {
                 #[expect(clippy::cast_precision_loss, reason = "a body holds far fewer than 2^52 samples")]
                 series.push((own("scrape_samples_scraped"), scrape.samples_exposed as f64));
                 target.series = scrape.batch.samples.len();
-                target.saw(Look { at, ok: true, reached: true, error: None });
+                target.saw(Look { at, ok: true, reached: true, sent: true, error: None });
                 *self.counters.looks.entry(names).or_default() += 1;
                 self.store.push(id, at, &scrape.batch);
             }
@@ -173,7 +175,7 @@ impl Machine {
                     let message = format!("{}: scrape failed: {}", target.key.address, failure.detail);
                     out.push(Output::Log { level: LogLevel::Warn, service: target.key.service.clone(), message });
                 }
-                target.saw(Look { at, ok: false, reached, error: Some(failure.detail) });
+                target.saw(Look { at, ok: false, reached, sent: true, error: Some(failure.detail) });
                 *self.counters.failures.entry((names.0, names.1, failure.reason.to_owned())).or_default() += 1;
                 self.store.fail(id, at);
                 for service in &mut self.services {
@@ -195,17 +197,17 @@ impl Machine {
         let names = (service_label(&target.key), Arc::clone(&target.key.source));
         let (success, status, release) = match outcome {
             ProbeOutcome::Up { status, release } => {
-                target.saw(Look { at, ok: true, reached: true, error: None });
+                target.saw(Look { at, ok: true, reached: true, sent: true, error: None });
                 *self.counters.looks.entry(names).or_default() += 1;
                 (1.0, status, release)
             }
             ProbeOutcome::Failed { status, why, reached, release } => {
-                target.saw(Look { at, ok: false, reached, error: Some(why) });
+                target.saw(Look { at, ok: false, reached, sent: true, error: Some(why) });
                 *self.counters.failures.entry((names.0, names.1, "failed".to_owned())).or_default() += 1;
                 (0.0, status, release)
             }
             ProbeOutcome::Unsent(why) => {
-                target.saw(Look { at, ok: false, reached: false, error: Some(why) });
+                target.saw(Look { at, ok: false, reached: false, sent: false, error: Some(why) });
                 *self.counters.failures.entry((names.0, names.1, "unsent".to_owned())).or_default() += 1;
                 self.looked(id, at);
                 return;

@@ -92,6 +92,12 @@ pub const FAMILIES: &[Family] = &[
         labels: &["hash"],
         read: |seen| vec![(vec![seen.snapshot.config_hash.to_string()], 1.0)],
     },
+    gauge(
+        "backstop_config_last_reload_successful",
+        &[],
+        "0 while the latest reload is one that failed and changed nothing",
+        |seen| one(flag(seen.reloaded)),
+    ),
     gauge("backstop_start_time_seconds", &[], "When the daemon started, in seconds since 1970", |seen| {
         one(seen.snapshot.started_wall.as_secs_f64())
     }),
@@ -101,6 +107,32 @@ pub const FAMILIES: &[Family] = &[
         let services = seen.snapshot.services.iter();
         services.map(|service| (vec![service.name.to_string()], flag(all || service.pause.is_some()))).collect()
     }),
+    gauge(
+        "backstop_kill_switch",
+        &["service"],
+        "1 while the service's kill switch, or the daemon's, is on: nothing is begun",
+        |seen| {
+            let all = seen.snapshot.kill_switch.is_some();
+            let services = seen.snapshot.services.iter();
+            services.map(|s| (vec![s.name.to_string()], flag(all || s.kill_switch.is_some()))).collect()
+        },
+    ),
+    gauge("backstop_freeze", &["service"], "1 while a freeze turns a rollback into a proposal", |seen| {
+        let services = seen.snapshot.services.iter();
+        services.map(|service| (vec![service.name.to_string()], flag(service.freeze.is_some()))).collect()
+    }),
+    gauge("backstop_tilt", &[], "1 while backstop only watches, after a jump of the clock or a stop", |seen| {
+        one(flag(seen.snapshot.tilt.is_some()))
+    }),
+    counter("backstop_tilts_total", &[], "Jumps of the wall clock and stops of the process", |seen| {
+        one(count(seen.snapshot.counters.tilts))
+    }),
+    gauge(
+        "backstop_guard_refusal",
+        &["service", "reason"],
+        "1 for each reason that keeps an open incident from being acted on",
+        refusals,
+    ),
     counter("backstop_findings_total", &["service", "trigger", "finding"], "Evaluations by their finding", |seen| {
         let findings = seen.snapshot.counters.findings.iter();
         findings.map(|((a, b, c), n)| (vec![a.to_string(), b.to_string(), (*c).to_owned()], count(*n))).collect()
@@ -237,9 +269,9 @@ impl Metrics {
     }
 
     /// All families as of `snapshot`.
-    pub fn render(&self, snapshot: Arc<Snapshot>, ready: bool) -> Result<String, fmt::Error> {
+    pub fn render(&self, snapshot: Arc<Snapshot>, ready: bool, reloaded: bool) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Seen { snapshot, ready }));
+        registry.register_collector(Box::new(Seen { snapshot, ready, reloaded }));
         for (family, histogram) in [(DECISION_LAG, &self.decision_lag), (SYNC_LAG, &self.sync_lag)] {
             let name = family.name.trim_end_matches("_seconds");
             registry.register_with_unit(name, family.help, Unit::Seconds, histogram.clone());
@@ -255,6 +287,7 @@ impl Metrics {
 struct Seen {
     snapshot: Arc<Snapshot>,
     ready: bool,
+    reloaded: bool,
 }
 
 impl Collector for Seen {
@@ -359,6 +392,16 @@ fn open_incidents(seen: &Seen) -> Vec<Sample> {
         *counts.entry(vec![incident.service.to_string(), incident.state.to_owned()]).or_default() += 1.0;
     }
     counts.into_iter().collect()
+}
+
+fn refusals(seen: &Seen) -> Vec<Sample> {
+    let mut samples = BTreeMap::new();
+    for incident in seen.snapshot.incidents.iter().filter(|incident| incident.open) {
+        for reason in &incident.reasons {
+            samples.insert(vec![incident.service.to_string(), reason.clone()], 1.0);
+        }
+    }
+    samples.into_iter().collect()
 }
 
 fn outcomes(counts: &BTreeMap<(Arc<str>, &'static str), u64>) -> Vec<Sample> {

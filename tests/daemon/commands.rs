@@ -106,6 +106,9 @@ async fn a_declined_proposal_and_an_expired_one_change_nothing() {
     assert!(receiver.told("declined").await["text"].as_str().unwrap().contains("fixed forward"));
     assert!(daemon.refused(&["decline", id], 65).contains("nothing is proposed"));
     assert!(daemon.refused(&["acknowledge", id], 65).contains("it is over"));
+    let shown = || String::from_utf8(daemon.cli(&["status"]).stdout).unwrap();
+    let why = format!("{id} is declined: nothing more happens until this clears or another release runs");
+    until(&why, async || shown().contains(&why).then_some(())).await;
 
     // The fix is good for a while, and the next release is not.
     let service = "notify = [\"team\"]\nrespond_within = \"1s\"".to_owned();
@@ -116,6 +119,7 @@ async fn a_declined_proposal_and_an_expired_one_change_nothing() {
         mood.broken.remove("v2");
     });
     daemon.knows_good("v2").await;
+    until("no more of that", async || (!shown().contains("nothing more happens")).then_some(())).await;
     site.deploy("v3");
     let expired = daemon.incident("expired").await;
     assert_eq!(expired["release_bad"], "v3");
@@ -197,6 +201,35 @@ async fn a_pause_holds_and_resuming_lets_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_kill_switch_holds_by_command_and_by_file() {
+    let site = Site::new();
+    let (receiver, tables) = Receiver::start();
+    let (service, kill) = ("notify = [\"team\"]".to_owned(), site.path("state/KILL"));
+    site.write(&File { service, more: tables, ..File::default() });
+    let daemon = Daemon::start(&site).await;
+    daemon.knows_good("v1").await;
+    assert!(daemon.refused(&["kill-switch", "off", "--reason", "x"], 65).contains("the kill switch is not on"));
+    daemon.json(&["kill-switch", "on", "--reason", "moving the database"]);
+    site.deploy("v2");
+    let incident = daemon.incident("held").await;
+    assert_eq!(incident["decision"]["reasons"][0]["code"], "kill_switch");
+    // The same by a file, which an operator can make when nothing else works.
+    fs::write(&kill, "stop it\n").unwrap();
+    let paused = || receiver.types().iter().filter(|kind| *kind == "paused").count();
+    until("the file is seen", async || (paused() == 2).then_some(())).await;
+    daemon.json(&["kill-switch", "off", "--reason", "moved"]);
+    assert_eq!(daemon.get("/v1/status").await["kill_switch"]["reason"], "stop it");
+    assert!(daemon.refused(&["kill-switch", "off", "--reason", "x"], 65).contains("remove it to turn it off"));
+    assert!(daemon.refused(&["rollback", "api", "--reason", "now"], 65).contains("the kill switch is on: stop it"));
+    assert!(site.ran().is_empty());
+    fs::remove_file(&kill).unwrap();
+    daemon.incident("recovered").await;
+    assert_eq!(site.ran(), ["v1"]);
+    until("the end of it", async || receiver.types().contains(&"resumed".to_owned()).then_some(())).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signals_releases_and_test_notices_come_in_from_outside() {
     let site = Site::new();
     let (receiver, tables) = Receiver::start();
@@ -212,6 +245,9 @@ async fn signals_releases_and_test_notices_come_in_from_outside() {
     assert!(text.contains(&symlink));
     fs::write(site.config(), text.replace(&symlink, "{ announced = true }")).unwrap();
     let daemon = Daemon::start(&site).await;
+    until("the first look at the signal", async || (daemon.trigger("cve").await["finding"] == "clear").then_some(()))
+        .await;
+    assert_eq!(daemon.trigger("cve").await["sentence"], "not raised");
 
     assert!(daemon.json(&["test-notify", "team"])["message"].as_str().unwrap().contains("team"));
     assert_eq!(receiver.told("test").await["status"], "resolved");

@@ -17,7 +17,7 @@ use backstop::machine::snapshot::{
     AskedView, Counters, IncidentView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView,
     Snapshot, TargetView, TriggerView,
 };
-use backstop::serve::{Listeners, Metrics, Parts, Tokens, bind_unix, start};
+use backstop::serve::{FailedReload, Listeners, Metrics, Parts, Tokens, bind_unix, start};
 use backstop::time::{BootId, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -37,6 +37,7 @@ pub struct Daemon {
     pub let_go: Arc<Notify>,
     pub snapshot: Option<watch::Sender<Arc<Snapshot>>>,
     pub tokens: watch::Sender<Arc<Tokens>>,
+    pub failed_reload: watch::Sender<Option<Arc<FailedReload>>>,
     pub metrics: Arc<Metrics>,
     pub shutdown: CancellationToken,
     pub serving: JoinHandle<()>,
@@ -58,7 +59,13 @@ impl Daemon {
         let secret = SecretRef::File(token.display().to_string());
         let (tokens, tokens_seen) = watch::channel(Arc::new(Tokens::from([("ci".to_owned(), secret)])));
         let metrics = Arc::new(Metrics::new());
-        let parts = Parts { handle: Handle::new(to_engine, seen), tokens: tokens_seen, metrics: Arc::clone(&metrics) };
+        let (failed_reload, failed_seen) = watch::channel(None);
+        let parts = Parts {
+            handle: Handle::new(to_engine, seen),
+            tokens: tokens_seen,
+            metrics: Arc::clone(&metrics),
+            failed_reload: failed_seen,
+        };
         let shutdown = CancellationToken::new();
         let listeners = Listeners { tcp: Some(tcp), unix: Some(unix) };
         let serving = tokio::spawn(start(listeners, parts, shutdown.clone()));
@@ -66,7 +73,20 @@ impl Daemon {
         let let_go = Arc::new(Notify::new());
         let engine = tokio::spawn(answer(from_serve, Arc::clone(&commands), Arc::clone(&let_go)));
         let snapshot = Some(snapshot);
-        Daemon { dir, socket, url, commands, let_go, snapshot, tokens, metrics, shutdown, serving, engine }
+        Daemon {
+            dir,
+            socket,
+            url,
+            commands,
+            let_go,
+            snapshot,
+            tokens,
+            failed_reload,
+            metrics,
+            shutdown,
+            serving,
+            engine,
+        }
     }
 
     pub fn token_file(&self) -> PathBuf {
@@ -146,6 +166,8 @@ pub fn snapshot() -> Snapshot {
         settled: true,
         journal: JournalHealth::Writing,
         pause: None,
+        kill_switch: None,
+        tilt: None,
         services: vec![service()],
         incidents: vec![incident()],
         receivers: vec![ReceiverView {
@@ -211,6 +233,8 @@ fn service() -> ServiceView {
             asked("volume", "holds", "2.3.1 cannot be gone back to: volume: exit status 1"),
         ],
         pause: Some(PauseView { until_wall: wall(1_800), actor: alice(), reason: "migration".to_owned() }),
+        kill_switch: None,
+        freeze: None,
         incident: Some(IncidentId(Arc::from("api-17"))),
     }
 }
@@ -222,6 +246,7 @@ fn counters() -> Counters {
         looks: BTreeMap::from([((api(), Arc::from("app")), 60)]),
         failures: BTreeMap::from([((api(), Arc::from("db"), "quoted \"\\\n reason".to_owned()), 7)]),
         overruns: 1,
+        tilts: 2,
         incidents: BTreeMap::from([((api(), "recovered"), 1)]),
         steps: BTreeMap::from([((api(), "succeeded"), 2)]),
         checks: BTreeMap::from([((api(), "way_back", "passed"), 3)]),
@@ -243,6 +268,7 @@ fn incident() -> IncidentView {
         release_target: Some("2.3.1".to_owned()),
         state: "verifying",
         sentence: "Verifying level 1 (previous release)".to_owned(),
+        reasons: Vec::new(),
         open: true,
         acknowledged: false,
         severity: Severity::High,

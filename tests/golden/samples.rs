@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Action, Actor, Ask, Attempt, Autonomy, BodyTemplate, Capture, Check, CheckOutcome, Decision, DecisionKind, Entry,
-    Evidence, GuardCheck, IncidentEvent, IncidentId, JsonTest, Level, Notice, NoticeKind, NoticeLevel, NoticeStatus,
-    NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Running, SecretRef, SelectorFact, Severity, Step,
-    StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants, WhyHuman,
+    Action, Actor, Ask, Attempt, Autonomy, BodyTemplate, Capture, Check, CheckAnswer, CheckOutcome, Decision,
+    DecisionKind, Entry, Evidence, GuardCheck, IncidentEvent, IncidentId, JsonTest, Level, Notice, NoticeKind,
+    NoticeLevel, NoticeStatus, NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Retry, Running,
+    SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants, WhyHuman,
 };
+use backstop::decide::event::{Asked, OnSilence};
 use backstop::time::Timestamp;
 
 pub fn at(seconds: i64) -> Timestamp {
@@ -272,6 +273,21 @@ fn checked_plan() -> Plan {
     plan
 }
 
+/// A level with a deadline and an undo, whose step is checked and tried again.
+fn undoable_plan() -> Plan {
+    let mut plan = plan();
+    let level = &mut plan.levels[0];
+    let mut step = level.steps.swap_remove(3);
+    level.steps.clear();
+    level.undo = vec![step.clone()];
+    let ask = Ask::Command { argv: vec![text("/opt/c")], env: BTreeMap::new(), inherit: Vec::new(), directory: None };
+    step.check = Some(Check { name: text("flag is off"), ask, timeout: Duration::from_secs(10) });
+    step.retry = Some(Retry { times: 2, wait: Duration::from_secs(10) });
+    level.steps = vec![step];
+    level.deadline = Some(Duration::from_mins(20));
+    plan
+}
+
 // Length: one sample per line of a list.
 pub fn events() -> Vec<IncidentEvent> {
     let result = |outcome| StepResult {
@@ -287,7 +303,35 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Opened { service: text("api"), release: None, fact: Box::new(signal_fact()) },
         IncidentEvent::Reopened { fact: Box::new(fact()) },
         IncidentEvent::Joined { fact: Box::new(signal_fact()) },
-        IncidentEvent::Proposed { level: 1, respond_by: at(900), decision: decision(DecisionKind::Propose) },
+        IncidentEvent::Proposed {
+            level: 1,
+            respond_by: at(900),
+            decision: decision(DecisionKind::Propose),
+            asked: None,
+        },
+        IncidentEvent::Proposed {
+            level: 1,
+            respond_by: at(900),
+            decision: decision(DecisionKind::Propose),
+            asked: Some(Box::new(Asked {
+                number: 2,
+                bad: Some(release("v42")),
+                target: Some(release("v41")),
+                severity: Severity::High,
+                approvers: vec![text("alice"), text("link:oncall")],
+                on_silence: OnSilence::Escalate,
+            })),
+        },
+        IncidentEvent::Unanswered { respond_by: at(1_800) },
+        IncidentEvent::HoldOrdered { actor: actor(), reason: text("a fix is on its way"), until: at(900) },
+        IncidentEvent::HoldEnded { actor: Some(actor()), reason: text("fixed") },
+        IncidentEvent::HoldEnded { actor: None, reason: text("its time limit is reached") },
+        IncidentEvent::StepSkipped {
+            attempt: Attempt { level: 0, step: 1, attempt: 1, undo: false },
+            actor: actor(),
+            reason: text("done by hand"),
+        },
+        IncidentEvent::Acknowledged { actor: actor(), reason: text("on it") },
         IncidentEvent::Approved { actor: actor(), reason: text("go") },
         IncidentEvent::Declined { actor: actor(), reason: text("known") },
         IncidentEvent::Expired,
@@ -309,6 +353,15 @@ pub fn events() -> Vec<IncidentEvent> {
             receivers: Vec::new(),
             deadline: at(3_600),
         },
+        IncidentEvent::Admitted {
+            plan: Box::new(undoable_plan()),
+            decision: decision(DecisionKind::RollBack),
+            facts: Vec::new(),
+            running: Running::One(release("v42")),
+            actor: None,
+            receivers: Vec::new(),
+            deadline: at(3_600),
+        },
         IncidentEvent::StepIntended { attempt: attempt(), input_hash: text("9f86d081") },
         IncidentEvent::StepStarted { attempt: attempt(), pid: Some(4711), process_start: Some(text("88123")) },
         IncidentEvent::StepStarted { attempt: attempt(), pid: None, process_start: None },
@@ -320,6 +373,9 @@ pub fn events() -> Vec<IncidentEvent> {
             outcome: CheckOutcome::Failed(text("HTTP 500")),
         },
         IncidentEvent::CheckAnswered { level: 1, check: text("rows"), outcome: CheckOutcome::Unknown(text("refused")) },
+        IncidentEvent::UndoBegan { level: 0 },
+        IncidentEvent::UndoFinished { level: 0, failed: None, running: Running::One(release("v42")) },
+        IncidentEvent::UndoFinished { level: 0, failed: Some(text("step 1 failed")), running: mix() },
         IncidentEvent::CameClear { at: at(60) },
         IncidentEvent::Relapsed,
         IncidentEvent::Climbed { to: 1 },
@@ -329,7 +385,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Superseded { by: Running::Unknown(text("the link cannot be read")) },
         IncidentEvent::Aborted { actor: actor(), reason: text("fixed by hand") },
         IncidentEvent::Reminded,
-        IncidentEvent::Acknowledged { actor: actor() },
+        IncidentEvent::Acknowledged { actor: actor(), reason: String::new() },
         IncidentEvent::RtoPassed { rto_ms: 900_000 },
         IncidentEvent::Cleared,
     ];
@@ -345,6 +401,13 @@ pub fn events() -> Vec<IncidentEvent> {
     events.extend(
         outcomes.map(|outcome| IncidentEvent::StepFinished { attempt: attempt(), result: Box::new(result(outcome)) }),
     );
+    let answers = [CheckAnswer::TookEffect, CheckAnswer::DidNot, CheckAnswer::Unknown];
+    events.extend(answers.map(|answer| IncidentEvent::StepChecked {
+        // The undo of a level is told apart only where it is one.
+        attempt: Attempt { undo: answer == CheckAnswer::DidNot, ..attempt() },
+        answer,
+        detail: text("exit status 1"),
+    }));
     let verified = [Verified::NotRecovered, Verified::Inconclusive, Verified::NotReached];
     events.extend(verified.map(|verified| IncidentEvent::LevelFailed { level: 0, verified, why: text("still 43 %") }));
     let whys = [
@@ -393,6 +456,8 @@ pub fn samples() -> Vec<Entry> {
         Entry::Paused { service: None, until: at(3_600), actor: actor(), reason: text("migration") },
         Entry::Paused { service: Some(service.clone()), until: at(60), actor: actor(), reason: String::new() },
         Entry::Resumed { service: None, actor: actor() },
+        Entry::KillSwitch { service: None, on: true, actor: actor(), reason: text("the database is being moved") },
+        Entry::KillSwitch { service: Some(service.clone()), on: false, actor: actor(), reason: text("moved") },
         Entry::SignalRaised {
             service: service.clone(),
             signal: text("cve"),

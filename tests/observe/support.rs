@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 pub const INTERVAL: Duration = Duration::from_millis(40);
 
 /// Ends with the test.
@@ -132,6 +132,7 @@ pub fn config(selectors: &[&str]) -> Config {
             budget: None,
             breaching_share_max: None,
             heartbeat: None,
+            freeze: Vec::new(),
             services: Vec::new(),
             receivers: Vec::new(),
         }),
@@ -142,6 +143,7 @@ pub fn config(selectors: &[&str]) -> Config {
             external_url: None,
             socket: None,
             tokens: BTreeMap::new(),
+            kill_file: None,
         },
         scrapes: Vec::new(),
         probes: Vec::new(),

@@ -370,6 +370,7 @@ impl Oracle {
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
+            | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
             | Entry::SignalCleared { .. } => Ok(()),
         }

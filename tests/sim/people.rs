@@ -135,7 +135,9 @@ fn answer(world: &mut World) -> Result<(), Broken> {
         (0, false) => (Fault::Approve, vec![approve()]),
         (1 | 2, false) => (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }]),
         (6, true) => (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }]),
-        (_, _) => (Fault::Acknowledge, vec![Command::Acknowledge { incident: incident.clone() }]),
+        (_, _) => {
+            (Fault::Acknowledge, vec![Command::Acknowledge { incident: incident.clone(), reason: String::new() }])
+        }
     };
     world.tally.fault(fault);
     for command in commands {

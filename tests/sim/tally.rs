@@ -224,6 +224,7 @@ fn state_name(incident: &Incident) -> &'static str {
         (State::Held, _) => "held",
         (State::Escalated, _) => "escalated",
         (State::WouldRollBack, _) => "would_roll_back",
+        (State::HeldByPerson { .. }, _) => "held_by_person",
         (State::Proposed { .. }, false) => "proposed",
         (State::Proposed { .. }, true) => "proposed_to_climb",
         (State::Ready { attempt, .. }, _) if attempt.undo => "ready_to_undo",

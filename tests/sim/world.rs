@@ -888,7 +888,7 @@ impl World {
         // Somebody acts at the very moment, before backstop has drawn its conclusions.
         if self.weather == Weather::Chaos && self.rng.one_in(8) {
             let command = if self.rng.one_in(2) {
-                Command::Acknowledge { incident: id.to_string() }
+                Command::Acknowledge { incident: id.to_string(), reason: String::new() }
             } else {
                 Command::Abort { incident: id.to_string(), reason: "simulated".to_owned() }
             };

@@ -141,6 +141,9 @@ pub fn service() -> ServiceRules {
             cooldown: secs(3600),
             budget: None,
             references: Vec::new(),
+            worsened_by: 2.0,
+            dependencies: Vec::new(),
+            freeze: Vec::new(),
             blockers: Vec::new(),
             ready: Vec::new(),
             ready_every: secs(300),
@@ -148,6 +151,8 @@ pub fn service() -> ServiceRules {
         ladder: vec![level("previous release", vec![step("rollback")])],
         remind_every: secs(600),
         respond_within: secs(900),
+        severities: std::collections::BTreeMap::new(),
+        hold_max: secs(3600),
         rto: None,
     }
 }
@@ -169,6 +174,7 @@ pub fn rules(services: Vec<ServiceRules>) -> Rules {
         budget: None,
         breaching_share_max: None,
         heartbeat: None,
+        freeze: Vec::new(),
         services,
         receivers: vec![receiver("oncall", Some("second")), receiver("second", None)],
     }
@@ -391,6 +397,8 @@ pub struct World {
     pub rules: Arc<Rules>,
     pub machine: Option<Machine>,
     pub now: i64,
+    /// The wall clock's lead on the monotonic one; a test makes it jump.
+    pub wall_offset: i64,
     /// What is durable.
     pub disk: Vec<Record>,
     pub unacknowledged: VecDeque<Vec<Record>>,
@@ -446,6 +454,7 @@ impl World {
             rules: Arc::new(rules),
             machine: None,
             now: MINUTE,
+            wall_offset: WALL_OFFSET,
             disk: Vec::new(),
             unacknowledged: VecDeque::new(),
             disk_state: Disk::Writes,
@@ -484,7 +493,7 @@ impl World {
     pub fn time(&self) -> Now {
         Now {
             monotonic: Timestamp::from_millis(self.now),
-            wall: Timestamp::from_millis(self.now + WALL_OFFSET),
+            wall: Timestamp::from_millis(self.now + self.wall_offset),
             boot: BootId("boot".into()),
         }
     }

@@ -13,7 +13,8 @@ use super::super::model::{Daemon, STATE_DIR};
 use super::super::places::Problem;
 use super::super::tree::Node;
 use super::http::{absolute_path, check_url, hide_lone_user, secret};
-use super::{name, references_to};
+use super::{freeze, name, references_to};
+use crate::decide::freeze::Freeze;
 use crate::decide::rules::{Budget, Heartbeat};
 
 pub(super) struct Parts {
@@ -22,6 +23,7 @@ pub(super) struct Parts {
     pub budget: Option<Budget>,
     pub breaching_share_max: Option<f64>,
     pub heartbeat: Option<Heartbeat>,
+    pub freeze: Vec<Freeze>,
 }
 
 pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -> Option<Parts> {
@@ -43,6 +45,8 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
         cx.share(node, "with \"50%\", nothing is rolled back while half of the services breach at once")
     });
     let heartbeat = table.get("heartbeat", |cx, node| heartbeat(cx, node, receivers));
+    let kill_file = table.get("kill_file", |cx, node| absolute_path(cx, node, "the file that stops everything"));
+    let freeze = table.get("freeze", freeze::freezes);
     table.finish();
     let state_dir = state_dir.or(PathBuf::from(STATE_DIR))?;
     Some(Parts {
@@ -52,11 +56,13 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
             listen: listen.optional()?,
             external_url: external_url.optional()?,
             tokens: tokens.or(BTreeMap::new())?,
+            kill_file: kill_file.optional()?,
         },
         instance: instance.or(Arc::from(cx.hostname()))?,
         budget: budget.optional()?,
         breaching_share_max: share.optional()?,
         heartbeat: heartbeat.optional()?,
+        freeze: freeze.or(Vec::new())?,
     })
 }
 

@@ -4,6 +4,8 @@ mod blocker;
 mod check;
 mod checks;
 mod daemon;
+mod dependencies;
+mod freeze;
 mod http;
 mod ladder;
 mod probe;
@@ -12,6 +14,7 @@ mod receiver;
 mod release;
 mod scrape;
 mod service;
+mod severity;
 mod template;
 mod threshold;
 mod trigger;
@@ -37,11 +40,13 @@ pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<
     let mut root = Table::new(cx, place, entries, "the file".to_owned());
     let receivers = receiver::receivers(cx, root.take("receivers"));
     let daemon = daemon::daemon(cx, root.take("daemon"), &receivers.names);
-    let defaults = service::defaults(cx, root.take("defaults"), &receivers.names);
-    let shared = scrape::scrapes(cx, root.take("scrapes"), None, &defaults.scrape);
     let services = root.take("services");
     let nothing = services.is_none() && !entries.is_empty() && !cx.is_incomplete();
     let services = services.and_then(|node| cx.named(node, "[services.NAME] is a table for each service"));
+    let declared: Vec<Arc<str>> = services.into_iter().flatten().map(|(key, _)| Arc::from(key.text.as_str())).collect();
+    let names = service::Names { receivers: &receivers.names, services: &declared };
+    let defaults = service::defaults(cx, root.take("defaults"), &names);
+    let shared = scrape::scrapes(cx, root.take("scrapes"), None, &defaults.scrape);
     if nothing {
         root.lacks(&["services"], "service", SERVICE_HELP);
     }
@@ -51,9 +56,10 @@ pub(super) fn config(cx: &Cx<'_>, entries: &Entries, generation: u64) -> Option<
     }
     let mut compiled = Vec::new();
     for (key, node) in services.into_iter().flatten() {
-        compiled.push(service::service(cx, key, node, &defaults, &shared, &receivers));
+        compiled.push(service::service(cx, key, node, &defaults, &shared, &names));
     }
     let services: Vec<service::Compiled> = compiled.into_iter().collect::<Option<_>>()?;
+    dependencies::check(cx, &services);
     let (receivers, daemon) = (receivers.compiled?, daemon?);
     let mut config = assemble(cx, generation, daemon, receivers, services);
     config.scrapes.extend(shared.into_iter().map(|scrape| scrape.spec).collect::<Option<Vec<_>>>()?);
@@ -89,6 +95,7 @@ fn assemble(
         budget: daemon.budget,
         breaching_share_max: daemon.breaching_share_max,
         heartbeat: daemon.heartbeat,
+        freeze: daemon.freeze,
         services: rules,
         receivers: receiver_rules,
     };

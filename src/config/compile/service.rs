@@ -8,15 +8,17 @@ use super::super::model::{DetectorSpec, ProbeSpec, ReferenceSpec, ScrapeSpec};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Key, Node, Value};
 use super::http::labels;
-use super::receiver::Receivers;
 use super::scrape::{self, Pace};
 use super::trigger::{self, Sources};
-use super::{blocker, checks, daemon, http, ladder, name, probe, references_to, release, setting};
+use super::{blocker, checks, daemon, freeze, http, ladder, name, probe, references_to, release, setting, severity};
 use crate::decide::event::Autonomy;
+use crate::decide::freeze::Freeze;
 use crate::decide::rules::{Budget, GuardRules, ServiceRules};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
+/// A breach must be twice as bad as before the release to be blamed on it.
+const WORSENED_BY: f64 = 2.0;
 const NOTIFY_HELP: &str = "names of receivers: [\"oncall\"]";
 
 /// What a service and `[defaults]` have in common.
@@ -29,6 +31,7 @@ struct Shared {
     remind_every: Got<Duration>,
     respond_within: Got<Duration>,
     rto: Got<Duration>,
+    hold_max: Got<Duration>,
     guard: Guard,
 }
 
@@ -39,10 +42,14 @@ struct Guard {
     cooldown: Got<Duration>,
     budget: Got<Budget>,
     references: Got<Vec<ReferenceSpec>>,
+    worsened_by: Got<f64>,
+    dependencies: Got<Vec<Arc<str>>>,
+    freeze: Got<Vec<Freeze>>,
 }
 
 pub(super) struct Defaults {
     shared: Shared,
+    severities: severity::Severities,
     probe: Pace,
     pub scrape: Pace,
 }
@@ -53,17 +60,26 @@ pub(super) struct Compiled {
     pub probes: Vec<ProbeSpec>,
     pub detectors: Vec<DetectorSpec>,
     pub references: Vec<ReferenceSpec>,
+    /// Of its header, and of its `guard.dependencies`.
+    pub places: (Place, Option<Place>),
 }
 
-pub(super) fn defaults(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -> Defaults {
+/// The names that a service may refer to.
+pub(super) struct Names<'s> {
+    pub receivers: &'s [Arc<str>],
+    pub services: &'s [Arc<str>],
+}
+
+pub(super) fn defaults(cx: &Cx<'_>, node: Option<&Node>, names: &Names<'_>) -> Defaults {
     blocker::not_shared(cx, node);
     let table = node.and_then(|node| cx.table(node, "[defaults]"));
     let mut table = table.unwrap_or_else(|| Table::absent(cx));
-    let shared = shared(&mut table, receivers);
+    let shared = shared(&mut table, names);
+    let severities = severity::severities(cx, table.take("severity"), None);
     let probe = pace(cx, table.take("probe"), "[defaults.probe]", Pace::read);
     let scrape = pace(cx, table.take("scrape"), "[defaults.scrape]", Pace::read_with_samples);
     table.finish();
-    Defaults { shared, probe, scrape }
+    Defaults { shared, severities, probe, scrape }
 }
 
 fn pace(cx: &Cx<'_>, node: Option<&Node>, what: &str, read: fn(&mut Table<'_, '_>) -> Pace) -> Pace {
@@ -73,32 +89,30 @@ fn pace(cx: &Cx<'_>, node: Option<&Node>, what: &str, read: fn(&mut Table<'_, '_
     pace
 }
 
-fn shared(table: &mut Table<'_, '_>, receivers: &[Arc<str>]) -> Shared {
+fn shared(table: &mut Table<'_, '_>, names: &Names<'_>) -> Shared {
     let some = |cx: &Cx<'_>, node: &Node| cx.some_duration(node, "such as \"15m\"");
     Shared {
         autonomy: table.get("autonomy", |cx, node| cx.choice(node, &AUTONOMY)),
-        notify: table.get("notify", |cx, node| references_to(cx, node, "receiver", receivers, NOTIFY_HELP)),
+        notify: table.get("notify", |cx, node| references_to(cx, node, "receiver", names.receivers, NOTIFY_HELP)),
         labels: table.get("labels", labels),
         startup: table.get("startup", Cx::duration),
         remind_every: table.get("remind_every", some),
         respond_within: table.get("respond_within", some),
         rto: table.get("rto", some),
-        guard: guard(table),
+        hold_max: table.get("hold_max", |cx, node| {
+            cx.some_duration(node, "how long a person may hold a rollback back to fix it forward")
+        }),
+        guard: guard(table, names.services),
     }
 }
 
-fn guard(outer: &mut Table<'_, '_>) -> Guard {
+fn guard(outer: &mut Table<'_, '_>, services: &[Arc<str>]) -> Guard {
     let cx = outer.cx;
     let table = outer.take("guard").and_then(|node| cx.table(node, "guard"));
     let mut table = table.unwrap_or_else(|| Table::absent(cx));
-    table.not_yet(
-        "dependencies",
-        "until then, a breach of something else is told, not weighed: use autonomy = \"propose\"",
-    );
     for key in blocker::KEYS {
         table.take(key);
     }
-    table.not_yet("freeze", "until then, use `backstop pause`");
     let guard = Guard {
         release_window: table.get("release_window", |cx, node| {
             cx.some_duration(node, "how long after a release a breach may begin to be blamed on it")
@@ -109,9 +123,30 @@ fn guard(outer: &mut Table<'_, '_>) -> Guard {
         cooldown: table.get("cooldown", Cx::duration),
         budget: table.get("budget", |cx, node| daemon::budget(cx, node, "the budget")),
         references: table.get("references", references),
+        worsened_by: table.get("worsened_by", worsened_by),
+        dependencies: table.get("dependencies", |cx, node| {
+            references_to(cx, node, "service", services, "names of services of this configuration: [\"postgres\"]")
+        }),
+        freeze: table.get("freeze", freeze::freezes),
     };
     table.finish();
     guard
+}
+
+fn worsened_by(cx: &Cx<'_>, node: &Node) -> Option<f64> {
+    const HELP: &str = "how many times as bad as before the release an old breach must be to be blamed on it: 2";
+    #[expect(clippy::cast_precision_loss, reason = "a factor of a few")]
+    let factor = match &node.value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Float(number) => Some(*number),
+        Value::Bool(_) | Value::Text(_) | Value::Datetime | Value::List(_) | Value::Table(_) => None,
+    };
+    // At 1 the ups and downs of a service that burns already would count.
+    let fits = factor.filter(|factor| (1.1..=1000.0).contains(factor));
+    if fits.is_none() {
+        cx.error(Problem::at(node.place, "this is not a number from 1.1 to 1000").help(HELP));
+    }
+    fits
 }
 
 const AUTONOMY: [(&str, Autonomy); 3] =
@@ -155,12 +190,12 @@ pub(super) fn service(
     node: &Node,
     defaults: &Defaults,
     shared_scrapes: &[scrape::Compiled],
-    receivers: &Receivers,
+    names: &Names<'_>,
 ) -> Option<Compiled> {
     let fits = name(cx, key, "a service").is_some();
     let name: Arc<str> = Arc::from(key.text.as_str());
     let mut table = cx.table(node, format!("the service `{name}`"))?;
-    let own = shared(&mut table, &receivers.names);
+    let own = shared(&mut table, names);
     let autonomy_place = own.autonomy.place();
     let autonomy = setting(own.autonomy, &defaults.shared.autonomy, Autonomy::Observe);
     let probes = probe::probes(cx, table.take("probes"), &name, &defaults.probe);
@@ -179,11 +214,15 @@ pub(super) fn service(
         Some(Value::List(levels)) => levels.len(),
         Some(_) | None => 0,
     };
+    let severities = severity::severities(cx, table.take("severity"), autonomy);
+    let severities = severity::compile(cx, severities, &defaults.severities, &severity::level_names(rollback));
+    let start_levels = severities.as_ref().map(|compiled| compiled.start_levels.clone()).unwrap_or_default();
     let sources = Sources { probes: &paced_probes, scrapes: &intervals };
     let asked = blocker::asked_before(cx, node, &sources);
     let probe_names: Vec<Arc<str>> = probes.iter().map(|probe| probe.name.clone()).collect();
     let ladder = ladder::ladder(cx, rollback, &ladder::Around { probes: &probe_names, sources: &sources, autonomy });
-    let triggers = trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy });
+    let triggers =
+        trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy, start_levels });
     let place = table.place;
     table.finish();
 
@@ -205,7 +244,8 @@ pub(super) fn service(
         },
     );
     let detectors = detectors?;
-    let guard = guard_rules(&own.guard, &defaults.shared.guard, references.as_deref(), asked?)?;
+    let dependencies_place = own.guard.dependencies.place().or_else(|| defaults.shared.guard.dependencies.place());
+    let guard = guard_rules(&name, &own.guard, &defaults.shared.guard, references.as_deref(), asked?)?;
     let (levels, criteria): (Vec<_>, Vec<_>) =
         ladder?.into_iter().map(|compiled| (compiled.level, compiled.criteria)).unzip();
     let rules = ServiceRules {
@@ -222,6 +262,8 @@ pub(super) fn service(
         remind_every: setting(own.remind_every, &defaults.shared.remind_every, MINUTE * 15)?,
         respond_within: setting(own.respond_within, &defaults.shared.respond_within, MINUTE * 15)?,
         rto: own.rto.or_else(defaults.shared.rto).optional()?,
+        severities: severities?.rules,
+        hold_max: setting(own.hold_max, &defaults.shared.hold_max, HOUR)?,
     };
     let mut probes: Vec<ProbeSpec> = probes.into_iter().map(|probe| probe.spec).collect::<Option<_>>()?;
     for (probe, pointer, _) in detectors.iter().filter_map(|compiled| compiled.pointer.as_ref()) {
@@ -235,21 +277,31 @@ pub(super) fn service(
         probes,
         detectors: detectors.into_iter().filter_map(|compiled| compiled.spec).collect(),
         references: references?,
+        places: (place, dependencies_place),
     })
 }
 
 fn guard_rules(
+    name: &Arc<str>,
     own: &Guard,
     shared: &Guard,
     references: Option<&[ReferenceSpec]>,
     asked: blocker::Asked,
 ) -> Option<GuardRules> {
+    let mut dependencies = setting(own.dependencies.clone(), &shared.dependencies, Vec::new())?;
+    if own.dependencies.place().is_none() {
+        // What all depend on does not depend on itself.
+        dependencies.retain(|dependency| dependency != name);
+    }
     Some(GuardRules {
         release_window: setting(own.release_window, &shared.release_window, HOUR)?,
         good_after: setting(own.good_after, &shared.good_after, MINUTE * 30)?,
         cooldown: setting(own.cooldown, &shared.cooldown, HOUR)?,
         budget: own.budget.or_else(shared.budget).optional()?,
         references: references?.iter().map(|reference| reference.name.clone()).collect(),
+        worsened_by: setting(own.worsened_by, &shared.worsened_by, WORSENED_BY)?,
+        dependencies,
+        freeze: setting(own.freeze.clone(), &shared.freeze, Vec::new())?,
         blockers: asked.blockers,
         ready: asked.ready,
         ready_every: asked.ready_every,

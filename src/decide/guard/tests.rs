@@ -54,7 +54,7 @@ impl World {
             autonomy: Autonomy::Act,
             gate: Gate::Release,
             release_window: Duration::from_mins(5),
-            breach: Breach { began: at(600), inherited: None, was_clear: true },
+            breach: Breach { began: at(600), inherited: None, was_clear: true, baseline: None, worsened: None },
             running: &self.running,
             judged: Some(&self.judged),
             change: Some(&self.change),
@@ -63,6 +63,12 @@ impl World {
             way_back: Some(&self.way_back),
             release_read: true,
             reach: Reach::Target,
+            killed: None,
+            kill_overridden: false,
+            tilt: None,
+            dependencies_breaching: Vec::new(),
+            dependencies_unseen: Vec::new(),
+            frozen: None,
             paused: None,
             journal_failing: None,
             cooldown_until: None,
@@ -98,13 +104,17 @@ fn each_check_alone_stops_the_action() {
     let other = Running::One(release("r3"));
     let mixed = Running::Mix(vec![(release("r2"), 0.5), (release("r0"), 0.5)]);
     let strangers = Running::Mix(vec![(release("r3"), 0.5), (release("r0"), 0.5)]);
-    let cases: [(&str, Spoil, [DecisionKind; 3]); 24] = [
+    let cases: [(&str, Spoil, [DecisionKind; 3]); 28] = [
         ("journal_failing", |f| f.journal_failing = Some("full"), [Hold, Hold, Hold]),
         ("step_in_flight", |f| f.step_in_flight = true, [Hold, Hold, Hold]),
         ("rolled_back_before", |f| f.rolled_back_before = true, [Escalate, Escalate, RollBack]),
         ("cut_off", |f| f.reach = Reach::CutOff { references: 2 }, [Hold, Hold, RollBack]),
         ("no_reference", |f| f.reach = Reach::NoReference, [Hold, Hold, RollBack]),
         ("share", |f| f.breaching_share = Some((0.51, 0.5)), [Propose, RollBack, RollBack]),
+        ("kill_switch", |f| f.killed = Some("moving".to_owned()), [Hold, Hold, Hold]),
+        ("tilt", |f| f.tilt = Some((at(1001), "the clock jumped")), [Hold, Hold, RollBack]),
+        ("dependency", |f| f.dependencies_breaching = vec!["postgres: down".to_owned()], [Hold, Hold, RollBack]),
+        ("freeze", |f| f.frozen = Some(("weekend", at(1001))), [Propose, RollBack, RollBack]),
         ("paused", |f| f.paused = Some((at(1001), "maintenance")), [Hold, Hold, RollBack]),
         ("release_not_read", |f| f.release_read = false, [Hold, Hold, RollBack]),
         ("no_release", |f| f.change = None, [Escalate, Escalate, RollBack]),
@@ -165,6 +175,45 @@ fn both_sides_of_each_limit() {
     assert_eq!(with(|f| f.cooldown_until = Some(at(1000))), DecisionKind::RollBack, "the cooldown is just over");
     assert_eq!(with(|f| f.breaching_share = Some((0.5, 0.5))), DecisionKind::RollBack, "at the limit");
     assert_eq!(with(|f| f.reach = Reach::Reference("example".to_owned())), DecisionKind::RollBack);
+}
+
+#[test]
+fn an_old_breach_counts_from_where_it_became_clearly_worse() {
+    let world = World::new();
+    let baseline = Some(Compared { value: 0.2, unit: Unit::Percent, factor: 2.0 });
+    let breach = Breach { began: at(600), inherited: Some(at(10)), was_clear: true, baseline, worsened: None };
+    let of = |breach| judge(&Facts { breach, ..world.facts() }, Mandate::Trigger, &now());
+    let as_it_was = of(breach);
+    assert_eq!((as_it_was.kind, as_it_was.reasons[0].code.as_str()), (DecisionKind::Escalate, "before_release"));
+    assert!(as_it_was.reasons[0].sentence.ends_with("(20 % then, and not 2 times as bad since)"), "{as_it_was:?}");
+    let worsened = |began| Breach { worsened: Some(Worsened { began, now: 0.5 }), ..breach };
+    let worse = of(worsened(at(600)));
+    assert_eq!(worse.kind, DecisionKind::RollBack);
+    let sentence = &worse.checks.iter().find(|check| check.check == "attribution").expect("it was asked").sentence;
+    assert_eq!(*sentence, "it was wrong before r2 came (20 %), and has been at least 2 times as bad since (50 %)");
+    assert_eq!(of(Breach { was_clear: false, ..worsened(at(600)) }).kind, DecisionKind::RollBack);
+    let late = of(worsened(at(801)));
+    assert_eq!((late.kind, late.reasons[0].code.as_str()), (DecisionKind::Escalate, "not_after_release"));
+}
+
+#[test]
+fn an_order_passes_over_the_kill_switch_and_says_so() {
+    let world = World::new();
+    let facts = Facts { killed: Some("moving".to_owned()), kill_overridden: true, ..world.facts() };
+    let decision = judge(&facts, Mandate::ByHand, &now());
+    assert_eq!(decision.kind, DecisionKind::RollBack);
+    assert!(decision.checks.iter().any(|check| check.check == OVERRIDES_KILL_SWITCH));
+    assert!(judge(&world.facts(), Mandate::ByHand, &now()).checks.iter().all(|c| c.check != OVERRIDES_KILL_SWITCH));
+}
+
+#[test]
+fn a_dependency_that_cannot_be_seen_is_named_and_does_not_hold() {
+    let world = World::new();
+    let facts = Facts { dependencies_unseen: vec!["postgres".into()], ..world.facts() };
+    let decision = judge(&facts, Mandate::Trigger, &now());
+    assert_eq!(decision.kind, DecisionKind::RollBack);
+    let check = decision.checks.iter().find(|check| check.check == "dependencies").expect("it was asked");
+    assert_eq!(check.sentence, "no dependency breaches (postgres cannot be seen)");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::{Incident, State};
 use crate::decide::event::IncidentEvent;
 
 impl Incident {
+    // Length: one arm for each kind of event.
     pub(super) fn takes(&self, event: &IncidentEvent) -> bool {
         let state = &self.state;
         let waits = state.is_waiting() && self.admitted.is_none();
@@ -23,14 +24,20 @@ impl Incident {
             IncidentEvent::Judged { .. } => waits,
             IncidentEvent::Proposed { .. } => waits || matches!(state, State::LevelOver { undo: false, .. }),
             IncidentEvent::Approved { .. } => waits || asks || with_a_person,
-            IncidentEvent::Declined { .. } => asks,
+            IncidentEvent::Declined { .. } | IncidentEvent::Unanswered { .. } => asks,
+            IncidentEvent::HoldOrdered { .. } => self.may_be_held(),
+            IncidentEvent::HoldEnded { .. } => matches!(state, State::HeldByPerson { .. }),
+            IncidentEvent::StepSkipped { attempt, .. } => self
+                .skippable()
+                .is_some_and(|next| (next.level, next.step, next.undo) == (attempt.level, attempt.step, attempt.undo)),
             IncidentEvent::Expired => asks && waits,
             IncidentEvent::Admitted { .. } => waits && can_begin,
             IncidentEvent::StepIntended { attempt, .. } => {
                 can_begin && matches!(state, State::Ready { attempt: ready, .. } if ready == attempt)
             }
-            IncidentEvent::StepStarted { .. } => true,
-            IncidentEvent::StepFinished { attempt, .. } => self.in_flight == Some(*attempt),
+            IncidentEvent::StepStarted { attempt, .. } | IncidentEvent::StepFinished { attempt, .. } => {
+                self.in_flight == Some(*attempt)
+            }
             IncidentEvent::StepChecked { attempt, .. } => {
                 matches!(state, State::Checking { attempt: checking, .. } if checking == attempt)
             }
@@ -50,6 +57,7 @@ impl Incident {
                 | State::Held
                 | State::Escalated
                 | State::WouldRollBack
+                | State::HeldByPerson { .. }
                 | State::Proposed { .. }
                 | State::Running { .. }
                 | State::Checking { .. }
@@ -75,10 +83,11 @@ impl Incident {
             }
             // A step that runs is waited for.
             IncidentEvent::Superseded { .. } => {
-                state.is_open() && !matches!(state, State::Running { .. } | State::Stepped { .. })
+                let waits_for_a_step = with_a_person && !can_begin;
+                state.is_open() && !waits_for_a_step && !matches!(state, State::Running { .. } | State::Stepped { .. })
             }
             IncidentEvent::Reminded => with_a_person,
-            IncidentEvent::Cleared => waits || asks || with_a_person,
+            IncidentEvent::Cleared => waits || asks || (with_a_person && can_begin),
         }
     }
 }

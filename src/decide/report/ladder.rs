@@ -14,6 +14,7 @@ pub(super) struct Ladder {
 }
 
 impl Ladder {
+    // Length: one arm for each kind of event.
     pub fn take(&mut self, record: &Record, event: &IncidentEvent, plan: Option<&Plan>) {
         match event {
             IncidentEvent::Admitted { plan, .. } => {
@@ -87,6 +88,10 @@ impl Ladder {
             | IncidentEvent::Climbed { .. }
             | IncidentEvent::Reminded
             | IncidentEvent::RtoPassed { .. }
+            | IncidentEvent::Unanswered { .. }
+            | IncidentEvent::HoldOrdered { .. }
+            | IncidentEvent::HoldEnded { .. }
+            | IncidentEvent::StepSkipped { .. }
             | IncidentEvent::Acknowledged { .. } => {}
         }
     }

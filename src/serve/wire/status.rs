@@ -3,9 +3,10 @@ use serde::{Deserialize, Serialize};
 use super::{duration, instant, severity};
 use crate::decide::event::Running;
 use crate::machine::snapshot::{
-    AskedView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot, TargetView,
-    TriggerView,
+    AskedView, JournalHealth, KillView, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot,
+    TargetView, TriggerView,
 };
+use crate::serve::FailedReload;
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ pub struct StatusBody {
     pub config_hash: String,
     /// Counts reloads of the configuration.
     pub generation: u64,
+    /// The latest reload, if it failed and changed nothing.
+    #[serde(default)]
+    pub failed_reload: Option<FailedReloadBody>,
     /// The instant that all of this describes.
     pub at: String,
     pub started: String,
@@ -24,8 +28,21 @@ pub struct StatusBody {
     pub journal: JournalBody,
     /// Of the whole daemon.
     pub pause: Option<PauseState>,
+    /// Of the whole daemon, by command or by file.
+    #[serde(default)]
+    pub kill_switch: Option<KillSwitchState>,
+    /// The clock jumped, or backstop was stopped: no rollback starts until then.
+    #[serde(default)]
+    pub tilt: Option<TiltState>,
     pub services: Vec<ServiceBody>,
     pub receivers: Vec<ReceiverBody>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedReloadBody {
+    pub at: String,
+    /// The first mistake; the daemon's log has all of them, with their places.
+    pub why: String,
 }
 
 /// `GET /readyz`, asked for JSON.
@@ -53,6 +70,27 @@ pub struct PauseState {
     pub reason: String,
 }
 
+/// Nothing is begun while it is on; it has no end of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillSwitchState {
+    pub since: String,
+    pub actor: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TiltState {
+    pub until: String,
+    pub why: String,
+}
+
+/// An action is a proposal until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeState {
+    pub until: String,
+    pub reason: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceBody {
     pub name: String,
@@ -61,6 +99,10 @@ pub struct ServiceBody {
     pub running_since: Option<String>,
     pub way_back: Option<String>,
     pub pause: Option<PauseState>,
+    #[serde(default)]
+    pub kill_switch: Option<KillSwitchState>,
+    #[serde(default)]
+    pub freeze: Option<FreezeState>,
     /// The open incident.
     pub incident: Option<String>,
     pub triggers: Vec<TriggerBody>,
@@ -178,12 +220,14 @@ pub struct DeadLetterBody {
 impl StatusBody {
     /// `not_ready` as `GET /readyz` has it.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, not_ready: Vec<String>) -> StatusBody {
+    pub fn new(snapshot: &Snapshot, not_ready: Vec<String>, failed_reload: Option<&FailedReload>) -> StatusBody {
         StatusBody {
             version: snapshot.version.to_owned(),
             instance: snapshot.instance.to_string(),
             config_hash: snapshot.config_hash.to_string(),
             generation: snapshot.generation,
+            failed_reload: failed_reload
+                .map(|failed| FailedReloadBody { at: instant(failed.wall), why: failed.why.clone() }),
             at: instant(snapshot.wall),
             started: instant(snapshot.started_wall),
             ready: not_ready.is_empty(),
@@ -195,6 +239,8 @@ impl StatusBody {
                 }
             },
             pause: snapshot.pause.as_ref().map(Into::into),
+            kill_switch: snapshot.kill_switch.as_ref().map(Into::into),
+            tilt: snapshot.tilt.as_ref().map(|(until, why)| TiltState { until: instant(*until), why: why.clone() }),
             services: snapshot.services.iter().map(Into::into).collect(),
             receivers: snapshot.receivers.iter().map(Into::into).collect(),
         }
@@ -211,6 +257,16 @@ impl From<&PauseView> for PauseState {
     }
 }
 
+impl From<&KillView> for KillSwitchState {
+    fn from(kill: &KillView) -> KillSwitchState {
+        KillSwitchState {
+            since: instant(kill.since_wall),
+            actor: format!("{} ({})", kill.actor.name, kill.actor.via),
+            reason: kill.reason.clone(),
+        }
+    }
+}
+
 impl From<&ServiceView> for ServiceBody {
     fn from(service: &ServiceView) -> ServiceBody {
         ServiceBody {
@@ -220,6 +276,11 @@ impl From<&ServiceView> for ServiceBody {
             running_since: service.running_since_wall.map(instant),
             way_back: service.way_back.clone(),
             pause: service.pause.as_ref().map(Into::into),
+            kill_switch: service.kill_switch.as_ref().map(Into::into),
+            freeze: service
+                .freeze
+                .as_ref()
+                .map(|(reason, until)| FreezeState { until: instant(*until), reason: reason.clone() }),
             incident: service.incident.as_ref().map(ToString::to_string),
             triggers: service.triggers.iter().map(Into::into).collect(),
             targets: service.targets.iter().map(Into::into).collect(),
