@@ -115,6 +115,8 @@ pub struct Service {
     pub unnamed: bool,
     /// No target answers, nor any reference that did.
     pub cut_off: bool,
+    /// Something answered in this run. Before that nobody knows for how long backstop has been cut off.
+    pub reached_once: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
     pub newest_look: Timestamp,
     /// Samples from before this instant never count again: another release, or a level that finished.
@@ -139,6 +141,7 @@ impl Service {
             starting: None,
             unnamed: true,
             cut_off: false,
+            reached_once: false,
             newest_look: now,
             windows_from: Timestamp::MIN,
         }

@@ -659,7 +659,9 @@ impl Oracle {
         let came = watched.deployed.get(&bad).copied().unwrap_or(i64::MIN);
         // What came at nearly the same time cannot be told from it; nor, from inside the processes alone, what never
         // answered from what answers beside it.
-        let inside = !matches!(rules.detectors.first().map(|detector| &detector.kind), Some(DetectorKind::Outside));
+        let names_outside =
+            matches!(rules.detectors.first().map(|detector| &detector.kind), Some(DetectorKind::Outside));
+        let inside = !names_outside || watched.outside.is_none();
         let alike = |release: ReleaseNo| {
             let other = watched.deployed.get(&release);
             other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
