@@ -431,7 +431,7 @@ fn order(argv: &[&str]) -> StepOrder {
     StepOrder {
         incident: IncidentId("api-17".into()),
         service: "api".into(),
-        attempt: Attempt { level: 1, step: 2, attempt: 0, undo: false },
+        attempt: Attempt { level: 1, step: 2, attempt: 1, undo: false },
         step: Step {
             name: "previous release".to_owned(),
             action: Action::Command {

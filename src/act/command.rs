@@ -155,7 +155,7 @@ fn variables(subject: &Subject<'_>) -> Result<BTreeMap<String, SecretString>, No
         // As people count them.
         ("LEVEL", subject.level.map(|level| (level + 1).to_string())),
         ("STEP", subject.attempt.map(|attempt| (attempt.step + 1).to_string())),
-        ("ATTEMPT", subject.attempt.map(|attempt| (u64::from(attempt.attempt) + 1).to_string())),
+        ("ATTEMPT", subject.attempt.map(|attempt| attempt.attempt.to_string())),
         ("IDEMPOTENCY_KEY", subject.idempotency_key.map(str::to_owned)),
         ("TRIGGER", subject.variables.get("trigger").cloned()),
     ];
