@@ -159,7 +159,7 @@ mod tests {
         });
         supervisor.spawn("bad", async { Err("late".into()) });
         shutdown.cancel();
-        let drained = supervisor.drain(Duration::from_secs(60)).await;
+        let drained = supervisor.drain(Duration::from_mins(1)).await;
         assert_eq!(drained.deaths.len(), 1);
         assert_eq!(drained.left_over, Vec::<&str>::new());
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use backstop::machine::input::{Command, ReleasePhase};
 use backstop::machine::snapshot::JournalHealth;
 use backstop::serve::metrics::{FAMILIES, Kind};
-use backstop::serve::{BindError, Tokens, bind_unix};
+use backstop::serve::{BindError, FailedReload, Tokens, bind_unix};
 use fake_daemon::{Daemon, over_tcp, through, wall};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ async fn incidents_are_filtered() {
         ("", vec!["api-17", "api-3"]),
         ("?open=true", vec!["api-17"]),
         ("?open=false", vec!["api-3"]),
-        ("?service=web", vec![]),
+        ("?service=api", vec!["api-17", "api-3"]),
         ("?limit=1", vec!["api-17"]),
     ] {
         let body: Value =
@@ -87,6 +87,48 @@ async fn incidents_are_filtered() {
     }
     let typo = over_tcp().get(format!("{}/v1/incidents?opened=true", daemon.url));
     assert_eq!(outcome(typo).await, code(422, "invalid"));
+    let unknown = || over_tcp().get(format!("{}/v1/incidents?service=appi", daemon.url));
+    assert_eq!(outcome(unknown()).await, code(404, "not_found"));
+    let body: Value = unknown().send().await.unwrap().json().await.unwrap();
+    assert_eq!(body["error"]["message"], "there is no service appi");
+    assert_eq!(body["error"]["help"], "there is: api", "it names those that there are");
+    // What it did is not forgotten when a service is no longer watched.
+    daemon.publish(|snapshot| snapshot.services.clear());
+    let gone = over_tcp().get(format!("{}/v1/incidents?service=api", daemon.url)).send().await.unwrap();
+    assert_eq!(gone.json::<Value>().await.unwrap()["incidents"][0]["id"], "api-17");
+}
+
+#[tokio::test]
+async fn the_first_page_names_every_route_that_there_is_to_read() {
+    let daemon = Daemon::start().await;
+    let page = over_tcp().get(&daemon.url).send().await.unwrap();
+    assert_eq!(page.status().as_u16(), 200);
+    let page = page.text().await.unwrap();
+    let doc = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).unwrap();
+    let routes = doc.lines().filter_map(|line| line.strip_prefix("| `GET /")?.split(['`', '?']).next());
+    let routes: Vec<String> =
+        routes.filter(|route| !route.is_empty()).map(|route| route.replace("{id}", "ID")).collect();
+    assert!(routes.len() >= 7, "{routes:?}");
+    for route in routes {
+        assert!(page.contains(&format!("GET /{route} ")), "GET /{route} is missing in\n{page}");
+        let there = over_tcp().get(format!("{}/{}", daemon.url, route.replace("ID", "api-17"))).send().await.unwrap();
+        assert_ne!(there.status().as_u16(), 404, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_reload_is_told_until_one_succeeds() {
+    let daemon = Daemon::start().await;
+    let status =
+        async || over_tcp().get(format!("{}/v1/status", daemon.url)).send().await.unwrap().json::<Value>().await;
+    let metric = async || over_tcp().get(format!("{}/metrics", daemon.url)).send().await.unwrap().text().await;
+    assert!(status().await.unwrap()["failed_reload"].is_null());
+    assert!(metric().await.unwrap().contains("\nbackstop_config_last_reload_successful 1.0\n"));
+    let failed = FailedReload { wall: wall(60), why: "there is no key `colour`".to_owned() };
+    daemon.failed_reload.send_replace(Some(Arc::new(failed)));
+    let told = json!({ "at": "2026-11-20T03:01:00.000Z", "why": "there is no key `colour`" });
+    assert_eq!(status().await.unwrap()["failed_reload"], told);
+    assert!(metric().await.unwrap().contains("\nbackstop_config_last_reload_successful 0.0\n"));
 }
 
 #[tokio::test]
@@ -224,7 +266,11 @@ async fn every_route_asks_for_its_command() {
             json!({"reason": "because"}),
             Command::Decline { incident: incident(), reason: why() },
         ),
-        ("incidents/api-17/acknowledge", json!({}), Command::Acknowledge { incident: incident() }),
+        (
+            "incidents/api-17/acknowledge",
+            json!({}),
+            Command::Acknowledge { incident: incident(), reason: String::new() },
+        ),
         (
             "incidents/api-17/abort",
             json!({"reason": "because"}),

@@ -97,12 +97,11 @@ impl Tests {
                 Item::Mod(module) => {
                     let inner = format!("{name}::{}", module.ident);
                     let folder = children.join(module.ident.to_string());
-                    match &module.content {
-                        Some((_, items)) => self.items(items, &folder, &folder, &inner),
-                        None => {
-                            let (path, owns_folder) = file_of(&module.attrs, beside, &folder);
-                            self.file(&path, owns_folder, &inner);
-                        }
+                    if let Some((_, items)) = &module.content {
+                        self.items(items, &folder, &folder, &inner);
+                    } else {
+                        let (path, owns_folder) = file_of(&module.attrs, beside, &folder);
+                        self.file(&path, owns_folder, &inner);
                     }
                 }
                 // `proptest! { #[test] fn … }`

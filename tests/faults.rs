@@ -10,17 +10,23 @@ mod damage;
 mod disks;
 #[path = "support/foreign.rs"]
 mod foreign;
+#[path = "faults/networks.rs"]
+mod networks;
 #[path = "faults/places.rs"]
 mod places;
 #[allow(dead_code, reason = "shared with tests/daemon.rs, which uses the rest")]
 #[path = "daemon/process.rs"]
 mod process;
+#[path = "faults/quiet.rs"]
+mod quiet;
 #[allow(dead_code, reason = "shared with tests/golden, which uses the rest")]
 #[path = "golden/samples.rs"]
 mod samples;
 #[allow(dead_code, reason = "shared with tests/daemon.rs, which uses the rest")]
 #[path = "daemon/site.rs"]
 mod site;
+#[path = "faults/stops.rs"]
+mod stops;
 #[path = "faults/syncs.rs"]
 mod syncs;
 #[allow(dead_code, reason = "shared with tests/daemon.rs, which uses the rest")]

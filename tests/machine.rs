@@ -156,7 +156,7 @@ fn a_level_that_does_not_help_climbs_and_the_last_one_calls_a_person_until_ackno
     let calls = |world: &World| world.kinds().iter().filter(|kind| **kind == N::NeedsHuman).count();
     assert_eq!(calls(&world), 3, "{:?}", world.kinds());
     let id = only(&world);
-    assert!(is_done(&world.command(Command::Acknowledge { incident: id })));
+    assert!(is_done(&world.command(Command::Acknowledge { incident: id, reason: String::new() })));
     world.run(60 * MINUTE);
     assert_eq!((calls(&world), world.state()), (3, "needs_human"));
     // Somebody installs another release: the incident stands back.
@@ -280,20 +280,22 @@ fn a_counter_reset_is_no_failure() {
 
 #[test]
 fn a_restart_in_the_middle_of_a_hold_keeps_what_was_held_and_adds_nothing() {
-    let mut world = world(|service| service.triggers = vec![error_rate(60)]);
-    calm(&mut world);
-    deploy(&mut world, "r2", Behaviour::BROKEN);
-    world.run_until(3 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(40));
-    let held = world.service().triggers[0].held;
-    world.checkpoint();
-    world.crash(usize::MAX);
-    world.now += 40 * SECOND;
-    world.start();
-    let back = world.now;
-    world.run_until(5 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
-    let waited = secs(u64::try_from((world.now - back) / 1000).unwrap_or(0));
-    assert!(waited + held >= secs(60), "fired after {waited:?} with {held:?} held");
-    assert!(waited <= secs(75), "the held time was lost: {waited:?}");
+    for (hold, at) in [(60, 40), (600, 300)] {
+        let mut world = world(|service| service.triggers = vec![error_rate(hold)]);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(15 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(at));
+        let held = world.service().triggers[0].held;
+        world.checkpoint();
+        world.crash(usize::MAX);
+        world.now += 40 * SECOND;
+        world.start();
+        let back = world.now;
+        world.run_until(15 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+        let waited = secs(u64::try_from((world.now - back) / 1000).unwrap_or(0));
+        assert!(waited + held >= secs(hold), "fired after {waited:?} with {held:?} of {hold} s held");
+        assert!(waited <= secs(hold - at + 55), "the held time was lost: {waited:?}");
+    }
 }
 
 #[test]
@@ -939,7 +941,7 @@ fn what_was_collected_in_the_dark_proves_nothing_when_the_network_returns() {
     deploy(&mut world, "r2", Behaviour::GOOD);
     look(&mut world, true);
     world.run(30 * SECOND);
-    world.fleet.processes[0].cut_until = world.now + 6 * INTERVAL;
+    world.fleet.processes[0].cut_until = world.now + 6 * INTERVAL + SECOND;
     for _ in 0..6 {
         look(&mut world, false);
         world.run(INTERVAL);
@@ -952,9 +954,44 @@ fn what_was_collected_in_the_dark_proves_nothing_when_the_network_returns() {
 }
 
 #[test]
+fn a_breach_that_began_before_another_incident_of_the_release_cleared_is_dealt_with() {
+    let mut world = world(|service| {
+        service.guard.references = vec!["example".into()];
+        let mut corrupt = signal("corrupt", Gate::Release);
+        corrupt.hold = secs(60);
+        service.triggers.push(corrupt);
+    });
+    let look = |world: &mut World, up| {
+        let (name, at) = ("example".into(), backstop::time::Timestamp::from_millis(world.now));
+        world.input(Input::Observation(backstop::machine::input::Observation::Reference { name, at, up }));
+    };
+    calm(&mut world);
+    look(&mut world, true);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(INTERVAL);
+    world.fleet.processes[0].cut_until = world.now + 6 * INTERVAL + SECOND;
+    for _ in 0..5 {
+        look(&mut world, false);
+        world.run(INTERVAL);
+    }
+    assert_eq!(world.state(), "held", "{}", world.story());
+    world.command(Command::RaiseSignal {
+        service: "api".to_owned(),
+        signal: "corrupt".to_owned(),
+        ttl: secs(3600),
+        detail: String::new(),
+    });
+    world.run(INTERVAL);
+    look(&mut world, true);
+    world.run_until(MINUTE, "the way is open again", |world| world.state() == "cleared");
+    // What was pending all the time fires only now.
+    world.run_until(10 * MINUTE, "a rollback", |world| !world.steps_begun().is_empty());
+}
+
+#[test]
 fn another_detector_with_another_name_is_no_change_of_release() {
     let mut world = world(|service| service.detectors = vec![version_metric()]);
-    calm(&mut world);
+    world.run(6 * MINUTE);
     let mut rules = (*world.rules).clone();
     rules.services[0].detectors = vec![symlink()];
     world.rules = std::sync::Arc::new(rules);
@@ -1001,5 +1038,5 @@ fn who_was_told_hears_the_end_although_the_service_has_left_the_configuration() 
     let answer = world.command(Command::Abort { incident: id, reason: "gone".to_owned() });
     assert!(is_done(&answer), "{answer:?}");
     world.run(MINUTE);
-    assert_eq!(world.kinds().last(), Some(&N::Declined), "{}", world.story());
+    assert!(world.kinds().contains(&N::Declined), "{}", world.story());
 }

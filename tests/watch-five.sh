@@ -78,10 +78,13 @@ get() { curl --silent --fail --max-time 30 "$@"; }
 
 # what, command …: waits until it succeeds
 await() {
-    local what=$1 deadline=$((SECONDS + PATIENCE))
+    local what=$1 name deadline=$((SECONDS + PATIENCE))
     shift
     until "$@" >/dev/null; do
         [ "$SECONDS" -lt "$deadline" ] || fail "waited in vain: $what"
+        for name in "${!pids[@]}"; do
+            kill -0 "${pids[$name]}" 2>/dev/null || fail "$name has ended; waited for: $what"
+        done
         sleep 0.2
     done
     echo "$what"
@@ -186,7 +189,7 @@ for  = "${HOLD}s"
 [[services.$name.rollback]]
 name   = "leave a mark"
 steps  = [{ command = ["/bin/touch", "$work/rolled-back"] }]
-verify = { within = "10s", soak = "1s" }
+verify = { within = "60s", soak = "1s" }
 TOML
     done <<LIST
 node         $node         node_load1                                      above=100000

@@ -17,7 +17,7 @@ use crate::decide::event::{
 };
 use crate::machine::input::CheckId;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Answers every connection with the same bytes, closes it, and keeps what it was sent.
 struct Server {

@@ -1,14 +1,18 @@
 //! SIGHUP: another configuration, all of it or nothing.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::system::uname;
 
-use crate::config::model::Config;
+use crate::config::model::{AuthSpec, Config, ReceiverKind, ReceiverSpec};
 use crate::config::{self, Environment, Style};
+use crate::decide::event::TextOrSecret;
 use crate::machine::input::Input;
 use crate::notify::Notifier;
+use crate::platform::secret;
+use crate::serve::FailedReload;
 
 use super::start::{Daemon, origin};
 use super::world::summary;
@@ -20,6 +24,7 @@ pub(super) struct Loaded {
     pub config: Config,
     pub state_dir: PathBuf,
     pub socket: PathBuf,
+    pub listen: Option<SocketAddr>,
 }
 
 /// Reads the files. `generation` counts from 1 over reloads.
@@ -29,7 +34,13 @@ pub(super) async fn load(options: &Options, generation: u64) -> Result<Loaded, A
         let host = uname();
         let environment =
             Environment { variable: &|name| std::env::var(name).ok(), hostname: &host.nodename().to_string_lossy() };
-        config::load(&files, &environment, generation)
+        let config = config::load(&files, &environment, generation);
+        // Read anew for each notice, so that a missing one is no error; but the first notice is late to hear of it.
+        let receivers = config.as_ref().map_or(&[][..], |config| &config.receivers);
+        for (receiver, error) in receivers.iter().flat_map(unreadable_secrets) {
+            tracing::warn!("receivers.{receiver}: no notice can be sent until this is mended: {error}");
+        }
+        config
     });
     let config = read.await.map_err(AppError::Load)?;
     let config = config.map_err(|report| AppError::Config(report.render(Style::Plain)))?;
@@ -38,7 +49,22 @@ pub(super) async fn load(options: &Options, generation: u64) -> Result<Loaded, A
     }
     let state_dir = options.state_dir.clone().unwrap_or_else(|| config.daemon.state_dir.clone());
     let socket = config.daemon.socket_with(&state_dir);
-    Ok(Loaded { config, state_dir, socket })
+    let listen = config.daemon.listen;
+    Ok(Loaded { config, state_dir, socket, listen })
+}
+
+/// Of each secret that this receiver needs and that cannot be read now: the receiver's name, and why.
+fn unreadable_secrets(receiver: &ReceiverSpec) -> Vec<(&str, String)> {
+    let ReceiverKind::Webhook { url, secrets, client } = &receiver.kind;
+    let texts = std::iter::once(url).chain(client.headers.values()).filter_map(|text| match text {
+        TextOrSecret::Text(_) => None,
+        TextOrSecret::Secret { secret, .. } => Some(secret),
+    });
+    let auth = client.auth.iter().map(|auth| match auth {
+        AuthSpec::Bearer(secret) | AuthSpec::Basic { password: secret, .. } => secret,
+    });
+    let needed = texts.chain(secrets).chain(auth);
+    needed.filter_map(|needed| Some((&*receiver.name, chain(&secret::read(needed).err()?)))).collect()
 }
 
 impl Daemon {
@@ -49,11 +75,17 @@ impl Daemon {
         }
         let status = match self.change_to(options).await {
             Ok(()) => {
+                self.failed_reload.send_replace(None);
                 tracing::info!(hash = &*self.loaded.config.rules.hash, "reloaded");
                 summary(&self.ready.handle.snapshot())
             }
             Err(error) => {
-                tracing::error!("the reload changed nothing:\n{}", chain(&error));
+                let why = chain(&error);
+                // The rest shows lines of the files, which are not for everyone who may read the status.
+                let first = why.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                let failed = FailedReload { wall: self.adapters.clock.now().wall, why: first };
+                self.failed_reload.send_replace(Some(Arc::new(failed)));
+                tracing::error!("the reload changed nothing:\n{why}");
                 "the reload failed and changed nothing; the log says why".to_owned()
             }
         };
@@ -75,8 +107,7 @@ impl Daemon {
         self.tokens.send_replace(Arc::new(loaded.config.daemon.tokens.clone()));
         self.tell_of_what_stays(&loaded);
         // What a restart would change stays as it is until then.
-        let (state_dir, socket) = (self.loaded.state_dir.clone(), self.loaded.socket.clone());
-        self.loaded = Loaded { config: loaded.config, state_dir, socket };
+        self.loaded.config = loaded.config;
         Ok(())
     }
 
@@ -86,7 +117,7 @@ impl Daemon {
             ("daemon.state_dir", before.state_dir != after.state_dir),
             ("daemon.kill_file", before.config.daemon.kill_file != after.config.daemon.kill_file),
             ("daemon.socket", before.socket != after.socket),
-            ("daemon.listen", before.config.daemon.listen != after.config.daemon.listen),
+            ("daemon.listen", before.listen != after.listen),
         ];
         for (key, _) in stays.iter().filter(|(_, differs)| *differs) {
             tracing::warn!("{key} has changed; it stays as it was until a restart");

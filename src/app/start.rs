@@ -20,7 +20,7 @@ use crate::notify::{Notifier, Origin};
 use crate::observe::{Observers, lane};
 use crate::platform::clock::Clock;
 use crate::platform::limits;
-use crate::serve::{self, Listeners, Parts, Tokens};
+use crate::serve::{self, FailedReload, Listeners, Parts, Tokens};
 use crate::supervise::{Supervisor, TaskResult};
 use crate::time::Now;
 
@@ -38,6 +38,7 @@ pub(super) struct Daemon {
     pub(super) adapters: Arc<Adapters>,
     pub(super) control: mpsc::Sender<Input>,
     pub(super) tokens: watch::Sender<Arc<Tokens>>,
+    pub(super) failed_reload: watch::Sender<Option<Arc<FailedReload>>>,
     pub(super) loaded: Loaded,
     shutdown: CancellationToken,
 }
@@ -88,7 +89,13 @@ impl Daemon {
         supervisor.spawn("journal events", tell_durability(events, control.clone(), rest.clone()));
         supervisor.spawn("kill file", kill_file::watch(kill_file, control.clone(), rest.clone()));
         let (tokens, tokens_read) = watch::channel(Arc::new(config.daemon.tokens.clone()));
-        let parts = Parts { handle: handle.clone(), tokens: tokens_read, metrics: Arc::new(adapters.metrics.clone()) };
+        let (failed_reload, failed_read) = watch::channel(None);
+        let parts = Parts {
+            handle: handle.clone(),
+            tokens: tokens_read,
+            metrics: Arc::new(adapters.metrics.clone()),
+            failed_reload: failed_read,
+        };
         let listeners = Listeners { tcp: listener, unix: Some(socket) };
         let api_stop = rest.clone();
         supervisor.spawn("api", async move {
@@ -104,7 +111,7 @@ impl Daemon {
         });
 
         let ready = AppReady { listen, socket: loaded.socket.clone(), handle };
-        Ok(Daemon { supervisor, observers, ready, adapters, control, tokens, loaded, shutdown })
+        Ok(Daemon { supervisor, observers, ready, adapters, control, tokens, failed_reload, loaded, shutdown })
     }
 
     pub fn tell_ready(&self) {

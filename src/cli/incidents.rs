@@ -96,6 +96,12 @@ pub(super) fn standing(incident: &IncidentSummary) -> String {
     format!("{stands}; `backstop approve {id}` or `decline {id}`{until}")
 }
 
+/// The latest first.
+pub(super) fn ended_incidents(connect: &Connect) -> Result<Vec<IncidentSummary>, Failure> {
+    let list: IncidentList = parse(connect.get(&format!("{}?open=false", path(&["incidents"])))?)?;
+    Ok(list.incidents)
+}
+
 pub(super) fn open_incidents(connect: &Connect) -> Result<Vec<IncidentSummary>, Failure> {
     let list: IncidentList = parse(connect.get(&format!("{}?open=true", path(&["incidents"])))?)?;
     Ok(list.incidents)

@@ -83,7 +83,13 @@ enum Command {
     /// Decline a proposed rollback
     Decline(respond::ReasonArgs),
     /// Say that a person has taken over: stops the reminders
-    Acknowledge(respond::AcknowledgeArgs),
+    Acknowledge(respond::ReasonArgs),
+    /// Keep backstop from acting for a while, to fix it forward
+    Hold(respond::HoldArgs),
+    /// End a hold before its time
+    Unhold(respond::ReasonArgs),
+    /// Go on without the step that waits
+    Skip(respond::SkipArgs),
     /// Stop an incident after the step that runs
     Abort(respond::ReasonArgs),
     /// Start no rollback for a while
@@ -127,7 +133,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rollback(args) => rollback::run(args),
         Command::Approve(args) => respond::reason(args, "approve"),
         Command::Decline(args) => respond::reason(args, "decline"),
-        Command::Acknowledge(args) => respond::acknowledge(args),
+        Command::Acknowledge(args) => respond::reason(args, "acknowledge"),
+        Command::Hold(args) => respond::hold(args),
+        Command::Unhold(args) => respond::reason(args, "unhold"),
+        Command::Skip(args) => respond::skip(args),
         Command::Abort(args) => respond::reason(args, "abort"),
         Command::KillSwitch(args) => kill_switch::run(args),
         Command::Pause(args) => pause::pause(args),

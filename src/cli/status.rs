@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::client::{Connect, parse, path};
 use super::failure::{Exit, Failure, clean, print, print_json};
-use super::incidents::{open_incidents, standing};
+use super::incidents::{ended_incidents, open_incidents, standing};
 use super::table::{instant, or_dash, table};
 use crate::serve::wire::{
     AskedBody, IncidentSummary, JournalBody, KillSwitchState, PauseState, ReceiverBody, RunningBody, ServiceBody,
@@ -46,10 +46,26 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else {
         Vec::new()
     };
-    print(&show(&status, only, &open))
+    let ended = if status.services.iter().any(burns_alone) { ended_incidents(&args.connect)? } else { Vec::new() };
+    print(&show(&status, only, &[open, ended].concat()))
 }
 
-fn show(status: &StatusBody, only: Option<&str>, open: &[IncidentSummary]) -> String {
+/// A trigger fires, and no incident is open.
+fn burns_alone(service: &ServiceBody) -> bool {
+    service.incident.is_none() && service.triggers.iter().any(|trigger| trigger.verdict == "firing")
+}
+
+/// Why nothing happens although a trigger fires: a person ended the latest incident of what runs, or did not answer.
+fn left_alone(service: &ServiceBody, incidents: &[IncidentSummary]) -> Option<String> {
+    let RunningBody::One { release } = &service.running else { return None };
+    let latest = incidents.iter().find(|incident| incident.service == service.name).filter(|_| burns_alone(service))?;
+    let done @ ("declined" | "aborted" | "expired") = latest.state.as_str() else { return None };
+    let of_this = latest.release_bad.as_ref() == Some(release);
+    let id = &latest.id;
+    of_this.then(|| format!("  {id} is {done}: nothing more happens until this clears or another release runs"))
+}
+
+fn show(status: &StatusBody, only: Option<&str>, incidents: &[IncidentSummary]) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         out.push_str(&text);
@@ -77,6 +93,10 @@ fn show(status: &StatusBody, only: Option<&str>, open: &[IncidentSummary]) -> St
     if let Some(tilt) = &status.tilt {
         line(format!("ONLY WATCHING until {}: {}", instant(&tilt.until), clean(&tilt.why)));
     }
+    if let Some(failed) = &status.failed_reload {
+        let (at, why) = (instant(&failed.at), clean(&failed.why));
+        line(format!("THE RELOAD OF {at} FAILED and changed nothing: {why}; the daemon's log shows where"));
+    }
     if let Some(pause) = &status.pause {
         line(format!("PAUSED {}", paused(pause)));
     }
@@ -85,7 +105,7 @@ fn show(status: &StatusBody, only: Option<&str>, open: &[IncidentSummary]) -> St
     }
     for service in status.services.iter().filter(|service| only.is_none_or(|only| only == service.name)) {
         line(String::new());
-        line(one_service(service, only.is_some(), open));
+        line(one_service(service, only.is_some(), incidents));
     }
     if only.is_none() && !status.receivers.is_empty() {
         line(String::new());
@@ -127,7 +147,7 @@ fn one_trigger(trigger: &TriggerBody) -> Vec<String> {
     vec![format!("  {}", trigger.name), trigger.verdict.clone(), value, trigger.threshold.clone(), held, sentence]
 }
 
-fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) -> String {
+fn one_service(service: &ServiceBody, detail: bool, incidents: &[IncidentSummary]) -> String {
     let since = service.running_since.as_deref().map_or_else(String::new, |since| format!(" since {}", instant(since)));
     let mut out = format!(
         "{} ({}) runs {}{since}; way back: {}\n",
@@ -138,7 +158,7 @@ fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) ->
     );
     if let Some(id) = &service.incident {
         let standing =
-            open.iter().find(|incident| incident.id == *id).map(|incident| format!(" {}", standing(incident)));
+            incidents.iter().find(|incident| incident.id == *id).map(|incident| format!(" {}", standing(incident)));
         append(&mut out, &clean(&format!("  open incident {id}{}", standing.unwrap_or_default())));
     }
     if let Some(kill) = &service.kill_switch {
@@ -147,6 +167,9 @@ fn one_service(service: &ServiceBody, detail: bool, open: &[IncidentSummary]) ->
     if let Some(freeze) = &service.freeze {
         let until = instant(&freeze.until);
         append(&mut out, &format!("  freeze until {until}: {}", clean(&freeze.reason)));
+    }
+    if let Some(why) = left_alone(service, incidents) {
+        append(&mut out, &clean(&why));
     }
     if let Some(pause) = &service.pause {
         append(&mut out, &format!("  paused {}", paused(pause)));

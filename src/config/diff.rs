@@ -57,6 +57,7 @@ fn service_changes(words: &mut Vec<String>, old: &Config, new: &Config, was: &Se
         ("startup", was.startup, is.startup),
         ("remind_every", was.remind_every, is.remind_every),
         ("respond_within", was.respond_within, is.respond_within),
+        ("hold_max", was.hold_max, is.hold_max),
         ("guard.release_window", was.guard.release_window, is.guard.release_window),
         ("guard.good_after", was.guard.good_after, is.guard.good_after),
         ("guard.cooldown", was.guard.cooldown, is.guard.cooldown),
@@ -68,6 +69,7 @@ fn service_changes(words: &mut Vec<String>, old: &Config, new: &Config, was: &Se
         }
     }
     changed(words, &format!("rto{of}"), &was.rto, &is.rto);
+    changed(words, &format!("severity{of}"), &was.severities, &is.severities);
     changed(words, &format!("guard.budget{of}"), &was.guard.budget, &is.guard.budget);
     changed(words, &format!("guard.references{of}"), &was.guard.references, &is.guard.references);
     changed(words, &format!("guard.worsened_by{of}"), &was.guard.worsened_by, &is.guard.worsened_by);

@@ -232,7 +232,7 @@ signal = "stop"
         (
             ValueKind::Health,
             Expr::streak(selector("probe_success{job=\"health\"}"), 3, 5),
-            (Comparison::AtLeast, 3.0, Unit::Number),
+            (Comparison::AtLeast, 3.0, Unit::Failures { of: 5 }),
         ),
         (ValueKind::Expr, Expr::parse("e").expect("PromQL"), (Comparison::Above, 0.95, Unit::Number)),
         (ValueKind::Expr, Expr::parse("f / g").expect("PromQL"), (Comparison::AtMost, 0.02, Unit::Percent)),

@@ -1,9 +1,10 @@
 //! What the operator asked for, compiled: valid by construction, and all that the pure rooms see of the configuration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Autonomy, Check, Gate, Level, Severity};
+use super::event::{Autonomy, Check, Gate, Level, OnSilence, Severity};
 use super::freeze::Freeze;
 use crate::promql::{Comparison, Expr, Selector};
 
@@ -75,6 +76,22 @@ pub struct ServiceRules {
     pub respond_within: Duration,
     /// Raises a notice when an incident takes longer than this to recover.
     pub rto: Option<Duration>,
+    /// What an incident's severity changes; the highest of its triggers counts.
+    pub severities: BTreeMap<Severity, SeverityRules>,
+    /// How long a person may hold a rollback back to fix it forward, over one episode.
+    pub hold_max: Duration,
+}
+
+/// How an incident of one severity is treated, and by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeverityRules {
+    /// Overrides the service's where it is more careful.
+    pub autonomy: Option<Autonomy>,
+    /// Who may approve, as [`super::event::Actor::is_one_of`] reads it; empty stands for everyone who may command.
+    pub approvers: Vec<String>,
+    /// Instead of the service's.
+    pub respond_within: Option<Duration>,
+    pub on_silence: OnSilence,
 }
 
 /// How a change of release is seen.
@@ -154,6 +171,10 @@ pub enum Unit {
     Percent,
     /// The value is in seconds.
     Seconds,
+    /// The value is failures of a probe, among its last `of` results.
+    Failures {
+        of: u32,
+    },
 }
 
 /// Over the label sets of a trigger's result.

@@ -297,13 +297,14 @@ fn evidence_of(evaluation: &Evaluation) -> Evidence {
                 observed_ms: u64::try_from(selector.observed.as_millis()).unwrap_or(u64::MAX),
             })
             .collect(),
-        events: evaluation.events.map(|(have, _)| have),
+        // The journal's JSON has neither NaN nor infinities.
+        events: evaluation.events.map(|(have, _)| have).filter(|have| have.is_finite()),
         window_ms: u64::try_from(evaluation.window.as_millis()).unwrap_or(u64::MAX),
         value: None,
     }
 }
 
-/// `above 15 %`, `at least 3`, `raised`.
+/// `above 15 %`, `at least 3 failures in a row`, `raised`.
 #[must_use]
 pub fn threshold_text(question: &Question) -> String {
     match question {
@@ -316,7 +317,12 @@ pub fn threshold_text(question: &Question) -> String {
                 Comparison::Equal => "equal to",
                 Comparison::NotEqual => "other than",
             };
-            format!("{words} {}", value_text(*threshold, *unit))
+            let among = match unit {
+                Unit::Number | Unit::Percent | Unit::Seconds | Unit::Failures { of: 1 } => String::new(),
+                Unit::Failures { of } if f64::from(*of) <= *threshold => " in a row".to_owned(),
+                Unit::Failures { of } => format!(" among the last {of}"),
+            };
+            format!("{words} {}{among}", value_text(*threshold, *unit))
         }
         Question::Signal { .. } => "raised".to_owned(),
     }
@@ -329,6 +335,8 @@ pub fn value_text(value: f64, unit: Unit) -> String {
         Unit::Number => number(value),
         Unit::Percent => format!("{} %", number(value * 100.0)),
         Unit::Seconds => format!("{} s", number(value)),
+        Unit::Failures { .. } if (value - 1.0).abs() < f64::EPSILON => "1 failure".to_owned(),
+        Unit::Failures { .. } => format!("{} failures", number(value)),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::{Counters, JournalHealth};
 use crate::time::Now;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 type Script = Box<dyn FnMut(Input, &mut Vec<Output>) + Send>;
 

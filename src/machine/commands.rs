@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::input::{Answer, Command, CommandId, Refusal, ReleasePhase};
+use super::input::{Answer, Command, CommandId, Question, Refusal, ReleasePhase};
 use super::judging::manual_fact;
 use super::output::Output;
+use super::people::{allowed, nothing_proposed, still_asked};
 use super::safety::KILL_SWITCH;
 use super::service::Raised;
 use super::settle::is_acting;
@@ -21,7 +22,7 @@ use crate::time::Now;
 const TEXT_BYTES_MAX: usize = 4096;
 
 /// How an end by time, and by nobody, came about: `Actor::via`.
-pub(super) const TIMER: &str = "timer";
+pub(super) const TIMER: &str = Actor::TIMER;
 
 /// What a person said about a rollback beside its reason.
 #[derive(Clone, Copy)]
@@ -51,7 +52,8 @@ impl Machine {
         if let Some((_, why)) = &self.journal_failing {
             return Err(Refusal::Unavailable(format!("the journal cannot be written: {why}")));
         }
-        if self.draining && matches!(command, Command::Rollback { .. } | Command::Approve { .. }) {
+        if self.draining && matches!(command, Command::Rollback { .. } | Command::Approve { .. } | Command::Skip { .. })
+        {
             return Err(Refusal::Unavailable("backstop is stopping; ask again when it has started anew".to_owned()));
         }
         match command {
@@ -59,23 +61,21 @@ impl Machine {
                 bounded("reason", &reason)?;
                 self.roll_back(now, actor, &service, &reason, Chosen { level, overrides: &overrides }, out)
             }
-            Command::Approve { incident, reason } => self.approve(now, actor, &incident, &reason, out),
-            Command::Decline { incident, reason } => {
-                bounded("reason", &reason)?;
-                let id = self.find_incident(&incident)?;
-                let open = &self.incidents[&id];
-                if !matches!(open.state, State::Proposed { .. }) {
-                    return Err(conflict(open, "nothing is proposed"));
-                }
-                self.incident_event(&id, IncidentEvent::Declined { actor: actor.clone(), reason }, now, out);
-                Ok((format!("{id} is declined"), Some(id)))
+            Command::Approve { incident, reason } => self.approve(now, actor, &incident, &reason, None, out),
+            Command::Answer { incident, approves, reason, question } => {
+                self.answer(now, actor, &incident, approves, reason, &question, out)
             }
-            Command::Acknowledge { incident } => {
+            Command::Hold { incident, duration, reason } => self.hold(now, actor, &incident, duration, reason, out),
+            Command::Unhold { incident, reason } => self.unhold(now, actor, &incident, reason, out),
+            Command::Skip { incident, step, reason } => self.skip(now, actor, &incident, step, reason, out),
+            Command::Decline { incident, reason } => self.decline(now, actor, &incident, reason, out),
+            Command::Acknowledge { incident, reason } => {
+                bounded("reason", &reason)?;
                 let id = self.find_incident(&incident)?;
                 if !self.incidents[&id].state.is_open() {
                     return Err(conflict(&self.incidents[&id], "it is over"));
                 }
-                self.incident_event(&id, IncidentEvent::Acknowledged { actor: actor.clone() }, now, out);
+                self.incident_event(&id, IncidentEvent::Acknowledged { actor: actor.clone(), reason }, now, out);
                 Ok((format!("{id} is acknowledged; reminders end"), Some(id)))
             }
             Command::Abort { incident, reason } => {
@@ -141,7 +141,12 @@ impl Machine {
                 return Err(Refusal::Conflict("it asks whether to climb: approve or decline that".to_owned()));
             }
             Some((id, true, _)) => return Err(conflict(&self.incidents[&id], "it is already rolling back")),
-            Some((id, false, _)) => Some(id),
+            Some((id, false, state)) => {
+                if let State::Proposed { .. } = state {
+                    allowed(&self.incidents[&id], actor)?;
+                }
+                Some(id)
+            }
             None => None,
         };
         // Judged before anything is written: what is refused leaves no incident behind.
@@ -210,13 +215,24 @@ impl Machine {
         Ok((format!("{id} goes on at level {}", to + 1), Some(id.clone())))
     }
 
-    fn approve(&mut self, now: &Now, actor: &Actor, name: &str, reason: &str, out: &mut Vec<Output>) -> Answered {
+    /// `question`: what the person was shown, where that may be older than what is proposed now.
+    pub(super) fn approve(
+        &mut self,
+        now: &Now,
+        actor: &Actor,
+        name: &str,
+        reason: &str,
+        question: Option<&Question>,
+        out: &mut Vec<Output>,
+    ) -> Answered {
         bounded("reason", reason)?;
         let id = self.find_incident(name)?;
         let incident = &self.incidents[&id];
         let State::Proposed { level, .. } = incident.state else {
-            return Err(conflict(incident, "nothing is proposed"));
+            return Err(conflict(incident, &nothing_proposed(incident)));
         };
+        still_asked(incident, question)?;
+        allowed(incident, actor)?;
         let approved = IncidentEvent::Approved { actor: actor.clone(), reason: reason.to_owned() };
         if incident.admitted.is_some() {
             self.not_killed(incident)?;
@@ -226,6 +242,7 @@ impl Machine {
             return Ok((format!("{id} climbs to level {}", level + 1), Some(id)));
         }
         let index = self.find_service(&incident.service)?;
+        self.still_shown(index, incident)?;
         // An approval binds what was proposed; the world is looked at again.
         let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), &[], now);
         if decision.kind != DecisionKind::RollBack {
@@ -439,7 +456,7 @@ impl Machine {
         })
     }
 
-    fn find_incident(&self, name: &str) -> Result<IncidentId, Refusal> {
+    pub(super) fn find_incident(&self, name: &str) -> Result<IncidentId, Refusal> {
         let id = IncidentId(Arc::from(name));
         if self.incidents.contains_key(&id) {
             return Ok(id);
@@ -458,11 +475,11 @@ fn with_overrides(reason: &str, overrides: &[String]) -> String {
     if overrides.is_empty() { reason.to_owned() } else { format!("{reason} (overrides {})", overrides.join(", ")) }
 }
 
-fn conflict(incident: &Incident, why: &str) -> Refusal {
+pub(super) fn conflict(incident: &Incident, why: &str) -> Refusal {
     Refusal::Conflict(format!("{} is {}: {why}", incident.id, incident.state.as_str()))
 }
 
-fn bounded(what: &str, text: &str) -> Result<(), Refusal> {
+pub(super) fn bounded(what: &str, text: &str) -> Result<(), Refusal> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Refusal::Invalid(format!("the {what} is longer than {TEXT_BYTES_MAX} bytes")));
     }

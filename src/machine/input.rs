@@ -182,8 +182,34 @@ pub enum Command {
         incident: String,
         reason: String,
     },
+    /// As [`Command::Approve`] and [`Command::Decline`], but only while what the person was shown is still what is asked:
+    /// a link in a notice may be old.
+    Answer {
+        incident: String,
+        approves: bool,
+        reason: String,
+        question: Question,
+    },
+    /// Keep backstop from acting for a while, to fix it forward.
+    Hold {
+        incident: String,
+        duration: Duration,
+        reason: String,
+    },
+    Unhold {
+        incident: String,
+        reason: String,
+    },
+    /// Go on without the step that is next, or at which a person was called.
+    Skip {
+        incident: String,
+        /// Counted from 0; refused if another one is next.
+        step: Option<usize>,
+        reason: String,
+    },
     Acknowledge {
         incident: String,
+        reason: String,
     },
     /// No step after the running one.
     Abort {
@@ -229,6 +255,17 @@ pub enum Command {
     },
 }
 
+/// What a person was shown when they were asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// `Asked::number`.
+    pub number: u32,
+    /// Counted from 0.
+    pub level: usize,
+    pub bad: Option<String>,
+    pub target: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleasePhase {
     Begin,
@@ -266,6 +303,9 @@ pub enum Refusal {
     Conflict(String),
     #[error("{0}")]
     Invalid(String),
+    /// This person may not.
+    #[error("{0}")]
+    NotAllowed(String),
     /// The journal cannot be written.
     #[error("{0}")]
     Unavailable(String),

@@ -184,6 +184,18 @@ impl Machine {
         (guard::judge(&facts, mandate, now), level.unwrap_or(0))
     }
 
+    /// The guard's answer if nobody's silence were the word of a person, and of nothing else: cooldown and budgets still
+    /// ask for one. None when nothing fires.
+    pub(super) fn guard_for_silence(
+        &self,
+        index: usize,
+        incident: &Incident,
+        level: usize,
+        now: &Now,
+    ) -> Option<Decision> {
+        self.decide_with(index, incident, Mandate::Trigger, Some(level), (&[], true), now).map(|(decision, _)| decision)
+    }
+
     fn decide(
         &self,
         index: usize,
@@ -191,6 +203,18 @@ impl Machine {
         mandate: Mandate,
         level: Option<usize>,
         overrides: &[String],
+        now: &Now,
+    ) -> Option<(Decision, usize)> {
+        self.decide_with(index, incident, mandate, level, (overrides, false), now)
+    }
+
+    fn decide_with(
+        &self,
+        index: usize,
+        incident: &Incident,
+        mandate: Mandate,
+        level: Option<usize>,
+        (overrides, by_silence): (&[String], bool),
         now: &Now,
     ) -> Option<(Decision, usize)> {
         let service = &self.services[index];
@@ -206,6 +230,9 @@ impl Machine {
             let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
             let mut facts = self.facts(index, incident, trigger, breach, level, now);
             facts.kill_overridden = overrides.iter().any(|name| name == KILL_SWITCH);
+            if by_silence && facts.autonomy == Autonomy::Propose {
+                facts.autonomy = Autonomy::Act;
+            }
             facts.asked.clone_from(&asked);
             let decision = guard::judge(&facts, mandate, now);
             (decision, level.unwrap_or(trigger.start_level), trigger.severity)
@@ -230,7 +257,9 @@ impl Machine {
     ) -> Facts<'a> {
         let service = &self.services[index];
         let level_autonomy = level.and_then(|level| service.rules.ladder.get(level)).and_then(|level| level.autonomy);
-        let limits = [Some(service.rules.autonomy), trigger.autonomy, level_autonomy];
+        let severity = incident.severity().max(trigger.severity);
+        let severity_autonomy = service.rules.severities.get(&severity).and_then(|rules| rules.autonomy);
+        let limits = [Some(service.rules.autonomy), trigger.autonomy, level_autonomy, severity_autonomy];
         let judged = incident.release.as_ref().or(service.releases.judged.as_ref());
         let killed = self.killed(Some(index), Some(&incident.id));
         let (dependencies_breaching, dependencies_unseen) = self.dependencies(service, now);
@@ -284,13 +313,15 @@ impl Machine {
         let has_reference = were_up.peek().is_some();
         let is_open = answers || were_up.any(|state| state.is_up(Timestamp::MIN));
         let was_looked_at = own.clone().next().is_some() && own.clone().all(|target| target.last.is_some());
-        if is_open && service.cut_off {
+        let unsure = has_reference || !service.reached_once;
+        self.services[index].reached_once |= is_open;
+        if is_open && self.services[index].cut_off {
             self.services[index].cut_off = false;
             self.restart_windows(index, now.monotonic);
             for state in &mut self.services[index].triggers {
                 state.dirty = true;
             }
-        } else if !is_open && has_reference && was_looked_at {
+        } else if !is_open && unsure && was_looked_at {
             self.services[index].cut_off = true;
         }
     }

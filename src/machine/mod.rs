@@ -13,6 +13,7 @@ mod judging;
 mod notices;
 mod outbox;
 pub mod output;
+mod people;
 mod proving;
 mod recover;
 mod safety;
@@ -290,7 +291,8 @@ impl Machine {
     fn wakes(&self) -> impl Iterator<Item = Timestamp> {
         let services = self.services.iter().flat_map(Service::wakes);
         let incidents = self.incidents.values().filter(|incident| incident.state.is_open()).flat_map(|incident| {
-            let patience = self.service_index(&incident.service).map(|index| self.services[index].patience());
+            let patience =
+                self.service_index(&incident.service).map(|index| self.services[index].patience(incident.severity()));
             incident.wakes(&patience.unwrap_or(service::PATIENCE_DEFAULT))
         });
         let pauses = self.pause.iter().map(|pause| pause.until);

@@ -375,6 +375,7 @@ fn eta(incident: &Incident) -> Option<Timestamp> {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Proposed { .. }
         | State::NeedsHuman { .. }
         | State::Recovered

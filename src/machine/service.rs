@@ -8,7 +8,7 @@ use super::Pause;
 use super::asking::Answered;
 use super::checkpoint::VerdictDump;
 use super::safety::Kill;
-use crate::decide::event::Release;
+use crate::decide::event::{Release, Severity};
 use crate::decide::incident::Patience;
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
@@ -115,6 +115,8 @@ pub struct Service {
     pub unnamed: bool,
     /// No target answers, nor any reference that did.
     pub cut_off: bool,
+    /// Something answered in this run. Before that nobody knows for how long backstop has been cut off.
+    pub reached_once: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
     pub newest_look: Timestamp,
     /// Samples from before this instant never count again: another release, or a level that finished.
@@ -139,6 +141,7 @@ impl Service {
             starting: None,
             unnamed: true,
             cut_off: false,
+            reached_once: false,
             newest_look: now,
             windows_from: Timestamp::MIN,
         }
@@ -215,9 +218,10 @@ impl Service {
     }
 
     /// How long its incidents wait for what.
-    pub fn patience(&self) -> Patience {
+    pub fn patience(&self, severity: Severity) -> Patience {
+        let own = self.rules.severities.get(&severity).and_then(|rules| rules.respond_within);
         Patience {
-            respond_within: self.rules.respond_within,
+            respond_within: own.unwrap_or(self.rules.respond_within),
             remind_every: self.rules.remind_every,
             rto: self.rules.rto,
             release_read: (self.releases.slowest() * 2).max(self.rules.guard.slowest_check()),

@@ -12,7 +12,7 @@ use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
 use crate::decide::event::{
     Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
 };
-use crate::decide::incident::{Breach, Incident, Move, Situation, State};
+use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
 use crate::decide::verdict::Phase;
@@ -199,12 +199,11 @@ impl Machine {
             return;
         }
         let same = self.incidents.values().filter(|incident| incident.service == name && incident.release == judged);
-        let earlier = same.max_by_key(|incident| incident.opened).map(|incident| (incident.id.clone(), incident.ended));
+        let earlier = same.max_by_key(|incident| incident.opened).map(|incident| incident.id.clone());
         for place in firing {
             match &earlier {
-                // It must have been quiet since: the same breach is not told twice.
-                Some((_, Some(ended))) if !self.fired_after(index, place, *ended) => {}
-                Some((id, _)) => {
+                Some(id) if self.is_told(index, place, id) => {}
+                Some(id) => {
                     let fact = Box::new(self.fact(index, place, now));
                     self.incident_event(&id.clone(), IncidentEvent::Reopened { fact }, now, out);
                     return self.open_incidents(index, now, out);
@@ -216,6 +215,16 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Is this breach what the incident, which has ended, was about? The same one is not told twice: the trigger must
+    /// have been quiet since. An end that says that all is well says so only of the triggers that it knew.
+    fn is_told(&self, index: usize, place: usize, id: &IncidentId) -> bool {
+        let Some(incident) = self.incidents.get(id) else { return false };
+        let Some(ended) = incident.ended else { return false };
+        let was_well = matches!(incident.state, State::Cleared | State::Recovered);
+        let knew = incident.facts.contains_key(&*self.services[index].rules.triggers[place].name);
+        (knew || !was_well) && !self.fired_after(index, place, ended)
     }
 
     fn fired_after(&self, index: usize, place: usize, instant: Timestamp) -> bool {
@@ -303,6 +312,7 @@ impl Machine {
     pub(super) fn advance(&mut self, id: &IncidentId, now: &Now, out: &mut Vec<Output>) {
         for _ in 0..EVENTS_PER_TURN_MAX {
             let Some(next) = self.next_move(id, now) else { return };
+            self.note_silence(id, &next, now, out);
             match next {
                 Move::Event(event) => self.incident_event(id, event, now, out),
                 Move::Admit { decision, level } => {
@@ -346,11 +356,15 @@ impl Machine {
             paused: paused || frozen,
             journal_failing: self.journal_failing.is_some(),
             draining: self.draining || killed,
-            patience: service.patience(),
+            patience: service.patience(incident.severity()),
+            people: self.people(index, incident, now),
         };
         let next = incident.advance(&situation, now.monotonic)?;
         let begins_level = matches!(next, Move::Event(IncidentEvent::Climbed { .. } | IncidentEvent::Proposed { .. }));
-        if !begins_level || !matches!(incident.state, State::LevelOver { .. }) {
+        // A person who orders it was told what blocks; silence was not.
+        let by_itself =
+            matches!(incident.state, State::LevelOver { .. }) || incident.is_approved_by_silence(&next, now.monotonic);
+        if !begins_level || !by_itself {
             return Some(next);
         }
         match self.level_blocked(index, incident, &[], now) {
@@ -399,6 +413,7 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Recovered
         | State::Declined
         | State::Expired
@@ -453,5 +468,6 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         journal_failing,
         draining,
         patience: PATIENCE_DEFAULT,
+        people: People::default(),
     }
 }

@@ -149,6 +149,7 @@ impl Machine {
                     Finding::Clear | Finding::Breached => match value {
                         Some(value) => format!("{} ({})", value_text(value, unit), threshold_text(&trigger.question)),
                         None if *finding == Finding::Breached => "raised".to_owned(),
+                        None if matches!(trigger.question, Question::Signal { .. }) => "not raised".to_owned(),
                         None => "nothing matches".to_owned(),
                     },
                 };
@@ -238,6 +239,7 @@ fn sentence(incident: &Incident) -> String {
         | State::Held
         | State::Escalated
         | State::WouldRollBack
+        | State::HeldByPerson { .. }
         | State::Proposed { .. }
         | State::Verifying { .. }
         | State::Recovered

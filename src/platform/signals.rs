@@ -55,7 +55,7 @@ mod tests {
     async fn a_signal_that_came_while_nobody_looked_is_not_lost() {
         let mut signals = Signals::install().unwrap();
         kill_process(getpid(), Number::HUP).unwrap();
-        let asked = tokio::time::timeout(Duration::from_secs(60), signals.next()).await;
+        let asked = tokio::time::timeout(Duration::from_mins(1), signals.next()).await;
         assert_eq!(asked, Ok(Asked::Reload));
     }
 }

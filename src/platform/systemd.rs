@@ -106,7 +106,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let address = address(path.as_os_str().as_bytes()).unwrap();
         Listener { socket, _folder: folder, systemd: Systemd::new(Some(address), Some(Duration::from_secs(10))) }
     }
@@ -164,7 +164,7 @@ mod tests {
         let name = format!("@backstop-test-{}", std::process::id());
         let address = address(name.as_bytes()).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         Systemd::new(Some(address), None).alive().unwrap();
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer).unwrap();

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use super::Parts;
 use super::error::ApiError;
 use super::wire::{
-    CommandAnswer, EmptyBody, ForgetBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
-    RollbackBody, SignalBody, TestNotifyBody,
+    CommandAnswer, ForgetBody, HoldBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
+    RollbackBody, SignalBody, SkipBody, TestNotifyBody,
 };
 use crate::decide::event::Actor;
 use crate::machine::input::{Answer, Command, ReleasePhase};
@@ -44,6 +44,9 @@ pub(super) fn routes() -> Router<Arc<Parts>> {
         .route("/v1/incidents/{id}/acknowledge", post(acknowledge))
         .route("/v1/incidents/{id}/abort", post(abort))
         .route("/v1/kill-switch", post(kill_switch))
+        .route("/v1/incidents/{id}/hold", post(hold))
+        .route("/v1/incidents/{id}/unhold", post(unhold))
+        .route("/v1/incidents/{id}/skip", post(skip))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .route("/v1/releases", post(announce))
@@ -163,9 +166,42 @@ async fn acknowledge(
     State(parts): Shared,
     Extension(actor): By,
     Path(incident): Path<String>,
-    Body(EmptyBody {}): Body<EmptyBody>,
+    Body(body): Body<ReasonBody>,
 ) -> Answered {
-    ask(&parts, actor, Command::Acknowledge { incident }).await
+    ask(&parts, actor, Command::Acknowledge { incident, reason: prose("reason", &body.reason)? }).await
+}
+
+async fn hold(
+    State(parts): Shared,
+    Extension(actor): By,
+    Path(incident): Path<String>,
+    Body(body): Body<HoldBody>,
+) -> Answered {
+    let duration = lasting("a hold", body.duration, PAUSE_MAX)?;
+    ask(&parts, actor, Command::Hold { incident, duration, reason: reason(&body.reason)? }).await
+}
+
+async fn unhold(
+    State(parts): Shared,
+    Extension(actor): By,
+    Path(incident): Path<String>,
+    Body(body): Body<ReasonBody>,
+) -> Answered {
+    ask(&parts, actor, Command::Unhold { incident, reason: prose("reason", &body.reason)? }).await
+}
+
+async fn skip(
+    State(parts): Shared,
+    Extension(actor): By,
+    Path(incident): Path<String>,
+    Body(body): Body<SkipBody>,
+) -> Answered {
+    let step = match body.step {
+        None => None,
+        Some(0) => return Err(ApiError::invalid("there is no step 0", "steps are counted from 1")),
+        Some(step) => Some(step - 1),
+    };
+    ask(&parts, actor, Command::Skip { incident, step, reason: reason(&body.reason)? }).await
 }
 
 async fn abort(

@@ -61,6 +61,7 @@ impl From<Refusal> for ApiError {
             Refusal::Invalid(why) => {
                 ApiError::invalid(why, "change the request; it was understood, and nothing was done")
             }
+            Refusal::NotAllowed(why) => ApiError::forbidden(why, "ask one of them"),
             Refusal::Unavailable(why) => {
                 ApiError::unavailable(why, "`backstop status` (GET /readyz) says what is wrong; then try again")
             }

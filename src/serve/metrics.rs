@@ -92,6 +92,12 @@ pub const FAMILIES: &[Family] = &[
         labels: &["hash"],
         read: |seen| vec![(vec![seen.snapshot.config_hash.to_string()], 1.0)],
     },
+    gauge(
+        "backstop_config_last_reload_successful",
+        &[],
+        "0 while the latest reload is one that failed and changed nothing",
+        |seen| one(flag(seen.reloaded)),
+    ),
     gauge("backstop_start_time_seconds", &[], "When the daemon started, in seconds since 1970", |seen| {
         one(seen.snapshot.started_wall.as_secs_f64())
     }),
@@ -263,9 +269,9 @@ impl Metrics {
     }
 
     /// All families as of `snapshot`.
-    pub fn render(&self, snapshot: Arc<Snapshot>, ready: bool) -> Result<String, fmt::Error> {
+    pub fn render(&self, snapshot: Arc<Snapshot>, ready: bool, reloaded: bool) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Seen { snapshot, ready }));
+        registry.register_collector(Box::new(Seen { snapshot, ready, reloaded }));
         for (family, histogram) in [(DECISION_LAG, &self.decision_lag), (SYNC_LAG, &self.sync_lag)] {
             let name = family.name.trim_end_matches("_seconds");
             registry.register_with_unit(name, family.help, Unit::Seconds, histogram.clone());
@@ -281,6 +287,7 @@ impl Metrics {
 struct Seen {
     snapshot: Arc<Snapshot>,
     ready: bool,
+    reloaded: bool,
 }
 
 impl Collector for Seen {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decide::event::SecretRef;
 use crate::engine::handle::Handle;
+use crate::time::Timestamp;
 
 pub use listen::{BindError, Socket, bind_unix};
 pub use metrics::Metrics;
@@ -44,6 +45,16 @@ pub struct Parts {
     /// A reload may bring others.
     pub tokens: watch::Receiver<Arc<Tokens>>,
     pub metrics: Arc<Metrics>,
+    /// Set while the latest reload is one that failed.
+    pub failed_reload: watch::Receiver<Option<Arc<FailedReload>>>,
+}
+
+/// A reload that changed nothing: what was in force before it still is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedReload {
+    pub wall: Timestamp,
+    /// The first mistake, without its place.
+    pub why: String,
 }
 
 /// Serves until `shutdown`, then lets requests under way finish for a bounded time (5 s). Removes the unix socket at

@@ -26,9 +26,25 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Incidents in one answer, unless asked otherwise.
 const INCIDENTS_DEFAULT: usize = 100;
 
+/// `GET /`, for whoever opens the address to see what it is.
+const INDEX: &str = "\
+backstop
+
+GET /healthz                      whether the process lives
+GET /readyz                       whether it watches, and if not, why
+GET /metrics                      its own metrics, in OpenMetrics text
+GET /v1/status                    services, triggers, targets, releases, receivers
+GET /v1/incidents                 incidents, the latest first
+GET /v1/incidents/ID              one with all that is known of it
+GET /v1/incidents/ID/report       the same as Markdown
+
+Commands are POST requests over the unix socket or with a token: docs/api.md.
+";
+
 /// Reading for everyone, commands for whom the gate lets through.
 pub(super) fn router(parts: Arc<Parts>) -> Router {
     let reading = Router::new()
+        .route("/", get(async || INDEX))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(own_metrics))
@@ -102,7 +118,8 @@ async fn readyz(State(parts): State<Arc<Parts>>, headers: HeaderMap) -> Response
 async fn own_metrics(State(parts): State<Arc<Parts>>) -> Result<Response, ApiError> {
     let snapshot = parts.handle.snapshot();
     let ready = not_ready(&parts.handle, &snapshot).is_empty();
-    match parts.metrics.render(snapshot, ready) {
+    let reloaded = parts.failed_reload.borrow().is_none();
+    match parts.metrics.render(snapshot, ready, reloaded) {
         Ok(text) => Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written as text");
@@ -114,7 +131,8 @@ async fn own_metrics(State(parts): State<Arc<Parts>>) -> Result<Response, ApiErr
 async fn status(State(parts): State<Arc<Parts>>) -> Json<StatusBody> {
     let snapshot = parts.handle.snapshot();
     let reasons = not_ready(&parts.handle, &snapshot);
-    Json(StatusBody::new(&snapshot, reasons))
+    let failed_reload = parts.failed_reload.borrow().clone();
+    Json(StatusBody::new(&snapshot, reasons, failed_reload.as_deref()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,6 +151,15 @@ async fn incidents(
         ApiError::invalid(rejection.body_text(), "the parameters are service=NAME, open=true|false and limit=N")
     })?;
     let snapshot = parts.handle.snapshot();
+    if let Some(asked) = query.service.as_deref() {
+        let known = |view: &IncidentView| view.service.as_ref() == asked;
+        let names: Vec<&str> = snapshot.services.iter().map(|service| service.name.as_ref()).collect();
+        // One that was taken out of the files still has its incidents.
+        if !names.contains(&asked) && !snapshot.incidents.iter().any(known) {
+            let there = format!("there is: {}", names.join(", "));
+            return Err(ApiError::not_found(format!("there is no service {asked}"), there));
+        }
+    }
     let wanted = |view: &&IncidentView| {
         query.service.as_deref().is_none_or(|service| service == view.service.as_ref())
             && query.open.is_none_or(|open| open == view.open)

@@ -106,6 +106,9 @@ async fn a_declined_proposal_and_an_expired_one_change_nothing() {
     assert!(receiver.told("declined").await["text"].as_str().unwrap().contains("fixed forward"));
     assert!(daemon.refused(&["decline", id], 65).contains("nothing is proposed"));
     assert!(daemon.refused(&["acknowledge", id], 65).contains("it is over"));
+    let shown = || String::from_utf8(daemon.cli(&["status"]).stdout).unwrap();
+    let why = format!("{id} is declined: nothing more happens until this clears or another release runs");
+    until(&why, async || shown().contains(&why).then_some(())).await;
 
     // The fix is good for a while, and the next release is not.
     let service = "notify = [\"team\"]\nrespond_within = \"1s\"".to_owned();
@@ -116,6 +119,7 @@ async fn a_declined_proposal_and_an_expired_one_change_nothing() {
         mood.broken.remove("v2");
     });
     daemon.knows_good("v2").await;
+    until("no more of that", async || (!shown().contains("nothing more happens")).then_some(())).await;
     site.deploy("v3");
     let expired = daemon.incident("expired").await;
     assert_eq!(expired["release_bad"], "v3");
@@ -241,6 +245,9 @@ async fn signals_releases_and_test_notices_come_in_from_outside() {
     assert!(text.contains(&symlink));
     fs::write(site.config(), text.replace(&symlink, "{ announced = true }")).unwrap();
     let daemon = Daemon::start(&site).await;
+    until("the first look at the signal", async || (daemon.trigger("cve").await["finding"] == "clear").then_some(()))
+        .await;
+    assert_eq!(daemon.trigger("cve").await["sentence"], "not raised");
 
     assert!(daemon.json(&["test-notify", "team"])["message"].as_str().unwrap().contains("team"));
     assert_eq!(receiver.told("test").await["status"], "resolved");

@@ -40,13 +40,17 @@ async fn a_reload_changes_all_or_nothing_and_a_hold_goes_on_across_it() {
     let after = daemon.get("/v1/status").await;
     assert_eq!(after["config_hash"], status["config_hash"]);
     assert_eq!(after["generation"], 1);
+    assert!(after["failed_reload"]["why"].as_str().unwrap().contains("`colour`"), "{after}");
+    let shown = String::from_utf8(daemon.cli(&["status"]).stdout).unwrap();
+    assert!(shown.contains("FAILED and changed nothing: ") && shown.contains("`colour`"), "{shown}");
+    assert!(daemon.metric("backstop_config_last_reload_successful").await.abs() < f64::EPSILON);
 
     let slow = "[services.api.triggers.slow]\nexpr = \"app_seconds\"\nabove = 5";
     site.write(&File { more: slow.to_owned(), ..file });
     daemon.signal(Signal::HUP);
     let after = until("the new configuration", async || {
         let status = daemon.get("/v1/status").await;
-        (status["generation"] == 2).then_some(status)
+        (status["generation"] == 2 && status["failed_reload"].is_null()).then_some(status)
     })
     .await;
     assert_ne!(after["config_hash"], status["config_hash"]);
@@ -147,6 +151,40 @@ async fn a_second_signal_does_not_wait_for_the_step() {
 /// What a trigger has held so far.
 fn held(trigger: &serde_json::Value) -> Duration {
     humantime::parse_duration(trigger["held"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_whose_secret_is_missing_is_warned_of_at_the_start() {
+    let site = Site::new();
+    let receivers = "[receivers.team]\nwebhook = { url = \"http://127.0.0.1:1/\", secret = { env = \"TEAM_SECRET\" } }\n\
+                     [receivers.other]\nwebhook = { url = \"http://127.0.0.1:1/\", secret = { file = \"ROOT/none\" } }";
+    site.write(&File { more: receivers.to_owned(), ..File::default() });
+    let daemon = Daemon::start(&site).await;
+    let log = daemon.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("no notice can be sent")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(warnings[0].contains("receivers.other: ") && warnings[0].contains("cannot read the secret file"), "{log}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_restart_is_warned_of_while_it_differs_from_what_runs() {
+    let site = Site::new();
+    let file = File::default();
+    site.write(&file);
+    let daemon = Daemon::start(&site).await;
+    let bound = fs::read_to_string(site.config()).unwrap();
+    let other = bound.replace("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1:1\"");
+    assert_ne!(bound, other);
+    let warned = || daemon.log().matches("daemon.listen has changed").count();
+    // Another address, still that address, and the one that is in use all the time.
+    for (generation, text, warnings) in [(2, &other, 1), (3, &other, 2), (4, &bound, 2)] {
+        fs::write(site.config(), text).unwrap();
+        daemon.signal(Signal::HUP);
+        until("the reload", async || (daemon.log().matches(" reloaded").count() + 1 == generation).then_some(())).await;
+        assert_eq!(warned(), warnings, "{}", daemon.log());
+    }
+    daemon.stop().await;
 }
 
 /// From the beginning of the breach to the opening of the first incident.

@@ -154,6 +154,14 @@ impl Daemon {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Looks at all targets so far, whether they succeeded or not.
+    pub async fn looks(&self) -> f64 {
+        let (_, text) = self.text("/metrics").await.expect("an answer");
+        let families = ["backstop_looks_total{", "backstop_scrape_failures_total{"];
+        let lines = text.lines().filter(|line| families.iter().any(|family| line.starts_with(family)));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     pub fn records(&self) -> Vec<Record> {
         journal::read_only(&self.state).unwrap().records
     }
@@ -181,6 +189,16 @@ impl Daemon {
         let shown = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {shown}");
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    }
+
+    /// The line of `backstop status` that begins with this, once it says that.
+    pub async fn says(&self, begins: &str, part: &str) -> String {
+        until(&format!("`status` to say {part:?} of {begins:?}"), async || {
+            let shown = String::from_utf8(self.cli(&["status"]).stdout).unwrap();
+            let mut lines = shown.lines().map(str::trim_start);
+            lines.find(|line| line.starts_with(begins) && line.contains(part)).map(str::to_owned)
+        })
+        .await
     }
 
     /// What it says when it refuses, with this exit code.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -51,11 +51,11 @@ pub struct App {
 }
 
 impl App {
-    fn start(current: PathBuf) -> App {
+    fn start(current: PathBuf, host: IpAddr) -> App {
         let mood = Mood { broken: BTreeSet::from(["v2".to_owned()]), ..Mood::default() };
         let mood = Arc::new(Mutex::new(mood));
         let seen = Arc::clone(&mood);
-        let server = Server::start(move |_| {
+        let server = Refusing::at(host).open(move |_| {
             let mood = seen.lock().unwrap();
             if let Some(instead) = &mood.instead {
                 return instead.clone();
@@ -133,12 +133,17 @@ pub struct Site {
 impl Site {
     /// Three releases of which v1 runs, and v2 is broken.
     pub fn new() -> Site {
+        Site::at(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// With its app at this address.
+    pub fn at(host: IpAddr) -> Site {
         let folder = tempfile::tempdir().unwrap();
         for release in ["v1", "v2", "v3"] {
             fs::create_dir_all(folder.path().join("releases").join(release)).unwrap();
         }
         symlink(folder.path().join("releases/v1"), folder.path().join("current")).unwrap();
-        let site = Site { app: App::start(folder.path().join("current")), folder };
+        let site = Site { app: App::start(folder.path().join("current"), host), folder };
         site.script("");
         site
     }
@@ -242,7 +247,11 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start() -> (Receiver, String) {
-        let port = Refusing::new();
+        Receiver::at(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    pub fn at(host: IpAddr) -> (Receiver, String) {
+        let port = Refusing::at(host);
         let tables = Receiver::tables(port.address);
         (Receiver::open(port), tables)
     }

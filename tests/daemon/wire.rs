@@ -1,6 +1,6 @@
 //! HTTP as bytes: a server whose every answer the test decides, also answers that no library would give.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -65,8 +65,12 @@ pub struct Refusing {
 
 impl Refusing {
     pub fn new() -> Refusing {
+        Refusing::at(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    pub fn at(host: IpAddr) -> Refusing {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        socket.bind(SocketAddr::from((host, 0))).unwrap();
         let address = socket.local_addr().unwrap();
         Refusing { socket, address }
     }

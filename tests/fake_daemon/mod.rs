@@ -17,7 +17,7 @@ use backstop::machine::snapshot::{
     AskedView, Counters, IncidentView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView,
     Snapshot, TargetView, TriggerView,
 };
-use backstop::serve::{Listeners, Metrics, Parts, Tokens, bind_unix, start};
+use backstop::serve::{FailedReload, Listeners, Metrics, Parts, Tokens, bind_unix, start};
 use backstop::time::{BootId, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -37,6 +37,7 @@ pub struct Daemon {
     pub let_go: Arc<Notify>,
     pub snapshot: Option<watch::Sender<Arc<Snapshot>>>,
     pub tokens: watch::Sender<Arc<Tokens>>,
+    pub failed_reload: watch::Sender<Option<Arc<FailedReload>>>,
     pub metrics: Arc<Metrics>,
     pub shutdown: CancellationToken,
     pub serving: JoinHandle<()>,
@@ -58,7 +59,13 @@ impl Daemon {
         let secret = SecretRef::File(token.display().to_string());
         let (tokens, tokens_seen) = watch::channel(Arc::new(Tokens::from([("ci".to_owned(), secret)])));
         let metrics = Arc::new(Metrics::new());
-        let parts = Parts { handle: Handle::new(to_engine, seen), tokens: tokens_seen, metrics: Arc::clone(&metrics) };
+        let (failed_reload, failed_seen) = watch::channel(None);
+        let parts = Parts {
+            handle: Handle::new(to_engine, seen),
+            tokens: tokens_seen,
+            metrics: Arc::clone(&metrics),
+            failed_reload: failed_seen,
+        };
         let shutdown = CancellationToken::new();
         let listeners = Listeners { tcp: Some(tcp), unix: Some(unix) };
         let serving = tokio::spawn(start(listeners, parts, shutdown.clone()));
@@ -66,7 +73,20 @@ impl Daemon {
         let let_go = Arc::new(Notify::new());
         let engine = tokio::spawn(answer(from_serve, Arc::clone(&commands), Arc::clone(&let_go)));
         let snapshot = Some(snapshot);
-        Daemon { dir, socket, url, commands, let_go, snapshot, tokens, metrics, shutdown, serving, engine }
+        Daemon {
+            dir,
+            socket,
+            url,
+            commands,
+            let_go,
+            snapshot,
+            tokens,
+            failed_reload,
+            metrics,
+            shutdown,
+            serving,
+            engine,
+        }
     }
 
     pub fn token_file(&self) -> PathBuf {

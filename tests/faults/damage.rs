@@ -190,7 +190,7 @@ async fn refuses_or_calls(site: &Site, what: &str) -> bool {
         let status = daemon.ended().await;
         let log = daemon.log();
         assert_eq!(status.code(), Some(1), "{what}: {log}");
-        let error = log.lines().filter(|line| line.contains("ERROR")).last().unwrap_or_default();
+        let error = log.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
         assert!(error.contains("journal.db") && !log.contains("panicked"), "{what}: {log}");
     } else {
         daemon.incident("needs_human").await;

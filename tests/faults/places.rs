@@ -8,7 +8,7 @@ pub fn all() -> bool {
 }
 
 /// Whether `program` does its work here. If not, the test that asks skips itself and says so; in CI that is a failure.
-fn works(program: &str, arguments: &[&str]) -> bool {
+pub fn has(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     let tried = command.args(arguments).stdin(Stdio::null()).output();
     let why = match tried {
@@ -24,7 +24,7 @@ fn works(program: &str, arguments: &[&str]) -> bool {
 
 /// Whether faults can be put into a daemon's system calls.
 pub fn can_trace() -> bool {
-    works("strace", &["-D", "-f", "-o", "/dev/null", "-e", "trace=fsync", "true"])
+    has("strace", &["-D", "-f", "-o", "/dev/null", "-e", "trace=fsync", "true"])
 }
 
 /// `strace` that leaves the daemon the test's own child, as the beginning of a command line: puts `inject` (such as
@@ -39,7 +39,7 @@ pub fn tracer(inject: &str) -> Vec<String> {
 
 /// Whether a running process can be traced: a system may allow that to root alone.
 pub fn can_attach() -> bool {
-    can_trace() && works("sh", &["-c", "test $(id -u) = 0 || test $(cat /proc/sys/kernel/yama/ptrace_scope) = 0"])
+    can_trace() && has("sh", &["-c", "test $(id -u) = 0 || test $(cat /proc/sys/kernel/yama/ptrace_scope) = 0"])
 }
 
 /// Runs an `#[ignore]`d test of this program in namespaces of its own (`--mount`, `--net`), which end with it and leave
@@ -51,7 +51,7 @@ pub fn inside(namespaces: &[&str], test: &str) {
     if !Command::new(words[0]).args(&words[1..]).arg("true").output().is_ok_and(|output| output.status.success()) {
         words = as_user.collect();
         let probe = [&words[1..], &["true"]].concat();
-        if !works(words[0], &probe) {
+        if !has(words[0], &probe) {
             return;
         }
     }
@@ -66,4 +66,12 @@ pub fn inside(namespaces: &[&str], test: &str) {
 pub fn sh(line: &str) {
     let output = Command::new("sh").args(["-c", line]).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Writes another `gap_tolerance` for the site's own trigger.
+pub fn tolerate_gaps(site: &super::site::Site, of: &str) {
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let (before, rest) = text.split_once("gap_tolerance = \"").expect("the site's trigger has one");
+    let (_, after) = rest.split_once('"').unwrap();
+    std::fs::write(site.config(), format!("{before}gap_tolerance = \"{of}\"{after}")).unwrap();
 }

@@ -9,6 +9,7 @@ use backstop::decide::event::{
     NoticeLevel, NoticeStatus, NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Retry, Running,
     SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants, WhyHuman,
 };
+use backstop::decide::event::{Asked, OnSilence};
 use backstop::time::Timestamp;
 
 pub fn at(seconds: i64) -> Timestamp {
@@ -302,7 +303,35 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Opened { service: text("api"), release: None, fact: Box::new(signal_fact()) },
         IncidentEvent::Reopened { fact: Box::new(fact()) },
         IncidentEvent::Joined { fact: Box::new(signal_fact()) },
-        IncidentEvent::Proposed { level: 1, respond_by: at(900), decision: decision(DecisionKind::Propose) },
+        IncidentEvent::Proposed {
+            level: 1,
+            respond_by: at(900),
+            decision: decision(DecisionKind::Propose),
+            asked: None,
+        },
+        IncidentEvent::Proposed {
+            level: 1,
+            respond_by: at(900),
+            decision: decision(DecisionKind::Propose),
+            asked: Some(Box::new(Asked {
+                number: 2,
+                bad: Some(release("v42")),
+                target: Some(release("v41")),
+                severity: Severity::High,
+                approvers: vec![text("alice"), text("link:oncall")],
+                on_silence: OnSilence::Escalate,
+            })),
+        },
+        IncidentEvent::Unanswered { respond_by: at(1_800) },
+        IncidentEvent::HoldOrdered { actor: actor(), reason: text("a fix is on its way"), until: at(900) },
+        IncidentEvent::HoldEnded { actor: Some(actor()), reason: text("fixed") },
+        IncidentEvent::HoldEnded { actor: None, reason: text("its time limit is reached") },
+        IncidentEvent::StepSkipped {
+            attempt: Attempt { level: 0, step: 1, attempt: 1, undo: false },
+            actor: actor(),
+            reason: text("done by hand"),
+        },
+        IncidentEvent::Acknowledged { actor: actor(), reason: text("on it") },
         IncidentEvent::Approved { actor: actor(), reason: text("go") },
         IncidentEvent::Declined { actor: actor(), reason: text("known") },
         IncidentEvent::Expired,
@@ -356,7 +385,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Superseded { by: Running::Unknown(text("the link cannot be read")) },
         IncidentEvent::Aborted { actor: actor(), reason: text("fixed by hand") },
         IncidentEvent::Reminded,
-        IncidentEvent::Acknowledged { actor: actor() },
+        IncidentEvent::Acknowledged { actor: actor(), reason: String::new() },
         IncidentEvent::RtoPassed { rto_ms: 900_000 },
         IncidentEvent::Cleared,
     ];

@@ -13,7 +13,8 @@ pub fn strike(world: &mut World) -> Result<(), Broken> {
     if world.rng.one_in(3) {
         return people::act(world);
     }
-    match world.rng.below(9) {
+    match world.rng.below(10) {
+        9 => ground(world),
         0 | 1 => network(world),
         2 => traffic(world),
         3 => clock(world),
@@ -175,6 +176,18 @@ fn crash(world: &mut World) -> Result<(), Broken> {
         _ => world.crash_in = Some(u32::try_from(world.rng.below(12)).unwrap_or(0)),
     }
     Ok(())
+}
+
+/// What a rollback stands on.
+fn ground(world: &mut World) {
+    let t = world.t;
+    let place = service(world);
+    let blocks = world.rng.one_in(2);
+    let fleet = &mut world.fleets[place];
+    let ground = if blocks { &mut fleet.blocked } else { &mut fleet.image_gone };
+    *ground = if ground.is_some() { None } else { Some(t) };
+    world.tally.fault(if blocks { Fault::Blocker } else { Fault::ImageGone });
+    world.note(|| format!("{place}: what a rollback stands on changes"));
 }
 
 fn receivers(world: &mut World) {

@@ -113,6 +113,10 @@ pub struct Fleet {
     pub errors_anyway: f64,
     /// A feature flag that hides the errors of releases.
     pub flag_off: bool,
+    /// Since when the old release would not understand the database.
+    pub blocked: Option<i64>,
+    /// Since when what a rollback would install is gone.
+    pub image_gone: Option<i64>,
     pub symlink_readable: bool,
     /// Until then the detector outside shows what was there before.
     pub symlink_late: Option<(ReleaseNo, i64)>,
@@ -156,6 +160,8 @@ impl Fleet {
             rate,
             errors_anyway: 0.0,
             flag_off: false,
+            blocked: None,
+            image_gone: None,
             symlink_readable: true,
             symlink_late: None,
             labels: BTreeMap::new(),
@@ -414,6 +420,7 @@ impl Fleet {
     }
 
     pub fn heal(&mut self) {
+        (self.blocked, self.image_gone) = (None, None);
         self.symlink_readable = true;
         self.symlink_late = None;
         self.errors_anyway = 0.0;

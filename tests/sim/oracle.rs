@@ -10,7 +10,7 @@ use backstop::decide::event::{
     Attempt, Autonomy, DecisionKind, Entry, IncidentEvent, IncidentId, Notice, NoticeStatus, Plan, Record,
 };
 use backstop::decide::incident::deadline;
-use backstop::decide::rules::{DetectorKind, Rules, ServiceRules};
+use backstop::decide::rules::{BlockerQuestion, DetectorKind, Rules, ServiceRules};
 use backstop::machine::output::StepOrder;
 use backstop::time::Timestamp;
 
@@ -557,6 +557,7 @@ impl Oracle {
         {
             return Err(format!("promise 1: {release} was admitted by {other} and by {id}"));
         }
+        self.on_firm_ground(id, &fleets[service], turn, ordered)?;
         if !ordered {
             let Some(rules) = turn.rules.services.iter().find(|rules| rules.name == fleets[service].service) else {
                 return Err(format!("{id} was admitted for a service that is not configured"));
@@ -565,6 +566,25 @@ impl Oracle {
             self.deserved(id, service, &release, rules, t, &fleets[service])?;
         }
         self.admissions.push((service, id.clone(), record.at));
+        Ok(())
+    }
+
+    /// What its checks would have said for long enough: no blocker holds, and the way back is there. The simulation's
+    /// people never override.
+    fn on_firm_ground(&self, id: &IncidentId, fleet: &Fleet, turn: &Turn, ordered: bool) -> Result<(), Broken> {
+        let Some(rules) = turn.rules.services.iter().find(|rules| rules.name == fleet.service) else { return Ok(()) };
+        let answered = |max_age: Duration| turn.at - millis(max_age) - 5 * SECOND;
+        for blocker in &rules.guard.blockers {
+            if let BlockerQuestion::Check { max_age, .. } = &blocker.question
+                && fleet.blocked.is_some_and(|since| since < answered(*max_age))
+            {
+                return Err(format!("{id} was admitted although {} has held since {:?}", blocker.name, fleet.blocked));
+            }
+        }
+        let is_gone = fleet.image_gone.is_some_and(|since| since < answered(rules.guard.ready_max_age()));
+        if is_gone && !ordered && !rules.guard.ready.is_empty() {
+            return Err(format!("{id} was admitted although its way back is gone since {:?}", fleet.image_gone));
+        }
         Ok(())
     }
 
@@ -639,7 +659,9 @@ impl Oracle {
         let came = watched.deployed.get(&bad).copied().unwrap_or(i64::MIN);
         // What came at nearly the same time cannot be told from it; nor, from inside the processes alone, what never
         // answered from what answers beside it.
-        let inside = !matches!(rules.detectors.first().map(|detector| &detector.kind), Some(DetectorKind::Outside));
+        let names_outside =
+            matches!(rules.detectors.first().map(|detector| &detector.kind), Some(DetectorKind::Outside));
+        let inside = !names_outside || watched.outside.is_none();
         let alike = |release: ReleaseNo| {
             let other = watched.deployed.get(&release);
             other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))

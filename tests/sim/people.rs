@@ -135,7 +135,9 @@ fn answer(world: &mut World) -> Result<(), Broken> {
         (0, false) => (Fault::Approve, vec![approve()]),
         (1 | 2, false) => (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }]),
         (6, true) => (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }]),
-        (_, _) => (Fault::Acknowledge, vec![Command::Acknowledge { incident: incident.clone() }]),
+        (_, _) => {
+            (Fault::Acknowledge, vec![Command::Acknowledge { incident: incident.clone(), reason: String::new() }])
+        }
     };
     world.tally.fault(fault);
     for command in commands {
@@ -168,8 +170,11 @@ fn order(world: &mut World, place: usize) -> Result<(), Broken> {
         }
         4 | 5 => {
             let ttl = secs(5 + world.rng.below(120));
-            world.oracle.signalled(place, world.t + i64::try_from(ttl.as_millis()).unwrap_or(0));
-            let (signal, detail) = (setup::SIGNAL.to_owned(), "CVE".to_owned());
+            let name = world.rng.pick(&[setup::SIGNAL, setup::SIGNAL, setup::MIGRATION]);
+            if name == setup::SIGNAL {
+                world.oracle.signalled(place, world.t + i64::try_from(ttl.as_millis()).unwrap_or(0));
+            }
+            let (signal, detail) = (name.to_owned(), "CVE".to_owned());
             (Fault::Signal, Command::RaiseSignal { service, signal, ttl, detail })
         }
         6 => (Fault::SignalCleared, Command::ClearSignal { service, signal: setup::SIGNAL.to_owned() }),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backstop::decide::event::{Ask, Autonomy, Check, Gate, Level, OnFailure, Retry, Severity};
+use backstop::decide::event::{Ask, Autonomy, Check, Gate, Level, OnFailure, Proof, Retry, Severity};
 use backstop::decide::rules::{
-    Budget, Detector, DetectorKind, Heartbeat, OnUnknown, Rules, ServiceRules, Trigger, ValueKind,
+    Blocker, BlockerQuestion, Budget, Detector, DetectorKind, Heartbeat, OnUnknown, Rules, ServiceRules, Trigger,
+    ValueKind,
 };
 use backstop::promql::{Comparison, Expr, Selector};
 
@@ -18,6 +19,21 @@ use crate::support::{
 pub const NAMES: [&str; 4] = ["api", "web", "jobs", "pay"];
 pub const REFERENCES: [&str; 2] = ["https://one.example", "https://two.example"];
 pub const SIGNAL: &str = "critical-vulnerability";
+/// A blocker that somebody raises.
+pub const MIGRATION: &str = "migration";
+
+/// Did a step take effect?
+pub const TOOK_EFFECT: &str = "took effect";
+/// Is the service well?
+pub const SMOKE: &str = "smoke";
+/// Would the old release understand the database?
+pub const SCHEMA: &str = "schema";
+/// Is the way back still there?
+pub const IMAGE: &str = "image";
+
+/// No answer about the schema is older than this when a rollback begins.
+pub const BLOCKER_AGE_S: u64 = 10;
+const READY_EVERY_S: u64 = 30;
 
 fn announced() -> Detector {
     Detector { describe: "announced".into(), kind: DetectorKind::Announced, interval: secs(5) }
@@ -70,14 +86,9 @@ fn triggers(rng: &mut Rng) -> Vec<Trigger> {
     triggers
 }
 
-fn check() -> Check {
-    let ask = Ask::Command {
-        argv: vec!["took-effect".to_owned()],
-        env: BTreeMap::new(),
-        inherit: Vec::new(),
-        directory: None,
-    };
-    Check { name: "took effect".to_owned(), ask, timeout: secs(5) }
+fn check(name: &str) -> Check {
+    let ask = Ask::Command { argv: vec![name.to_owned()], env: BTreeMap::new(), inherit: Vec::new(), directory: None };
+    Check { name: name.to_owned(), ask, timeout: secs(3) }
 }
 
 /// `previous release` is always among the levels, and always the last.
@@ -109,7 +120,7 @@ pub fn ladder(rng: &mut Rng) -> Vec<Level> {
                 step.retry = Some(Retry { times: 1 + u32::from(rng.one_in(2)), wait: secs(rng.below(10)) });
             }
             if rng.one_in(3) {
-                step.check = Some(check());
+                step.check = Some(check(TOOK_EFFECT));
             }
         }
         if rng.one_in(4) {
@@ -119,6 +130,9 @@ pub fn ladder(rng: &mut Rng) -> Vec<Level> {
         level.verify.soak = secs(5 + rng.below(20));
         if rng.one_in(4) {
             level.verify.probes = vec!["health".to_owned()];
+        }
+        if rng.one_in(5) {
+            level.verify.checks = vec![Proof { check: check(SMOKE), every: secs(5), once: rng.one_in(2) }];
         }
         if rng.one_in(10) {
             level.autonomy = Some(rng.pick(&[Autonomy::Observe, Autonomy::Propose, Autonomy::Propose]));
@@ -158,6 +172,18 @@ fn one_service(rng: &mut Rng, name: &str) -> ServiceRules {
     service.remind_every = secs(60 + rng.below(120));
     if rng.one_in(4) {
         service.rto = Some(secs(60 + rng.below(180)));
+    }
+    if rng.one_in(5) {
+        let question = BlockerQuestion::Check { check: check(SCHEMA), max_age: secs(BLOCKER_AGE_S) };
+        service.guard.blockers.push(Blocker { name: SCHEMA.into(), says: None, question });
+    }
+    if rng.one_in(6) {
+        let question = BlockerQuestion::Signal(MIGRATION.into());
+        service.guard.blockers.push(Blocker { name: MIGRATION.into(), says: None, question });
+    }
+    if rng.one_in(5) {
+        service.guard.ready = vec![check(IMAGE)];
+        service.guard.ready_every = secs(READY_EVERY_S);
     }
     service.ladder = ladder(rng);
     service.notify = match rng.below(4) {

@@ -826,9 +826,17 @@ impl World {
 
     /// A question about the world, which changes nothing in it. About a step it is answered as things are.
     fn check(&mut self, order: &CheckOrder) {
-        let worked = match (&order.incident, order.attempt) {
-            (Some(incident), Some(attempt)) => self.worked.contains(&(incident.clone(), attempt)),
-            (_, _) => true,
+        let Some(place) = self.fleets.iter().position(|fleet| fleet.service == order.service) else { return };
+        let fleet = &self.fleets[place];
+        let worked = match (order.check.name.as_str(), &order.incident, order.attempt) {
+            (setup::TOOK_EFFECT, Some(incident), Some(attempt)) => self.worked.contains(&(incident.clone(), attempt)),
+            (setup::SCHEMA, _, _) => fleet.blocked.is_none(),
+            (setup::IMAGE, _, _) => fleet.image_gone.is_none(),
+            (_, _, _) => {
+                let mut well = true;
+                fleet.failing(self.t, |_| well = false);
+                well
+            }
         };
         let is_lost = self.weather == Weather::Chaos && self.rng.one_in(4);
         let outcome = if is_lost {
@@ -880,7 +888,7 @@ impl World {
         // Somebody acts at the very moment, before backstop has drawn its conclusions.
         if self.weather == Weather::Chaos && self.rng.one_in(8) {
             let command = if self.rng.one_in(2) {
-                Command::Acknowledge { incident: id.to_string() }
+                Command::Acknowledge { incident: id.to_string(), reason: String::new() }
             } else {
                 Command::Abort { incident: id.to_string(), reason: "simulated".to_owned() }
             };

@@ -151,6 +151,8 @@ pub fn service() -> ServiceRules {
         ladder: vec![level("previous release", vec![step("rollback")])],
         remind_every: secs(600),
         respond_within: secs(900),
+        severities: std::collections::BTreeMap::new(),
+        hold_max: secs(3600),
         rto: None,
     }
 }

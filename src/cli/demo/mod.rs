@@ -238,17 +238,17 @@ async fn act(
         }
     };
     match &ending.incident {
-        Some((incident, state)) => {
+        Some((incident, ended)) => {
             // Its last notice is on its way.
             let last = async {
-                while !told.contains(state) {
+                while !told.contains(ended) {
                     let Some((kind, text)) = notices.recv().await else { return };
                     narrator.notice(&kind, &text);
                     told.insert(kind);
                 }
             };
             if tokio::time::timeout(TOLD_WITHIN, last).await.is_err() {
-                return Err(Failure::new(Exit::Unavailable, format!("nobody was told that {incident} is {state}")));
+                return Err(Failure::new(Exit::Unavailable, format!("nobody was told that {incident} is {ended}")));
             }
             let report = reader.report(incident).await;
             let report = report.ok_or_else(|| Failure::new(Exit::Unavailable, "the daemon gave no report"))?;

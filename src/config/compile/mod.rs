@@ -14,6 +14,7 @@ mod receiver;
 mod release;
 mod scrape;
 mod service;
+mod severity;
 mod template;
 mod threshold;
 mod trigger;

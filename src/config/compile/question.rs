@@ -194,7 +194,7 @@ fn increase(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, s
     let ((counter, text), (window, place)) = (counter?, window?);
     match threshold.unit {
         Unit::Number => {}
-        Unit::Percent | Unit::Seconds => {
+        Unit::Percent | Unit::Seconds | Unit::Failures { .. } => {
             let problem = Problem::at(threshold.place, "an increase is a count of events");
             cx.error(problem.help("write a number without a unit, such as above = 5"));
             return None;
@@ -273,7 +273,7 @@ fn health(cx: &Cx<'_>, node: &Node, threshold: Got<Threshold>, sources: &Sources
     let threshold = Threshold {
         comparison: Comparison::AtLeast,
         value: f64::from(failures),
-        unit: Unit::Number,
+        unit: Unit::Failures { of },
         place: node.place,
     };
     let asked = asked_value(ValueKind::Health, Expr::streak(probe, failures, of), threshold, interval);

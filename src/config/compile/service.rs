@@ -10,7 +10,7 @@ use super::super::tree::{Key, Node, Value};
 use super::http::labels;
 use super::scrape::{self, Pace};
 use super::trigger::{self, Sources};
-use super::{blocker, checks, daemon, freeze, http, ladder, name, probe, references_to, release, setting};
+use super::{blocker, checks, daemon, freeze, http, ladder, name, probe, references_to, release, setting, severity};
 use crate::decide::event::Autonomy;
 use crate::decide::freeze::Freeze;
 use crate::decide::rules::{Budget, GuardRules, ServiceRules};
@@ -31,6 +31,7 @@ struct Shared {
     remind_every: Got<Duration>,
     respond_within: Got<Duration>,
     rto: Got<Duration>,
+    hold_max: Got<Duration>,
     guard: Guard,
 }
 
@@ -48,6 +49,7 @@ struct Guard {
 
 pub(super) struct Defaults {
     shared: Shared,
+    severities: severity::Severities,
     probe: Pace,
     pub scrape: Pace,
 }
@@ -73,10 +75,11 @@ pub(super) fn defaults(cx: &Cx<'_>, node: Option<&Node>, names: &Names<'_>) -> D
     let table = node.and_then(|node| cx.table(node, "[defaults]"));
     let mut table = table.unwrap_or_else(|| Table::absent(cx));
     let shared = shared(&mut table, names);
+    let severities = severity::severities(cx, table.take("severity"), None);
     let probe = pace(cx, table.take("probe"), "[defaults.probe]", Pace::read);
     let scrape = pace(cx, table.take("scrape"), "[defaults.scrape]", Pace::read_with_samples);
     table.finish();
-    Defaults { shared, probe, scrape }
+    Defaults { shared, severities, probe, scrape }
 }
 
 fn pace(cx: &Cx<'_>, node: Option<&Node>, what: &str, read: fn(&mut Table<'_, '_>) -> Pace) -> Pace {
@@ -96,6 +99,9 @@ fn shared(table: &mut Table<'_, '_>, names: &Names<'_>) -> Shared {
         remind_every: table.get("remind_every", some),
         respond_within: table.get("respond_within", some),
         rto: table.get("rto", some),
+        hold_max: table.get("hold_max", |cx, node| {
+            cx.some_duration(node, "how long a person may hold a rollback back to fix it forward")
+        }),
         guard: guard(table, names.services),
     }
 }
@@ -208,11 +214,15 @@ pub(super) fn service(
         Some(Value::List(levels)) => levels.len(),
         Some(_) | None => 0,
     };
+    let severities = severity::severities(cx, table.take("severity"), autonomy);
+    let severities = severity::compile(cx, severities, &defaults.severities, &severity::level_names(rollback));
+    let start_levels = severities.as_ref().map(|compiled| compiled.start_levels.clone()).unwrap_or_default();
     let sources = Sources { probes: &paced_probes, scrapes: &intervals };
     let asked = blocker::asked_before(cx, node, &sources);
     let probe_names: Vec<Arc<str>> = probes.iter().map(|probe| probe.name.clone()).collect();
     let ladder = ladder::ladder(cx, rollback, &ladder::Around { probes: &probe_names, sources: &sources, autonomy });
-    let triggers = trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy });
+    let triggers =
+        trigger::triggers(cx, table.take("triggers"), &trigger::Around { sources, levels, autonomy, start_levels });
     let place = table.place;
     table.finish();
 
@@ -252,6 +262,8 @@ pub(super) fn service(
         remind_every: setting(own.remind_every, &defaults.shared.remind_every, MINUTE * 15)?,
         respond_within: setting(own.respond_within, &defaults.shared.respond_within, MINUTE * 15)?,
         rto: own.rto.or_else(defaults.shared.rto).optional()?,
+        severities: severities?.rules,
+        hold_max: setting(own.hold_max, &defaults.shared.hold_max, HOUR)?,
     };
     let mut probes: Vec<ProbeSpec> = probes.into_iter().map(|probe| probe.spec).collect::<Option<_>>()?;
     for (probe, pointer, _) in detectors.iter().filter_map(|compiled| compiled.pointer.as_ref()) {

@@ -1,5 +1,6 @@
 //! `[services.X.triggers.Y]`: a question with its hold and its weight.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub(super) struct Around<'s> {
     /// How many levels its ladder has.
     pub levels: usize,
     pub autonomy: Option<Autonomy>,
+    /// By severity, for triggers that name none.
+    pub start_levels: BTreeMap<Severity, usize>,
 }
 
 pub(super) struct Compiled {
@@ -112,14 +115,16 @@ pub(super) fn trigger(cx: &Cx<'_>, key: &Key, node: &Node, around: &Around<'_>) 
         cx.error(problem.help(help));
         return None;
     }
+    let severity = severity.or(Severity::High)?;
+    let by_severity = around.start_levels.get(&severity).copied().unwrap_or(0);
     let trigger = Trigger {
         name: own?,
         question,
         hold: hold.or(Duration::ZERO)?,
-        severity: severity.or(Severity::High)?,
+        severity,
         gate: gate.or(Gate::Release)?,
         autonomy: autonomy.optional()?,
-        start_level: start_level.or(0)?,
+        start_level: start_level.or(by_severity)?,
         fire_when: fire_when.or(FireWhen::Any)?,
         on_unknown: on_unknown.or(OnUnknown::Pause)?,
         gap_tolerance,
@@ -162,13 +167,7 @@ pub(super) fn unfired(cx: &Cx<'_>, name: Arc<str>, asked: Asked, node: &Node) ->
 }
 
 fn severity(cx: &Cx<'_>, node: &Node) -> Option<Severity> {
-    let words = [
-        ("low", Severity::Low),
-        ("medium", Severity::Medium),
-        ("high", Severity::High),
-        ("critical", Severity::Critical),
-    ];
-    cx.choice(node, &words)
+    cx.choice(node, &super::severity::WORDS)
 }
 
 fn start_level(cx: &Cx<'_>, node: &Node, levels: usize) -> Option<usize> {

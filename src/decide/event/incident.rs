@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, CheckOutcome, Plan, Release, Running, TriggerFact, millis, millis_option};
+use super::{Actor, Asked, CheckOutcome, Plan, Release, Running, TriggerFact, millis, millis_option};
 use crate::time::Timestamp;
 
 /// What can happen to an incident. Replaying these through `incident::apply` gives back its state.
@@ -34,6 +34,32 @@ pub enum IncidentEvent {
         #[serde(with = "millis")]
         respond_by: Timestamp,
         decision: Decision,
+        /// Absent in journals of versions that bound only the level.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<Box<Asked>>,
+    },
+    /// Nobody answered, and the question stays open until `respond_by`.
+    Unanswered {
+        #[serde(with = "millis")]
+        respond_by: Timestamp,
+    },
+    /// A person keeps backstop from acting, to fix it forward, until then.
+    HoldOrdered {
+        actor: Actor,
+        reason: String,
+        #[serde(with = "millis")]
+        until: Timestamp,
+    },
+    /// By its time limit, or by a person.
+    HoldEnded {
+        actor: Option<Actor>,
+        reason: String,
+    },
+    /// A person lets the incident go on without this step.
+    StepSkipped {
+        attempt: Attempt,
+        actor: Actor,
+        reason: String,
     },
     Approved {
         actor: Actor,
@@ -136,6 +162,8 @@ pub enum IncidentEvent {
     Reminded,
     Acknowledged {
         actor: Actor,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     /// The breach began longer ago than the service's RTO, and it has not recovered. Once per episode.
     RtoPassed {

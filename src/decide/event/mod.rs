@@ -7,6 +7,7 @@
 mod evidence;
 mod incident;
 mod notice;
+mod people;
 mod plan;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use incident::{
     WhyHuman,
 };
 pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger};
+pub use people::{Asked, OnSilence};
 pub use plan::{
     Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Proof, Retry, SecretRef,
     Step, TextOrSecret, Verify, Wants,
@@ -128,7 +130,7 @@ pub enum Running {
 pub struct Actor {
     /// As they are known where they came in: a login name, a token's name.
     pub name: String,
-    /// `cli`, `api`, `trigger`.
+    /// `cli`, `api`, `link`, `trigger`.
     pub via: String,
 }
 

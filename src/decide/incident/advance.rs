@@ -33,6 +33,7 @@ impl Incident {
             State::Firing | State::Held | State::Escalated | State::WouldRollBack | State::Proposed { .. } => {
                 return self.wait(situation, now);
             }
+            State::HeldByPerson { until } => self.held_by_person(*until, situation, now)?,
             State::Ready { attempt, since, after } => self.begin_step(*attempt, *since, *after, situation, now)?,
             State::Running { .. } => self.overdue(now)?,
             State::Checking { .. } => self.checking(situation, now)?,
@@ -63,17 +64,17 @@ impl Incident {
         if situation.breach == Breach::Over {
             return Some(Move::Event(IncidentEvent::Cleared));
         }
-        if let State::Proposed { respond_by, .. } = &self.state
+        if let State::Proposed { level, respond_by } = &self.state
             && now >= *respond_by
         {
-            return Some(Move::Event(IncidentEvent::Expired));
+            return Some(self.after_silence(*level, situation, now));
         }
         // What is not known now is not acted on, and changes no answer that was given on what was known.
         if situation.breach == Breach::Unclear && self.decision.is_some() {
             return None;
         }
         let decision = situation.decision.as_ref()?;
-        if self.decision.as_ref().is_some_and(|before| same_answer(before, decision)) {
+        if self.decision.as_ref().is_some_and(|before| same_answer(before, decision)) && !self.asks_anew(situation) {
             return None;
         }
         match decision.kind {
@@ -83,15 +84,7 @@ impl Incident {
                 Some(Move::Admit { decision: decision.clone(), level: situation.level })
             }
             DecisionKind::RollBack => None,
-            DecisionKind::Propose => {
-                // Other reasons for the same question give nobody more time.
-                let asked = if let State::Proposed { respond_by, .. } = &self.state { Some(*respond_by) } else { None };
-                Some(Move::Event(IncidentEvent::Proposed {
-                    level: situation.level,
-                    respond_by: asked.unwrap_or(now + situation.patience.respond_within),
-                    decision: decision.clone(),
-                }))
-            }
+            DecisionKind::Propose => Some(Move::Event(self.ask(situation.level, decision.clone(), situation, now))),
             DecisionKind::Hold | DecisionKind::Escalate | DecisionKind::WouldRollBack => {
                 Some(Move::Event(IncidentEvent::Judged { decision: decision.clone() }))
             }
@@ -238,18 +231,14 @@ impl Incident {
         let levels = self.plan.as_ref().map_or(0, |plan| plan.levels.len());
         match self.untried(level + 1, levels) {
             Some(_) if situation.paused || situation.journal_failing || situation.draining => None,
-            Some(to) if self.asks_before(to) => Some(IncidentEvent::Proposed {
-                level: to,
-                respond_by: now + situation.patience.respond_within,
-                decision: Decision {
-                    kind: DecisionKind::Propose,
-                    reasons: vec![Reason {
-                        code: "autonomy".to_owned(),
-                        sentence: format!("a person decides about level {}{}", to + 1, self.level_name(to)),
-                    }],
-                    checks: Vec::new(),
-                },
-            }),
+            Some(to) if self.asks_before(to) => {
+                let reason = Reason {
+                    code: "autonomy".to_owned(),
+                    sentence: format!("a person decides about level {}{}", to + 1, self.level_name(to)),
+                };
+                let decision = Decision { kind: DecisionKind::Propose, reasons: vec![reason], checks: Vec::new() };
+                Some(self.ask(to, decision, situation, now))
+            }
             Some(to) => Some(IncidentEvent::Climbed { to }),
             None => Some(IncidentEvent::NeedsHuman {
                 why: WhyHuman::LadderExhausted,
@@ -276,10 +265,10 @@ impl Incident {
         if situation.breach == Breach::Over {
             return Some(IncidentEvent::Cleared);
         }
-        (now >= respond_by).then(|| IncidentEvent::NeedsHuman {
-            why: WhyHuman::LadderExhausted,
-            text: format!("nobody answered whether to climb to level {}", level + 1),
-        })
+        if now < respond_by {
+            return None;
+        }
+        self.climb_after_silence(level, situation, now)
     }
 
     fn with_a_person(&self, reminded: Timestamp, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
@@ -338,6 +327,7 @@ impl Incident {
         match &self.state {
             State::Firing => vec![self.told_from(patience) + Duration::from_millis(1)],
             State::Proposed { respond_by, .. } => vec![*respond_by],
+            State::HeldByPerson { until } => vec![*until],
             State::Ready { attempt, since, .. } => {
                 let mut wakes = vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline, *since];
                 wakes.extend(self.level_end(attempt.level).filter(|_| !attempt.undo));

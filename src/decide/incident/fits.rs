@@ -24,7 +24,12 @@ impl Incident {
             IncidentEvent::Judged { .. } => waits,
             IncidentEvent::Proposed { .. } => waits || matches!(state, State::LevelOver { undo: false, .. }),
             IncidentEvent::Approved { .. } => waits || asks || with_a_person,
-            IncidentEvent::Declined { .. } => asks,
+            IncidentEvent::Declined { .. } | IncidentEvent::Unanswered { .. } => asks,
+            IncidentEvent::HoldOrdered { .. } => self.may_be_held(),
+            IncidentEvent::HoldEnded { .. } => matches!(state, State::HeldByPerson { .. }),
+            IncidentEvent::StepSkipped { attempt, .. } => self
+                .skippable()
+                .is_some_and(|next| (next.level, next.step, next.undo) == (attempt.level, attempt.step, attempt.undo)),
             IncidentEvent::Expired => asks && waits,
             IncidentEvent::Admitted { .. } => waits && can_begin,
             IncidentEvent::StepIntended { attempt, .. } => {
@@ -52,6 +57,7 @@ impl Incident {
                 | State::Held
                 | State::Escalated
                 | State::WouldRollBack
+                | State::HeldByPerson { .. }
                 | State::Proposed { .. }
                 | State::Running { .. }
                 | State::Checking { .. }

@@ -7,6 +7,7 @@
 mod advance;
 mod fits;
 mod hint;
+mod people;
 mod state;
 mod steps;
 #[cfg(test)]
@@ -17,13 +18,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{
-    Actor, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Plan, Release,
+    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Plan, Release,
     Running, Severity, Step, TriggerFact, Verify,
 };
 use super::trigger::short;
 use super::verify::{Reading, Soak};
 use crate::time::Timestamp;
 
+pub use people::People;
 pub use state::State;
 pub use undo::Undo;
 
@@ -101,6 +103,8 @@ pub struct Situation<'a> {
     /// The daemon stops, and what is begun now could not be seen to its end; or the kill switch is on. Nothing is begun.
     pub draining: bool,
     pub patience: Patience,
+    /// Whom a proposal would ask, and what it would show.
+    pub people: People,
 }
 
 /// How long is waited for what.
@@ -157,6 +161,14 @@ pub struct Incident {
     pub level_began: Option<Timestamp>,
     /// The undo that is under way.
     pub undo: Option<Undo>,
+    /// What the latest proposal showed.
+    pub asked: Option<Asked>,
+    /// Questions so far, over all episodes.
+    questions: u32,
+    /// When a person first held it in this episode.
+    pub held_from: Option<Timestamp>,
+    /// The step at which a person was called.
+    stuck: Option<Attempt>,
     /// The person who has said yes; the level that begins next is theirs.
     approved: Option<String>,
     /// The level that was begun last was a person's order, which a pause does not hold up.
@@ -200,6 +212,10 @@ impl Incident {
             in_flight: None,
             level_began: None,
             undo: None,
+            asked: None,
+            questions: 0,
+            held_from: None,
+            stuck: None,
             approved: None,
             ordered: false,
             unread_since: None,
@@ -242,6 +258,7 @@ impl Incident {
             | State::Held
             | State::Escalated
             | State::WouldRollBack
+            | State::HeldByPerson { .. }
             | State::NeedsHuman { .. }
             | State::Recovered
             | State::Declined
@@ -276,21 +293,30 @@ impl Incident {
                 Vec::new()
             }
             IncidentEvent::Judged { decision } => self.judged(decision),
-            IncidentEvent::Proposed { level, respond_by, decision } => {
+            IncidentEvent::Proposed { level, respond_by, decision, asked } => {
                 self.state = State::Proposed { level: *level, respond_by: *respond_by };
+                self.takes_question(asked.as_deref());
                 self.decision = Some(decision.clone());
                 let asked = format!("asks to roll back at level {}: {}", level + 1, sentences(decision));
                 vec![self.notify(NoticeKind::ApprovalRequested, NoticeStatus::Firing, true, asked)]
             }
             // Answered by the admission, or the level, that follows.
             IncidentEvent::Approved { actor, .. } => {
-                self.approved = Some(actor.name.clone());
+                // Nobody ordered what silence approved, so a pause holds it up.
+                self.approved = actor.is_somebody().then(|| actor.name.clone());
                 Vec::new()
             }
             IncidentEvent::Declined { actor, reason } => {
-                let text = format!("declined by {}: {reason}", actor.name);
+                let text = said("declined", actor, reason);
                 by(actor, self.end(State::Declined, NoticeKind::Declined, text, at))
             }
+            IncidentEvent::Unanswered { respond_by } => self.unanswered(*respond_by),
+            IncidentEvent::HoldOrdered { actor, reason, until } => {
+                let held = self.hold_ordered(actor, reason, *until, at);
+                by(actor, held)
+            }
+            IncidentEvent::HoldEnded { .. } => self.hold_ended(),
+            IncidentEvent::StepSkipped { attempt, .. } => self.skipped(*attempt, at),
             IncidentEvent::Expired => {
                 self.end(State::Expired, NoticeKind::Expired, "nobody answered, so nothing is done".to_owned(), at)
             }
@@ -384,10 +410,11 @@ impl Incident {
                 self.end(State::Superseded, NoticeKind::Superseded, text, at)
             }
             IncidentEvent::Aborted { actor, reason } => {
-                let text = format!("aborted by {}: {reason}", actor.name);
+                let text = said("aborted", actor, reason);
                 by(actor, self.end(State::Aborted, NoticeKind::Declined, text, at))
             }
             IncidentEvent::NeedsHuman { why, text } => {
+                self.stuck = self.step_at_hand();
                 self.state = State::NeedsHuman { why: *why, reminded: at, text: text.clone() };
                 self.acknowledged = false;
                 vec![self.notify(NoticeKind::NeedsHuman, NoticeStatus::Firing, true, text.clone())]
@@ -433,6 +460,9 @@ impl Incident {
         self.began = fact.since;
         self.rto_passed = false;
         self.ended = None;
+        self.asked = None;
+        self.held_from = None;
+        self.stuck = None;
         Vec::new()
     }
 
@@ -524,6 +554,7 @@ impl Incident {
             | State::Held
             | State::Escalated
             | State::WouldRollBack
+            | State::HeldByPerson { .. }
             | State::Ready { .. }
             | State::Running { .. }
             | State::Checking { .. }
@@ -578,6 +609,12 @@ fn by(actor: &Actor, mut effects: Vec<Effect>) -> Vec<Effect> {
         }
     }
     effects
+}
+
+/// Who did it and, if a reason was given, why.
+fn said(what: &str, actor: &Actor, reason: &str) -> String {
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!("{what} by {}{why}", actor.name)
 }
 
 fn sentences(decision: &Decision) -> String {

@@ -10,6 +10,10 @@ pub enum State {
     Held,
     Escalated,
     WouldRollBack,
+    /// A person keeps backstop from acting until then.
+    HeldByPerson {
+        until: Timestamp,
+    },
     Proposed {
         level: usize,
         respond_by: Timestamp,
@@ -77,6 +81,7 @@ impl State {
             State::Held => "held",
             State::Escalated => "escalated",
             State::WouldRollBack => "would_roll_back",
+            State::HeldByPerson { .. } => "held_by_person",
             State::Proposed { .. } => "proposed",
             State::Ready { attempt, .. } | State::Running { attempt } | State::Stepped { attempt, .. }
                 if attempt.undo =>
@@ -108,6 +113,14 @@ impl State {
     /// Before anything was done.
     #[must_use]
     pub const fn is_waiting(&self) -> bool {
-        matches!(self, State::Firing | State::Held | State::Escalated | State::WouldRollBack | State::Proposed { .. })
+        matches!(
+            self,
+            State::Firing
+                | State::Held
+                | State::Escalated
+                | State::WouldRollBack
+                | State::HeldByPerson { .. }
+                | State::Proposed { .. }
+        )
     }
 }

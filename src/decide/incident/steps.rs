@@ -118,6 +118,7 @@ impl Incident {
             | State::Held
             | State::Escalated
             | State::WouldRollBack
+            | State::HeldByPerson { .. }
             | State::Proposed { .. }
             | State::Ready { .. }
             | State::Running { .. }

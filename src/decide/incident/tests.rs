@@ -1,4 +1,5 @@
 use super::*;
+use crate::decide::event::OnSilence;
 use crate::decide::event::{
     Action, Actor, Evidence, Level, OnFailure, Outcome, Reason, StepResult, Verified, WhyHuman,
 };
@@ -108,6 +109,7 @@ struct World {
     reading: Reading,
     paused: bool,
     draining: bool,
+    people: People,
 }
 
 const PATIENCE: Patience = Patience {
@@ -125,6 +127,7 @@ fn world() -> World {
         reading: Reading::Breached,
         paused: false,
         draining: false,
+        people: People::default(),
     }
 }
 
@@ -141,6 +144,7 @@ impl World {
             journal_failing: false,
             draining: self.draining,
             patience: PATIENCE,
+            people: self.people.clone(),
         };
         incident.advance(&situation, at(second))
     }
@@ -401,6 +405,8 @@ fn an_ended_incident_says_nothing_more() {
         effects.iter().filter(|e| matches!(e, Effect::Notify { status: NoticeStatus::Resolved, .. })).count()
     };
     assert_eq!(told(&effects), 1);
+    let says = |text: &str| effects.iter().any(|e| matches!(e, Effect::Notify { text: said, .. } if said == text));
+    assert!(says(&format!("aborted by {}", actor().name)), "{effects:?}");
     let attempt = incident.in_flight.expect("it still runs");
     assert_eq!(finish(&mut incident, Outcome::Failed, 3), []);
     assert_eq!(incident.in_flight, None);
@@ -487,7 +493,7 @@ fn an_incident_that_takes_longer_than_the_rto_says_so_once_per_episode() {
     let mut incident = opened();
     let human = IncidentEvent::NeedsHuman { why: WhyHuman::Unreadable, text: String::new() };
     incident.apply(&human, at(1));
-    incident.apply(&IncidentEvent::Acknowledged { actor: actor() }, at(2));
+    incident.apply(&IncidentEvent::Acknowledged { actor: actor(), reason: String::new() }, at(2));
     let unclear = World { running: Running::Unknown(String::new()), breach: Breach::Unclear, ..world() };
     assert_eq!(incident.wakes(&PATIENCE), [at(36_000)]);
     assert_eq!(unclear.settle(&mut incident, 35_999), []);
@@ -544,7 +550,7 @@ fn what_a_person_did_carries_their_name() {
     let held = || {
         let mut incident = opened();
         let decision = decision(DecisionKind::Propose, "");
-        incident.apply(&IncidentEvent::Proposed { level: 0, respond_by: at(900), decision }, at(1));
+        incident.apply(&IncidentEvent::Proposed { level: 0, respond_by: at(900), decision, asked: None }, at(1));
         incident
     };
     assert_eq!(named(&mut held(), IncidentEvent::Declined { actor: actor(), reason: reason() }), ada);
@@ -568,4 +574,115 @@ fn what_a_person_did_carries_their_name() {
     incident.apply(&person, at(4));
     incident.apply(&IncidentEvent::Approved { actor: actor(), reason: reason() }, at(4));
     assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 2 }), ada);
+}
+
+/// A proposal with this policy, made at second 0.
+fn proposed(on_silence: OnSilence) -> (Incident, World) {
+    let people = People { bad: Some(release("r2")), target: Some(release("r1")), on_silence, ..People::default() };
+    let world = World { decision: Some(decision(DecisionKind::Propose, "autonomy")), people, ..world() };
+    let mut incident = opened();
+    assert!(matches!(world.settle(&mut incident, 0)[..], [IncidentEvent::Proposed { .. }]));
+    (incident, world)
+}
+
+#[test]
+fn silence_means_what_the_policy_says_that_was_frozen_with_the_question() {
+    let (mut incident, mut world) = proposed(OnSilence::Decline);
+    world.people.on_silence = OnSilence::Approve;
+    assert_eq!(world.settle(&mut incident, 599), []);
+    assert_eq!(world.settle(&mut incident, 600), [IncidentEvent::Expired]);
+
+    let (mut incident, world) = proposed(OnSilence::Escalate);
+    assert_eq!(world.settle(&mut incident, 600), [IncidentEvent::Unanswered { respond_by: at(1200) }]);
+    assert_eq!(incident.state, State::Proposed { level: 0, respond_by: at(1200) });
+    assert_eq!(incident.wakes(&PATIENCE)[0], at(1200));
+
+    let yes = Some(decision(DecisionKind::RollBack, ""));
+    let (incident, mut world) = proposed(OnSilence::Approve);
+    world.people.silence = yes.clone();
+    assert_eq!(world.next(&incident, 599), None);
+    let admission = world.next(&incident, 600).expect("a move");
+    assert!(matches!(admission, Move::Admit { level: 0, .. }));
+    assert!(incident.is_approved_by_silence(&admission, at(600)));
+    assert!(!incident.is_approved_by_silence(&admission, at(599)));
+}
+
+#[test]
+fn silence_approves_nothing_that_the_guard_refuses_or_that_nobody_was_shown() {
+    let expired = Some(Move::Event(IncidentEvent::Expired));
+    let (incident, mut world) = proposed(OnSilence::Approve);
+    assert_eq!(world.next(&incident, 600), expired, "the guard has no answer");
+    world.people.silence = Some(decision(DecisionKind::Propose, "cooldown"));
+    assert_eq!(world.next(&incident, 600), expired, "it asks for a person still");
+    world.people.silence = Some(decision(DecisionKind::RollBack, ""));
+    let unclear = World { breach: Breach::Unclear, people: world.people.clone(), ..self::world() };
+    assert_eq!(unclear.next(&incident, 600), expired);
+    let stops = World { draining: true, people: world.people.clone(), ..self::world() };
+    assert_eq!(stops.next(&incident, 600), expired);
+    world.people.target = Some(release("r0"));
+    assert_eq!(world.next(&incident, 600), expired, "another way back than was shown");
+}
+
+#[test]
+fn another_way_back_or_a_higher_severity_is_asked_anew() {
+    let (mut incident, mut world) = proposed(OnSilence::Decline);
+    world.people.target = Some(release("r0"));
+    let [IncidentEvent::Proposed { respond_by, asked: Some(asked), .. }] = &world.settle(&mut incident, 100)[..] else {
+        panic!("not asked anew")
+    };
+    assert_eq!((*respond_by, asked.number, asked.target.clone()), (at(700), 2, Some(release("r0"))));
+    assert_eq!(world.settle(&mut incident, 101), []);
+    let severe = TriggerFact { severity: Severity::Critical, ..fact("u") };
+    incident.apply(&IncidentEvent::Joined { fact: Box::new(severe) }, at(110));
+    world.people.approvers = vec!["admin".to_owned()];
+    let [IncidentEvent::Proposed { respond_by, asked: Some(asked), .. }] = &world.settle(&mut incident, 110)[..] else {
+        panic!("not asked anew")
+    };
+    assert_eq!((*respond_by, asked.severity, asked.number), (at(700), Severity::Critical, 2));
+    assert_eq!(asked.approvers, ["admin"]);
+}
+
+#[test]
+fn a_person_holds_it_until_the_limit_and_then_it_goes_on_from_what_is_known() {
+    let order = || IncidentEvent::HoldOrdered { actor: actor(), reason: "fix".to_owned(), until: at(900) };
+    let (mut incident, mut world) = proposed(OnSilence::Approve);
+    incident.apply(&order(), at(10));
+    assert_eq!(incident.state, State::HeldByPerson { until: at(900) });
+    assert_eq!(incident.wakes(&PATIENCE)[0], at(900));
+    world.decision = Some(decision(DecisionKind::RollBack, ""));
+    assert_eq!(world.settle(&mut incident, 899), [], "what the guard would do does not count");
+    let over = World { breach: Breach::Over, ..self::world() };
+    assert_eq!(over.settle(&mut incident.clone(), 500), [IncidentEvent::Cleared]);
+    let other = World { running: Running::One(release("r3")), ..self::world() };
+    assert!(matches!(other.settle(&mut incident.clone(), 500)[..], [IncidentEvent::Superseded { .. }]));
+    let Some(Move::Event(ended)) = world.next(&incident, 900) else { panic!("it goes on for ever") };
+    assert!(matches!(ended, IncidentEvent::HoldEnded { actor: None, .. }));
+    incident.apply(&ended, at(900));
+    assert!(matches!(world.next(&incident, 900), Some(Move::Admit { .. })));
+    // Once it rolls back there is nothing to hold.
+    let mut acting = admitted(plan(1));
+    let before = acting.clone();
+    assert_eq!(acting.apply(&order(), at(10)), []);
+    assert_eq!(acting, before);
+}
+
+#[test]
+fn a_step_that_waits_is_skipped_and_never_one_that_runs() {
+    let skip = |attempt| IncidentEvent::StepSkipped { attempt, actor: actor(), reason: String::new() };
+    let mut incident = admitted(plan(1));
+    let world = world();
+    let first = incident.skippable().expect("it is next");
+    world.settle(&mut incident, 1);
+    assert_eq!(incident.skippable(), None, "it runs");
+    let before = incident.clone();
+    incident.apply(&skip(first), at(2));
+    assert_eq!(incident, before);
+    finish(&mut incident, Outcome::TimedOut, 3);
+    world.settle(&mut incident, 3);
+    assert_eq!((incident.state.as_str(), incident.skippable()), ("needs_human", Some(first)));
+    incident.apply(&skip(first), at(5000));
+    let second = incident.skippable().expect("the next one");
+    assert_eq!((second.level, second.step), (0, 1));
+    incident.apply(&skip(second), at(5001));
+    assert!(matches!(world.settle(&mut incident, 5001)[0], IncidentEvent::LevelFinished { level: 0, .. }));
 }

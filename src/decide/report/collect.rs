@@ -188,6 +188,10 @@ impl<'a> Walk<'a> {
             | IncidentEvent::NeedsHuman { .. }
             | IncidentEvent::Reminded
             | IncidentEvent::RtoPassed { .. }
+            | IncidentEvent::Unanswered { .. }
+            | IncidentEvent::HoldOrdered { .. }
+            | IncidentEvent::HoldEnded { .. }
+            | IncidentEvent::StepSkipped { .. }
             | IncidentEvent::Acknowledged { .. } => {}
         }
     }
@@ -206,7 +210,10 @@ impl<'a> Walk<'a> {
             IncidentEvent::Approved { actor, reason } => (actor, "approved", reason),
             IncidentEvent::Declined { actor, reason } => (actor, "declined", reason),
             IncidentEvent::Aborted { actor, reason } => (actor, "aborted", reason),
-            IncidentEvent::Acknowledged { actor } => (actor, "acknowledged", ""),
+            IncidentEvent::Acknowledged { actor, reason } => (actor, "acknowledged", reason),
+            IncidentEvent::HoldOrdered { actor, reason, .. } => (actor, "held", reason),
+            IncidentEvent::HoldEnded { actor: Some(actor), reason } => (actor, "ended the hold", reason),
+            IncidentEvent::StepSkipped { actor, reason, .. } => (actor, "skipped a step", reason),
             // An approval stands on its own line already.
             IncidentEvent::Admitted { actor: Some(actor), .. }
                 if !self.people.iter().any(|act| act.did == "approved") =>
@@ -214,6 +221,8 @@ impl<'a> Walk<'a> {
                 (actor, "ordered the rollback", "")
             }
             IncidentEvent::Admitted { .. }
+            | IncidentEvent::Unanswered { .. }
+            | IncidentEvent::HoldEnded { actor: None, .. }
             | IncidentEvent::Opened { .. }
             | IncidentEvent::Reopened { .. }
             | IncidentEvent::Joined { .. }
@@ -239,6 +248,9 @@ impl<'a> Walk<'a> {
             | IncidentEvent::RtoPassed { .. }
             | IncidentEvent::Cleared => return,
         };
+        if !who.is_somebody() {
+            return;
+        }
         self.people.push(PersonAct { wall: record.wall, actor: actor(who), did, reason: reason.to_owned() });
     }
 
@@ -328,6 +340,16 @@ impl<'a> Walk<'a> {
             IncidentEvent::NeedsHuman { text, .. } => {
                 self.acknowledged = false;
                 (Standing::NeedsHuman, text.clone())
+            }
+            IncidentEvent::Unanswered { .. } => {
+                (Standing::Proposed, "Nobody has answered yet; it still asks".to_owned())
+            }
+            IncidentEvent::HoldOrdered { actor: who, reason, .. } => {
+                (Standing::Held, format!("{} holds it to fix it forward{}", actor(who), after_colon(reason)))
+            }
+            IncidentEvent::HoldEnded { .. } => (Standing::Firing, "The hold has ended".to_owned()),
+            IncidentEvent::StepSkipped { attempt, actor: who, .. } => {
+                (Standing::Running, format!("{} skipped {}", actor(who), moments::step_name(plan, *attempt)))
             }
             IncidentEvent::Reminded | IncidentEvent::RtoPassed { .. } | IncidentEvent::CheckAnswered { .. } => return,
             IncidentEvent::Acknowledged { .. } => {

@@ -88,6 +88,10 @@ impl Ladder {
             | IncidentEvent::Climbed { .. }
             | IncidentEvent::Reminded
             | IncidentEvent::RtoPassed { .. }
+            | IncidentEvent::Unanswered { .. }
+            | IncidentEvent::HoldOrdered { .. }
+            | IncidentEvent::HoldEnded { .. }
+            | IncidentEvent::StepSkipped { .. }
             | IncidentEvent::Acknowledged { .. } => {}
         }
     }

@@ -2,8 +2,8 @@
 
 use super::text::{actor, after_colon, attempt, running, span};
 use crate::decide::event::{
-    Attempt, CheckAnswer, CheckOutcome, Decision, DecisionKind, IncidentEvent, Outcome, Plan, Record, TriggerFact,
-    Verified,
+    Attempt, CheckAnswer, CheckOutcome, Decision, DecisionKind, IncidentEvent, OnSilence, Outcome, Plan, Record,
+    TriggerFact, Verified,
 };
 use crate::time::Timestamp;
 
@@ -31,15 +31,33 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             breach(record, fact, "joined", &format!("{} joins the incident", fact.trigger))
         }
         IncidentEvent::Judged { decision } => line("judged", judged(decision)),
-        IncidentEvent::Proposed { level, respond_by, .. } => {
+        IncidentEvent::Proposed { level, respond_by, asked, .. } => {
             let answer = span(respond_by.since(record.at));
-            line(
-                "proposed",
-                format!(
-                    "A person is asked to approve {}; no answer within {answer} declines",
-                    level_name(plan, *level)
-                ),
-            )
+            let silence = match asked.as_ref().map_or(OnSilence::Decline, |asked| asked.on_silence) {
+                OnSilence::Decline => "declines",
+                OnSilence::Approve => "approves, if the guard agrees",
+                OnSilence::Escalate => "asks again",
+            };
+            let level = level_name(plan, *level);
+            line("proposed", format!("A person is asked to approve {level}; no answer within {answer} {silence}"))
+        }
+        IncidentEvent::Unanswered { respond_by } => {
+            let more = span(respond_by.since(record.at));
+            line("unanswered", format!("Nobody has answered; it asks again, for {more}"))
+        }
+        IncidentEvent::HoldOrdered { actor: who, reason, until } => {
+            let limit = span(until.since(record.at));
+            let text = format!("{} holds the rollback for {limit}, to fix it forward", actor(who));
+            line("held_by_person", format!("{text}{}", after_colon(reason)))
+        }
+        IncidentEvent::HoldEnded { actor: Some(who), reason } => {
+            line("hold_ended", format!("{} ended the hold{}", actor(who), after_colon(reason)))
+        }
+        IncidentEvent::HoldEnded { actor: None, reason } => {
+            line("hold_ended", format!("The hold has ended{}", after_colon(reason)))
+        }
+        IncidentEvent::StepSkipped { attempt, actor: who, reason } => {
+            line("step_skipped", format!("{} skipped {}{}", actor(who), step(*attempt), after_colon(reason)))
         }
         IncidentEvent::Approved { actor: who, reason } => {
             line("approved", format!("{} approved{}", actor(who), after_colon(reason)))
@@ -108,7 +126,9 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             line("needs_human", format!("A person is needed{}", after_colon(text)))
         }
         IncidentEvent::Reminded => line("reminded", "Reminded: a person is still needed".to_owned()),
-        IncidentEvent::Acknowledged { actor: who } => line("acknowledged", format!("{} acknowledged", actor(who))),
+        IncidentEvent::Acknowledged { actor: who, reason } => {
+            line("acknowledged", format!("{} acknowledged{}", actor(who), after_colon(reason)))
+        }
         IncidentEvent::RtoPassed { rto_ms } => {
             let rto = span(std::time::Duration::from_millis(*rto_ms));
             line("rto_passed", format!("Recovery takes longer than the RTO of {rto}"))

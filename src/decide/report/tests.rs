@@ -284,9 +284,10 @@ fn every_ending_has_its_report() {
     let declined = Actor { name: "bob".to_owned(), via: "api".to_owned() };
     let propose = decision(DecisionKind::Propose);
     let proposed = || {
-        Script::new()
-            .opened()
-            .event(600.1, IncidentEvent::Proposed { level: 0, respond_by: at(1_500.1), decision: propose.clone() })
+        Script::new().opened().event(
+            600.1,
+            IncidentEvent::Proposed { level: 0, respond_by: at(1_500.1), decision: propose.clone(), asked: None },
+        )
     };
     let judged = |kind| Script::new().opened().event(600.1, IncidentEvent::Judged { decision: decision(kind) });
     let reason = "we know better".to_owned();
@@ -323,7 +324,7 @@ fn every_ending_has_its_report() {
                     },
                 )
                 .event(1_700.0, IncidentEvent::Reminded)
-                .event(1_760.0, IncidentEvent::Acknowledged { actor: alice() }),
+                .event(1_760.0, IncidentEvent::Acknowledged { actor: alice(), reason: String::new() }),
         ),
         (
             "step_ambiguous",

@@ -187,3 +187,17 @@ fn numbers_as_people_write_them() {
         assert_eq!(value_text(value, unit), text);
     }
 }
+
+#[test]
+fn failures_of_a_probe_are_read_with_what_they_are() {
+    let texts = |failures: u32, of: u32| {
+        let mut trigger = trigger(ValueKind::Health, Comparison::AtLeast, f64::from(failures));
+        let Question::Value { unit, .. } = &mut trigger.question else { unreachable!("made above") };
+        *unit = Unit::Failures { of };
+        (value_text(f64::from(failures), Unit::Failures { of }), threshold_text(&trigger.question))
+    };
+    let both = |value: &str, threshold: &str| (value.to_owned(), threshold.to_owned());
+    assert_eq!(texts(3, 3), both("3 failures", "at least 3 failures in a row"));
+    assert_eq!(texts(1, 1), both("1 failure", "at least 1 failure"));
+    assert_eq!(texts(3, 5), both("3 failures", "at least 3 failures among the last 5"));
+}

@@ -32,7 +32,7 @@ pub struct RollbackBody {
     pub overrides: Vec<String>,
 }
 
-/// `POST /v1/incidents/{id}/approve|decline|abort`
+/// `POST /v1/incidents/{id}/approve|decline|acknowledge|abort|unhold`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
@@ -40,10 +40,29 @@ pub struct ReasonBody {
     pub reason: String,
 }
 
-/// `POST /v1/incidents/{id}/acknowledge`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `POST /v1/incidents/{id}/hold`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EmptyBody {}
+pub struct HoldBody {
+    /// Default: a quarter of an hour.
+    #[serde(rename = "for", with = "human", default = "quarter_hour")]
+    pub duration: Duration,
+    pub reason: String,
+}
+
+const fn quarter_hour() -> Duration {
+    Duration::from_mins(15)
+}
+
+/// `POST /v1/incidents/{id}/skip`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkipBody {
+    /// Counted from 1: refused if another step is the next one. Default: whichever is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    pub reason: String,
+}
 
 /// `POST /v1/pause`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,16 +12,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use command::{
-    CommandAnswer, EmptyBody, ForgetBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
-    RollbackBody, SignalBody, TestNotifyBody,
+    CommandAnswer, ForgetBody, HoldBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
+    RollbackBody, SignalBody, SkipBody, TestNotifyBody,
 };
 pub use incident::{
     CheckBody, DecisionBody, DeliveryBody, FactBody, GuardReason, IncidentBody, IncidentLevel, IncidentList,
     IncidentSummary, LevelBody, MomentBody, NoticeBody, PersonBody, SelectorBody, StepBody, TimesBody,
 };
 pub use status::{
-    AskedBody, DeadLetterBody, FreezeState, JournalBody, KillSwitchState, PauseState, ReadyBody, ReceiverBody,
-    ReleaseState, RunningBody, ServiceBody, ShareBody, SignalState, StatusBody, TargetBody, TiltState, TriggerBody,
+    AskedBody, DeadLetterBody, FailedReloadBody, FreezeState, JournalBody, KillSwitchState, PauseState, ReadyBody,
+    ReceiverBody, ReleaseState, RunningBody, ServiceBody, ShareBody, SignalState, StatusBody, TargetBody, TiltState,
+    TriggerBody,
 };
 
 use crate::decide::event::Severity;

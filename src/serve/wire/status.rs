@@ -6,6 +6,7 @@ use crate::machine::snapshot::{
     AskedView, JournalHealth, KillView, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView, Snapshot,
     TargetView, TriggerView,
 };
+use crate::serve::FailedReload;
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ pub struct StatusBody {
     pub config_hash: String,
     /// Counts reloads of the configuration.
     pub generation: u64,
+    /// The latest reload, if it failed and changed nothing.
+    #[serde(default)]
+    pub failed_reload: Option<FailedReloadBody>,
     /// The instant that all of this describes.
     pub at: String,
     pub started: String,
@@ -32,6 +36,13 @@ pub struct StatusBody {
     pub tilt: Option<TiltState>,
     pub services: Vec<ServiceBody>,
     pub receivers: Vec<ReceiverBody>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedReloadBody {
+    pub at: String,
+    /// The first mistake; the daemon's log has all of them, with their places.
+    pub why: String,
 }
 
 /// `GET /readyz`, asked for JSON.
@@ -209,12 +220,14 @@ pub struct DeadLetterBody {
 impl StatusBody {
     /// `not_ready` as `GET /readyz` has it.
     #[must_use]
-    pub fn new(snapshot: &Snapshot, not_ready: Vec<String>) -> StatusBody {
+    pub fn new(snapshot: &Snapshot, not_ready: Vec<String>, failed_reload: Option<&FailedReload>) -> StatusBody {
         StatusBody {
             version: snapshot.version.to_owned(),
             instance: snapshot.instance.to_string(),
             config_hash: snapshot.config_hash.to_string(),
             generation: snapshot.generation,
+            failed_reload: failed_reload
+                .map(|failed| FailedReloadBody { at: instant(failed.wall), why: failed.why.clone() }),
             at: instant(snapshot.wall),
             started: instant(snapshot.started_wall),
             ready: not_ready.is_empty(),

@@ -1,0 +1,216 @@
+//! What people decide about an incident, and what becomes of it when they do not: proposals and their silence, holding a
+//! rollback back to fix forward, skipping a step.
+
+use super::{Breach, Effect, Incident, Move, Situation, State, deadline};
+use crate::decide::event::{
+    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, NoticeKind, NoticeStatus, OnSilence, Outcome,
+    Release, Running, WhyHuman,
+};
+use crate::time::Timestamp;
+
+/// Whom a proposal would ask now, and what it would show.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct People {
+    /// What would be rolled back, and to what.
+    pub bad: Option<Release>,
+    pub target: Option<Release>,
+    /// By the policy of the incident's severity.
+    pub approvers: Vec<String>,
+    pub on_silence: OnSilence,
+    /// The guard's answer if silence were a yes; needed only when the time for it has come.
+    pub silence: Option<Decision>,
+}
+
+impl Incident {
+    /// A question, with what it shows and whose answer counts.
+    pub(super) fn ask(
+        &self,
+        level: usize,
+        decision: Decision,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> IncidentEvent {
+        let people = &situation.people;
+        let (bad, target) = match &self.plan {
+            Some(plan) if self.admitted.is_some() => (Some(plan.bad.clone()), plan.target.clone()),
+            Some(_) | None => (people.bad.clone(), people.target.clone()),
+        };
+        let open = match &self.state {
+            State::Proposed { level, respond_by } => Some((*level, *respond_by)),
+            _ => None,
+        };
+        let fresh = now + situation.patience.respond_within;
+        let shown = self.asked.as_ref();
+        let same = shown.is_none_or(|asked| asked.bad == bad && asked.target == target);
+        let (number, respond_by) = match open {
+            // Other reasons for the same question give nobody more time.
+            Some((before, respond_by)) if same && before == level => {
+                let raised = shown.is_some_and(|asked| asked.severity < self.severity());
+                (self.questions.max(1), if raised { respond_by.min(fresh) } else { respond_by })
+            }
+            Some((_, respond_by)) if same => (self.questions + 1, respond_by),
+            Some(_) | None => (self.questions + 1, fresh),
+        };
+        let asked = Asked {
+            number,
+            bad,
+            target,
+            severity: self.severity(),
+            approvers: people.approvers.clone(),
+            on_silence: people.on_silence,
+        };
+        IncidentEvent::Proposed { level, respond_by, decision, asked: Some(Box::new(asked)) }
+    }
+
+    /// The way back is another one by now, or another trigger has raised the severity.
+    pub(super) fn asks_anew(&self, situation: &Situation<'_>) -> bool {
+        let (State::Proposed { .. }, Some(asked)) = (&self.state, &self.asked) else { return false };
+        asked.severity < self.severity() || !shows_the_same(asked, &situation.people)
+    }
+
+    pub(super) fn takes_question(&mut self, asked: Option<&Asked>) {
+        self.questions = asked.map_or(self.questions + 1, |asked| asked.number);
+        self.asked = asked.cloned();
+    }
+
+    /// Nobody has answered in time whether to roll back.
+    pub(super) fn after_silence(&self, level: usize, situation: &Situation<'_>, now: Timestamp) -> Move {
+        let asked = self.asked.as_ref();
+        let shown = asked.is_some_and(|asked| shows_the_same(asked, &situation.people));
+        match asked.map_or(OnSilence::Decline, |asked| asked.on_silence) {
+            OnSilence::Decline => Move::Event(IncidentEvent::Expired),
+            OnSilence::Escalate => Move::Event(self.keeps_asking(situation, now)),
+            // Never on what is not known now, and never to another release than the one that was shown.
+            OnSilence::Approve => match &situation.people.silence {
+                Some(decision)
+                    if decision.kind == DecisionKind::RollBack
+                        && situation.breach == Breach::Firing
+                        && shown
+                        && !situation.draining =>
+                {
+                    Move::Admit { decision: decision.clone(), level }
+                }
+                Some(_) | None => Move::Event(IncidentEvent::Expired),
+            },
+        }
+    }
+
+    /// Nobody has answered in time whether to climb. None: a pause, or the end of the daemon, holds it up.
+    pub(super) fn climb_after_silence(
+        &self,
+        level: usize,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> Option<IncidentEvent> {
+        match self.asked.as_ref().map_or(OnSilence::Decline, |asked| asked.on_silence) {
+            OnSilence::Escalate => Some(self.keeps_asking(situation, now)),
+            OnSilence::Approve if situation.paused || situation.journal_failing || situation.draining => None,
+            OnSilence::Approve if situation.breach == Breach::Firing => Some(IncidentEvent::Climbed { to: level }),
+            OnSilence::Approve | OnSilence::Decline => Some(IncidentEvent::NeedsHuman {
+                why: WhyHuman::LadderExhausted,
+                text: format!("nobody answered whether to climb to level {}", level + 1),
+            }),
+        }
+    }
+
+    /// Did nobody answer in time, and does that count as a yes?
+    #[must_use]
+    pub fn is_approved_by_silence(&self, next: &Move, now: Timestamp) -> bool {
+        let goes_on = matches!(next, Move::Admit { .. } | Move::Event(IncidentEvent::Climbed { .. }));
+        let over = matches!(self.state, State::Proposed { respond_by, .. } if now >= respond_by);
+        let counts = self.asked.as_ref().is_some_and(|asked| asked.on_silence == OnSilence::Approve);
+        goes_on && over && counts
+    }
+
+    fn keeps_asking(&self, situation: &Situation<'_>, now: Timestamp) -> IncidentEvent {
+        IncidentEvent::Unanswered { respond_by: now + situation.patience.respond_within }
+    }
+
+    pub(super) fn unanswered(&mut self, until: Timestamp) -> Vec<Effect> {
+        let State::Proposed { level, respond_by } = &mut self.state else { return Vec::new() };
+        *respond_by = until;
+        let text = format!("nobody has answered whether to roll back at level {}; it still asks", *level + 1);
+        vec![self.notify(NoticeKind::Escalated, NoticeStatus::Firing, true, text)]
+    }
+
+    /// May a person hold it? Only before anything is done.
+    #[must_use]
+    pub fn may_be_held(&self) -> bool {
+        self.state.is_waiting() && self.admitted.is_none()
+    }
+
+    pub(super) fn hold_ordered(&mut self, actor: &Actor, reason: &str, until: Timestamp, at: Timestamp) -> Vec<Effect> {
+        self.state = State::HeldByPerson { until };
+        self.held_from.get_or_insert(at);
+        let limit = crate::decide::trigger::short(until.since(at));
+        let text = format!("held for {limit} by {}, to fix it forward: {reason}", actor.name);
+        vec![self.notify(NoticeKind::Held, NoticeStatus::Firing, false, text)]
+    }
+
+    /// It goes on as if it had just been opened; what follows is told.
+    pub(super) fn hold_ended(&mut self) -> Vec<Effect> {
+        self.state = State::Firing;
+        self.decision = None;
+        Vec::new()
+    }
+
+    pub(super) fn held_by_person(
+        &self,
+        until: Timestamp,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> Option<IncidentEvent> {
+        if let (Some(judged), Running::One(running)) = (&self.release, situation.running)
+            && running != judged
+        {
+            return Some(IncidentEvent::Superseded { by: situation.running.clone() });
+        }
+        if situation.breach == Breach::Over {
+            return Some(IncidentEvent::Cleared);
+        }
+        (now >= until).then(|| IncidentEvent::HoldEnded { actor: None, reason: "its time limit is reached".to_owned() })
+    }
+
+    /// The step that is next, runs, or has just ended.
+    pub(super) fn step_at_hand(&self) -> Option<Attempt> {
+        match &self.state {
+            State::Ready { attempt, .. }
+            | State::Running { attempt }
+            | State::Checking { attempt, .. }
+            | State::Stepped { attempt, .. } => Some(*attempt),
+            State::NeedsHuman { .. } => self.stuck,
+            _ => None,
+        }
+    }
+
+    /// The step that a person may pass over: the next one, or the one at which a person was called. Never one that runs.
+    #[must_use]
+    pub fn skippable(&self) -> Option<Attempt> {
+        let attempt = match &self.state {
+            State::Ready { attempt, .. } => *attempt,
+            State::NeedsHuman { .. } => self.stuck.filter(|attempt| !attempt.undo)?,
+            _ => return None,
+        };
+        self.in_flight.is_none().then_some(attempt)
+    }
+
+    pub(super) fn skipped(&mut self, attempt: Attempt, at: Timestamp) -> Vec<Effect> {
+        // Waiting for a person is not counted in the sum of the limits.
+        if let (State::NeedsHuman { .. }, Some(plan), Some(limit)) = (&self.state, &self.plan, &mut self.deadline) {
+            *limit = (*limit).max(deadline(plan, attempt.level, at));
+        }
+        let next = self.first_try(attempt.level, attempt.step + 1, attempt.undo);
+        self.state = match self.step(next) {
+            Some(_) => State::Ready { attempt: next, since: at, after: None },
+            None => State::Stepped { attempt, outcome: Outcome::Succeeded, at },
+        };
+        self.stuck = None;
+        self.acknowledged = false;
+        self.unread_since = None;
+        Vec::new()
+    }
+}
+
+fn shows_the_same(asked: &Asked, people: &People) -> bool {
+    asked.bad == people.bad && asked.target == people.target
+}
