@@ -289,6 +289,7 @@ fn undoable_plan() -> Plan {
 }
 
 // Length: one sample per line of a list.
+#[expect(clippy::too_many_lines, reason = "one sample per line of a list")]
 pub fn events() -> Vec<IncidentEvent> {
     let result = |outcome| StepResult {
         outcome,

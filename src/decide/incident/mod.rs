@@ -3,6 +3,8 @@
 //!
 //! Replay applies the recorded events and discards the effects; what is still to do then follows from `advance`, so
 //! recovery after a crash is not a second path.
+//!
+//! Length: the state and the one function that changes it stand together.
 
 mod advance;
 mod fits;
@@ -85,6 +87,7 @@ pub enum Breach {
 
 /// The world, as an incident must know it to go on.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and no two exclude each other")]
 pub struct Situation<'a> {
     pub running: &'a Running,
     pub breach: Breach,
