@@ -114,6 +114,8 @@ fn the_complete_example_has_every_key() {
         "[receivers.a]\nzzzzzzzz = 1\nwebhook = {}",
         "[receivers.a]\nwebhook = { url = 'http://a/', zzzzzzzz = 1 }",
         "[defaults]\nzzzzzzzz = 1",
+        "[defaults.severity]\nzzzzzzzz = 1",
+        "[defaults.severity.critical]\nzzzzzzzz = 1",
         "[defaults.guard]\nzzzzzzzz = 1",
         "[defaults.probe]\nzzzzzzzz = 1",
         "[defaults.scrape]\nzzzzzzzz = 1",

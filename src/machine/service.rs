@@ -91,6 +91,7 @@ pub struct Raised {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and no two exclude each other")]
 pub struct Service {
     pub id: ServiceId,
     pub rules: ServiceRules,

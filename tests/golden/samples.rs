@@ -288,6 +288,26 @@ fn undoable_plan() -> Plan {
     plan
 }
 
+fn question(on_silence: OnSilence) -> Asked {
+    Asked {
+        number: 2,
+        bad: Some(release("v42")),
+        target: Some(release("v41")),
+        severity: Severity::High,
+        approvers: vec![text("alice"), text("link:oncall")],
+        on_silence,
+    }
+}
+
+fn asks(asked: Asked) -> IncidentEvent {
+    IncidentEvent::Proposed {
+        level: 1,
+        respond_by: at(900),
+        decision: decision(DecisionKind::Propose),
+        asked: Some(Box::new(asked)),
+    }
+}
+
 // Length: one sample per line of a list.
 #[expect(clippy::too_many_lines, reason = "one sample per line of a list")]
 pub fn events() -> Vec<IncidentEvent> {
@@ -310,19 +330,9 @@ pub fn events() -> Vec<IncidentEvent> {
             decision: decision(DecisionKind::Propose),
             asked: None,
         },
-        IncidentEvent::Proposed {
-            level: 1,
-            respond_by: at(900),
-            decision: decision(DecisionKind::Propose),
-            asked: Some(Box::new(Asked {
-                number: 2,
-                bad: Some(release("v42")),
-                target: Some(release("v41")),
-                severity: Severity::High,
-                approvers: vec![text("alice"), text("link:oncall")],
-                on_silence: OnSilence::Escalate,
-            })),
-        },
+        asks(question(OnSilence::Escalate)),
+        asks(Asked { number: 1, bad: None, target: None, ..question(OnSilence::Decline) }),
+        asks(Asked { approvers: Vec::new(), severity: Severity::Critical, ..question(OnSilence::Approve) }),
         IncidentEvent::Unanswered { respond_by: at(1_800) },
         IncidentEvent::HoldOrdered { actor: actor(), reason: text("a fix is on its way"), until: at(900) },
         IncidentEvent::HoldEnded { actor: Some(actor()), reason: text("fixed") },
@@ -332,7 +342,6 @@ pub fn events() -> Vec<IncidentEvent> {
             actor: actor(),
             reason: text("done by hand"),
         },
-        IncidentEvent::Acknowledged { actor: actor(), reason: text("on it") },
         IncidentEvent::Approved { actor: actor(), reason: text("go") },
         IncidentEvent::Declined { actor: actor(), reason: text("known") },
         IncidentEvent::Expired,
@@ -387,6 +396,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Aborted { actor: actor(), reason: text("fixed by hand") },
         IncidentEvent::Reminded,
         IncidentEvent::Acknowledged { actor: actor(), reason: String::new() },
+        IncidentEvent::Acknowledged { actor: actor(), reason: text("on it") },
         IncidentEvent::RtoPassed { rto_ms: 900_000 },
         IncidentEvent::Cleared,
     ];

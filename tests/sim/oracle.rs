@@ -2,6 +2,8 @@
 //! durable on the disk, and what reached a receiver. Never backstop's own state.
 //!
 //! Everything is kept incrementally, so that a judgement costs the same however long a seed is.
+//!
+//! Length: one judge; its rules read the same few facts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

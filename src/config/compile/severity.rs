@@ -47,7 +47,6 @@ pub(super) struct Compiled {
 
 /// `autonomy`: the service's, to tell where a severity's is bolder.
 pub(super) fn severities(cx: &Cx<'_>, node: Option<&Node>, autonomy: Option<Autonomy>) -> Severities {
-    const HELP: &str = "a table for each severity: severity = { critical = { autonomy = \"propose\" } }";
     let Some(node) = node else { return Severities::default() };
     let Some(mut table) = cx.table(node, "severity") else {
         return Severities { by: BTreeMap::new(), bad: true };
@@ -55,7 +54,7 @@ pub(super) fn severities(cx: &Cx<'_>, node: Option<&Node>, autonomy: Option<Auto
     let mut read = Severities::default();
     for (word, severity) in WORDS {
         let Some(node) = table.take(word) else { continue };
-        match cx.table(node, format!("the severity `{word}` ({HELP})")) {
+        match cx.table(node, format!("the severity `{word}`")) {
             Some(table) => drop(read.by.insert(severity, severe(table, autonomy))),
             None => read.bad = true,
         }
@@ -65,13 +64,19 @@ pub(super) fn severities(cx: &Cx<'_>, node: Option<&Node>, autonomy: Option<Auto
 }
 
 fn severe(mut table: super::super::cursor::Table<'_, '_>, autonomy: Option<Autonomy>) -> Severe {
-    const APPROVERS: &str =
-        "names of who may approve: [\"alice\", \"link:oncall\"]; empty for everyone who may command";
+    const APPROVERS: &str = "names of who may approve: [\"alice\", \"deploys\"]";
     let silence = [OnSilence::Decline, OnSilence::Approve, OnSilence::Escalate].map(|word| (word.as_str(), word));
     let severe = Severe {
         autonomy: table.get("autonomy", |cx, node| service::autonomy(cx, node, autonomy)),
         approvers: table.get("approvers", |cx, node| {
-            cx.list(node, APPROVERS, |element| Some(cx.some_text(element, APPROVERS)?.value))
+            let names = cx.list(node, APPROVERS, |element| Some(cx.some_text(element, APPROVERS)?.value))?;
+            if names.is_empty() {
+                // Whether an empty list means everybody or nobody, people would have to guess.
+                let problem = Problem::at(node.place, "this list names nobody");
+                cx.error(problem.help("write who may approve, or take it out: then everyone who may command"));
+                return None;
+            }
+            Some(names)
         }),
         respond_within: table.get("respond_within", |cx, node| cx.some_duration(node, "such as \"15m\"")),
         on_silence: table.get("on_silence", |cx, node| cx.choice(node, &silence)),
@@ -106,7 +111,7 @@ pub(super) fn level_names(node: Option<&Node>) -> Vec<String> {
 
 /// The service's own win, key by key. A level that the ladder does not have is reported; one that only `[defaults]`
 /// names is passed over by a service without a ladder.
-pub(super) fn compile(cx: &Cx<'_>, own: Severities, shared: &Severities, levels: &[String]) -> Option<Compiled> {
+pub(super) fn compile(cx: &Cx<'_>, own: &Severities, shared: &Severities, levels: &[String]) -> Option<Compiled> {
     let mut compiled = Compiled { rules: BTreeMap::new(), start_levels: BTreeMap::new() };
     let mut good = !own.bad && !shared.bad;
     for (_, severity) in WORDS {
@@ -131,17 +136,16 @@ pub(super) fn compile(cx: &Cx<'_>, own: Severities, shared: &Severities, levels:
             && (is_own || !levels.is_empty())
             && !cx.is_incomplete()
         {
-            match place_of(start, levels) {
-                Some(level) => drop(compiled.start_levels.insert(severity, level)),
-                None => {
-                    let names = levels.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-                    let help = match levels {
-                        [] => "add [[services.NAME.rollback]]".to_owned(),
-                        levels => format!("write a number from 1 to {}, or one of {names}", levels.len()),
-                    };
-                    cx.error(Problem::at(place, "the ladder has no such level").help(help));
-                    good = false;
-                }
+            if let Some(level) = place_of(start, levels) {
+                compiled.start_levels.insert(severity, level);
+            } else {
+                let names = levels.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+                let help = match levels {
+                    [] => "add [[services.NAME.rollback]]".to_owned(),
+                    levels => format!("write a number from 1 to {}, or one of {names}", levels.len()),
+                };
+                cx.error(Problem::at(place, "the ladder has no such level").help(help));
+                good = false;
             }
         }
         let rules = (|| {
