@@ -563,7 +563,7 @@ fn a_person_is_told_what_can_be_done_next() {
     world().settle(&mut incident, 2);
     assert_eq!(
         incident.next_for_people().unwrap(),
-        "find out whether that step took effect; then run level 1 again by `backstop rollback api --level 1 --reason \
+        "find out whether that step took effect; then pass over step 1 by `backstop skip api-1 --step 1 --reason …`, or run level 1 again by `backstop rollback api --level 1 --reason \
          …`, or go on with level 2 by `backstop rollback api --level 2 --reason …`, or close it by `backstop abort api-1 \
          --reason …`"
     );
