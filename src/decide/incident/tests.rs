@@ -1,3 +1,7 @@
+//! Steps, levels, people and ends, as an incident goes through them.
+//!
+//! Length: scenarios of one state machine, which share their plan, world and helpers.
+
 use super::*;
 use crate::decide::event::OnSilence;
 use crate::decide::event::{
