@@ -136,6 +136,8 @@ fn the_complete_example_has_every_key() {
         "[services.a.guard]\nready = [{ zzzzzzzz = 1, command = ['a'] }]",
         "[[services.a.rollback]]\nsteps = [{ zzzzzzzz = 1, command = ['a'] }]",
         "[[services.a.rollback]]\nsteps = [{ http = { zzzzzzzz = 1 } }]",
+        "[[services.a.rollback]]\nsteps = [{ command = ['a'], check = { zzzzzzzz = 1, command = ['a'] } }]",
+        "[[services.a.rollback]]\nundo = [{ zzzzzzzz = 1, command = ['a'] }]",
     ];
     for table in tables {
         let source = backstop::config::Source { path: "a.toml".into(), text: table.to_owned() };

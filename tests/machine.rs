@@ -954,6 +954,41 @@ fn what_was_collected_in_the_dark_proves_nothing_when_the_network_returns() {
 }
 
 #[test]
+fn a_breach_that_began_before_another_incident_of_the_release_cleared_is_dealt_with() {
+    let mut world = world(|service| {
+        service.guard.references = vec!["example".into()];
+        let mut corrupt = signal("corrupt", Gate::Release);
+        corrupt.hold = secs(60);
+        service.triggers.push(corrupt);
+    });
+    let look = |world: &mut World, up| {
+        let (name, at) = ("example".into(), backstop::time::Timestamp::from_millis(world.now));
+        world.input(Input::Observation(backstop::machine::input::Observation::Reference { name, at, up }));
+    };
+    calm(&mut world);
+    look(&mut world, true);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(INTERVAL);
+    world.fleet.processes[0].cut_until = world.now + 6 * INTERVAL + SECOND;
+    for _ in 0..5 {
+        look(&mut world, false);
+        world.run(INTERVAL);
+    }
+    assert_eq!(world.state(), "held", "{}", world.story());
+    world.command(Command::RaiseSignal {
+        service: "api".to_owned(),
+        signal: "corrupt".to_owned(),
+        ttl: secs(3600),
+        detail: String::new(),
+    });
+    world.run(INTERVAL);
+    look(&mut world, true);
+    world.run_until(MINUTE, "the way is open again", |world| world.state() == "cleared");
+    // What was pending all the time fires only now.
+    world.run_until(10 * MINUTE, "a rollback", |world| !world.steps_begun().is_empty());
+}
+
+#[test]
 fn another_detector_with_another_name_is_no_change_of_release() {
     let mut world = world(|service| service.detectors = vec![version_metric()]);
     world.run(6 * MINUTE);

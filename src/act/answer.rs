@@ -84,7 +84,7 @@ mod tests {
         for (pointer, wants, expected) in cases {
             let test = JsonTest { pointer: pointer.to_owned(), wants };
             let outcome = expected.map_or(CheckOutcome::Passed, |why| CheckOutcome::Failed(why.to_owned()));
-            assert_eq!(judge(body, &[test.clone()]), outcome, "{test:?}");
+            assert_eq!(judge(body, std::slice::from_ref(&test)), outcome, "{test:?}");
         }
         let exists = |pointer: &str| JsonTest { pointer: pointer.to_owned(), wants: Wants::Exists };
         let both = [exists("/status"), exists("/nothing")];

@@ -297,7 +297,8 @@ fn evidence_of(evaluation: &Evaluation) -> Evidence {
                 observed_ms: u64::try_from(selector.observed.as_millis()).unwrap_or(u64::MAX),
             })
             .collect(),
-        events: evaluation.events.map(|(have, _)| have),
+        // The journal's JSON has neither NaN nor infinities.
+        events: evaluation.events.map(|(have, _)| have).filter(|have| have.is_finite()),
         window_ms: u64::try_from(evaluation.window.as_millis()).unwrap_or(u64::MAX),
         value: None,
     }

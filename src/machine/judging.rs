@@ -313,13 +313,15 @@ impl Machine {
         let has_reference = were_up.peek().is_some();
         let is_open = answers || were_up.any(|state| state.is_up(Timestamp::MIN));
         let was_looked_at = own.clone().next().is_some() && own.clone().all(|target| target.last.is_some());
-        if is_open && service.cut_off {
+        let unsure = has_reference || !service.reached_once;
+        self.services[index].reached_once |= is_open;
+        if is_open && self.services[index].cut_off {
             self.services[index].cut_off = false;
             self.restart_windows(index, now.monotonic);
             for state in &mut self.services[index].triggers {
                 state.dirty = true;
             }
-        } else if !is_open && has_reference && was_looked_at {
+        } else if !is_open && unsure && was_looked_at {
             self.services[index].cut_off = true;
         }
     }

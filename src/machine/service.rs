@@ -91,6 +91,7 @@ pub struct Raised {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and no two exclude each other")]
 pub struct Service {
     pub id: ServiceId,
     pub rules: ServiceRules,
@@ -115,6 +116,8 @@ pub struct Service {
     pub unnamed: bool,
     /// No target answers, nor any reference that did.
     pub cut_off: bool,
+    /// Something answered in this run. Before that nobody knows for how long backstop has been cut off.
+    pub reached_once: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
     pub newest_look: Timestamp,
     /// Samples from before this instant never count again: another release, or a level that finished.
@@ -139,6 +142,7 @@ impl Service {
             starting: None,
             unnamed: true,
             cut_off: false,
+            reached_once: false,
             newest_look: now,
             windows_from: Timestamp::MIN,
         }

@@ -199,12 +199,11 @@ impl Machine {
             return;
         }
         let same = self.incidents.values().filter(|incident| incident.service == name && incident.release == judged);
-        let earlier = same.max_by_key(|incident| incident.opened).map(|incident| (incident.id.clone(), incident.ended));
+        let earlier = same.max_by_key(|incident| incident.opened).map(|incident| incident.id.clone());
         for place in firing {
             match &earlier {
-                // It must have been quiet since: the same breach is not told twice.
-                Some((_, Some(ended))) if !self.fired_after(index, place, *ended) => {}
-                Some((id, _)) => {
+                Some(id) if self.is_told(index, place, id) => {}
+                Some(id) => {
                     let fact = Box::new(self.fact(index, place, now));
                     self.incident_event(&id.clone(), IncidentEvent::Reopened { fact }, now, out);
                     return self.open_incidents(index, now, out);
@@ -216,6 +215,16 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Is this breach what the incident, which has ended, was about? The same one is not told twice: the trigger must
+    /// have been quiet since. An end that says that all is well says so only of the triggers that it knew.
+    fn is_told(&self, index: usize, place: usize, id: &IncidentId) -> bool {
+        let Some(incident) = self.incidents.get(id) else { return false };
+        let Some(ended) = incident.ended else { return false };
+        let was_well = matches!(incident.state, State::Cleared | State::Recovered);
+        let knew = incident.facts.contains_key(&*self.services[index].rules.triggers[place].name);
+        (knew || !was_well) && !self.fired_after(index, place, ended)
     }
 
     fn fired_after(&self, index: usize, place: usize, instant: Timestamp) -> bool {

@@ -2,6 +2,8 @@
 //! durable on the disk, and what reached a receiver. Never backstop's own state.
 //!
 //! Everything is kept incrementally, so that a judgement costs the same however long a seed is.
+//!
+//! Length: one judge; its rules read the same few facts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -659,7 +661,9 @@ impl Oracle {
         let came = watched.deployed.get(&bad).copied().unwrap_or(i64::MIN);
         // What came at nearly the same time cannot be told from it; nor, from inside the processes alone, what never
         // answered from what answers beside it.
-        let inside = !matches!(rules.detectors.first().map(|detector| &detector.kind), Some(DetectorKind::Outside));
+        let names_outside =
+            matches!(rules.detectors.first().map(|detector| &detector.kind), Some(DetectorKind::Outside));
+        let inside = !names_outside || watched.outside.is_none();
         let alike = |release: ReleaseNo| {
             let other = watched.deployed.get(&release);
             other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))

@@ -28,11 +28,14 @@ const REACHABLE: &[(&str, &[&[&str]])] = &[
     // Left within one turn; only what comes between the end of the step and the turn can meet it.
     ("stepped", &[&["joined", "acknowledged", "aborted", "level_finished", "level_failed", "needs_human"]]),
     ("undo_stepped", &[ANY, &["undo_finished", "needs_human"]]),
-    ("verifying", &[ANY, &["came_clear", "level_failed", "needs_human", "superseded"]]),
-    ("soaking", &[ANY, &["relapsed", "recovered", "level_failed", "needs_human", "superseded"]]),
-    ("level_over", &[ANY, &["proposed", "climbed", "needs_human", "superseded"]]),
+    ("verifying", &[ANY, &["check_answered", "came_clear", "level_failed", "needs_human", "superseded"]]),
+    ("soaking", &[ANY, &["check_answered", "relapsed", "recovered", "level_failed", "needs_human", "superseded"]]),
+    ("level_over", &[ANY, &["blocked", "proposed", "climbed", "needs_human", "superseded"]]),
     ("level_to_undo", &[ANY, &["undo_began", "needs_human", "superseded"]]),
-    ("needs_human", &[ANY, LATE, &["step_started", "reminded", "approved", "climbed", "superseded", "cleared"]]),
+    (
+        "needs_human",
+        &[ANY, LATE, &["step_started", "check_answered", "reminded", "approved", "climbed", "superseded", "cleared"]],
+    ),
     ("recovered", &[&["reopened"]]),
     ("declined", &[&["reopened"]]),
     ("expired", &[&["reopened"]]),

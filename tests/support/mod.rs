@@ -366,6 +366,10 @@ pub enum Script {
     /// Flips the symlink, restarts nothing, and reaches its deadline.
     HalfWorks,
     FlagOff,
+    /// Fails before that try, then installs the way back.
+    HelpsAtTry(u32),
+    /// Installs the bad release again.
+    BringsBack,
 }
 
 #[derive(Clone, Debug)]
@@ -654,6 +658,13 @@ impl World {
                 }
             }
             Script::FlagOff => self.fleet.flag_off = true,
+            Script::HelpsAtTry(from) if running.order.attempt.attempt < from => {}
+            Script::HelpsAtTry(_) => self.effect(&RunningStep { script: Script::Helps, ..running.clone() }),
+            Script::BringsBack => {
+                if let Some(bad) = &running.order.bad {
+                    self.fleet.deploy(bad.0.trim_end_matches("-bin"), self.now);
+                }
+            }
             Script::Nothing | Script::Fails => {}
         }
     }
@@ -665,7 +676,10 @@ impl World {
         for step in over {
             self.effect(&step);
             let outcome = match step.script {
-                Script::Helps | Script::Nothing | Script::FlagOff => Outcome::Succeeded,
+                Script::HelpsAtTry(from) if step.order.attempt.attempt < from => Outcome::Failed,
+                Script::Helps | Script::Nothing | Script::FlagOff | Script::HelpsAtTry(_) | Script::BringsBack => {
+                    Outcome::Succeeded
+                }
                 Script::Fails => Outcome::Failed,
                 Script::HalfWorks => Outcome::TimedOut,
             };

@@ -215,7 +215,7 @@ pub(super) fn service(
         Some(_) | None => 0,
     };
     let severities = severity::severities(cx, table.take("severity"), autonomy);
-    let severities = severity::compile(cx, severities, &defaults.severities, &severity::level_names(rollback));
+    let severities = severity::compile(cx, &severities, &defaults.severities, &severity::level_names(rollback));
     let start_levels = severities.as_ref().map(|compiled| compiled.start_levels.clone()).unwrap_or_default();
     let sources = Sources { probes: &paced_probes, scrapes: &intervals };
     let asked = blocker::asked_before(cx, node, &sources);

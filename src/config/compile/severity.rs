@@ -111,7 +111,7 @@ pub(super) fn level_names(node: Option<&Node>) -> Vec<String> {
 
 /// The service's own win, key by key. A level that the ladder does not have is reported; one that only `[defaults]`
 /// names is passed over by a service without a ladder.
-pub(super) fn compile(cx: &Cx<'_>, own: Severities, shared: &Severities, levels: &[String]) -> Option<Compiled> {
+pub(super) fn compile(cx: &Cx<'_>, own: &Severities, shared: &Severities, levels: &[String]) -> Option<Compiled> {
     let mut compiled = Compiled { rules: BTreeMap::new(), start_levels: BTreeMap::new() };
     let mut good = !own.bad && !shared.bad;
     for (_, severity) in WORDS {
@@ -136,17 +136,16 @@ pub(super) fn compile(cx: &Cx<'_>, own: Severities, shared: &Severities, levels:
             && (is_own || !levels.is_empty())
             && !cx.is_incomplete()
         {
-            match place_of(start, levels) {
-                Some(level) => drop(compiled.start_levels.insert(severity, level)),
-                None => {
-                    let names = levels.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-                    let help = match levels {
-                        [] => "add [[services.NAME.rollback]]".to_owned(),
-                        levels => format!("write a number from 1 to {}, or one of {names}", levels.len()),
-                    };
-                    cx.error(Problem::at(place, "the ladder has no such level").help(help));
-                    good = false;
-                }
+            if let Some(level) = place_of(start, levels) {
+                compiled.start_levels.insert(severity, level);
+            } else {
+                let names = levels.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+                let help = match levels {
+                    [] => "add [[services.NAME.rollback]]".to_owned(),
+                    levels => format!("write a number from 1 to {}, or one of {names}", levels.len()),
+                };
+                cx.error(Problem::at(place, "the ladder has no such level").help(help));
+                good = false;
             }
         }
         let rules = (|| {

@@ -9,6 +9,8 @@ impl Incident {
     pub(super) fn takes(&self, event: &IncidentEvent) -> bool {
         let state = &self.state;
         let waits = state.is_waiting() && self.admitted.is_none();
+        // A person's hold is ended by a person, by its limit, or by the end of the breach; not by what backstop thinks.
+        let is_free = !matches!(state, State::HeldByPerson { .. });
         let asks = matches!(state, State::Proposed { .. });
         let with_a_person = matches!(state, State::NeedsHuman { .. });
         let can_begin = self.in_flight.is_none();
@@ -21,8 +23,10 @@ impl Incident {
             | IncidentEvent::NeedsHuman { .. }
             | IncidentEvent::Acknowledged { .. } => state.is_open(),
             IncidentEvent::RtoPassed { .. } => state.is_open() && !self.rto_passed,
-            IncidentEvent::Judged { .. } => waits,
-            IncidentEvent::Proposed { .. } => waits || matches!(state, State::LevelOver { undo: false, .. }),
+            IncidentEvent::Judged { .. } => waits && is_free,
+            IncidentEvent::Proposed { .. } => {
+                (waits && is_free) || matches!(state, State::LevelOver { undo: false, .. })
+            }
             IncidentEvent::Approved { .. } => waits || asks || with_a_person,
             IncidentEvent::Declined { .. } | IncidentEvent::Unanswered { .. } => asks,
             IncidentEvent::HoldOrdered { .. } => self.may_be_held(),

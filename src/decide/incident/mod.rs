@@ -85,6 +85,7 @@ pub enum Breach {
 
 /// The world, as an incident must know it to go on.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may be true together")]
 pub struct Situation<'a> {
     pub running: &'a Running,
     pub breach: Breach,

@@ -79,7 +79,7 @@ impl Incident {
         let shown = asked.is_some_and(|asked| shows_the_same(asked, &situation.people));
         match asked.map_or(OnSilence::Decline, |asked| asked.on_silence) {
             OnSilence::Decline => Move::Event(IncidentEvent::Expired),
-            OnSilence::Escalate => Move::Event(self.keeps_asking(situation, now)),
+            OnSilence::Escalate => Move::Event(keeps_asking(situation, now)),
             // Never on what is not known now, and never to another release than the one that was shown.
             OnSilence::Approve => match &situation.people.silence {
                 Some(decision)
@@ -103,7 +103,7 @@ impl Incident {
         now: Timestamp,
     ) -> Option<IncidentEvent> {
         match self.asked.as_ref().map_or(OnSilence::Decline, |asked| asked.on_silence) {
-            OnSilence::Escalate => Some(self.keeps_asking(situation, now)),
+            OnSilence::Escalate => Some(keeps_asking(situation, now)),
             OnSilence::Approve if situation.paused || situation.journal_failing || situation.draining => None,
             OnSilence::Approve if situation.breach == Breach::Firing => Some(IncidentEvent::Climbed { to: level }),
             OnSilence::Approve | OnSilence::Decline => Some(IncidentEvent::NeedsHuman {
@@ -120,10 +120,6 @@ impl Incident {
         let over = matches!(self.state, State::Proposed { respond_by, .. } if now >= respond_by);
         let counts = self.asked.as_ref().is_some_and(|asked| asked.on_silence == OnSilence::Approve);
         goes_on && over && counts
-    }
-
-    fn keeps_asking(&self, situation: &Situation<'_>, now: Timestamp) -> IncidentEvent {
-        IncidentEvent::Unanswered { respond_by: now + situation.patience.respond_within }
     }
 
     pub(super) fn unanswered(&mut self, until: Timestamp) -> Vec<Effect> {
@@ -213,4 +209,8 @@ impl Incident {
 
 fn shows_the_same(asked: &Asked, people: &People) -> bool {
     asked.bad == people.bad && asked.target == people.target
+}
+
+fn keeps_asking(situation: &Situation<'_>, now: Timestamp) -> IncidentEvent {
+    IncidentEvent::Unanswered { respond_by: now + situation.patience.respond_within }
 }

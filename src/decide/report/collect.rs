@@ -256,6 +256,7 @@ impl<'a> Walk<'a> {
 
     /// Where the incident stands after `event`, and everything else that the head of the report says.
     // Length: one arm for each kind of event.
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
     fn stand(&mut self, record: &Record, event: &'a IncidentEvent) {
         let plan = self.plan;
         let (standing, sentence) = match event {

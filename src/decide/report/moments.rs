@@ -16,6 +16,7 @@ pub(super) struct Line {
 
 /// The lines of one entry. `plan` is the frozen one, once admitted.
 // Length: one arm for each kind of event, each a sentence or a call.
+#[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
 pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>) -> Vec<Line> {
     let line = |kind, text| vec![Line { at: record.at, kind, text }];
     let step = |at: Attempt| step_name(plan, at);

@@ -1,9 +1,12 @@
 use super::*;
 
+/// What triggers, probes and checks say, and what follows.
+type Case<'a> = (&'a [Voice], &'a [Voice], &'a [Voice], Reading);
+
 #[test]
 fn the_voices_together() {
     use Voice::{Breached, Clear, NoTraffic, Unknown};
-    let cases: [(&[Voice], &[Voice], &[Voice], Reading); 18] = [
+    let cases: [Case<'_>; 18] = [
         (&[Clear], &[], &[], Reading::Clear),
         (&[Clear, Clear], &[Clear], &[], Reading::Clear),
         (&[Clear, Breached], &[], &[], Reading::Breached),
@@ -53,7 +56,12 @@ fn only_clear_time_is_soaked() {
 fn an_answer_counts_until_the_next_one_is_due() {
     use crate::decide::event::{Ask, Check};
     let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
-    let ask = Ask::Command { argv: Vec::new(), env: Default::default(), inherit: Vec::new(), directory: None };
+    let ask = Ask::Command {
+        argv: Vec::new(),
+        env: std::collections::BTreeMap::default(),
+        inherit: Vec::new(),
+        directory: None,
+    };
     let check = Check { name: "smoke".to_owned(), ask, timeout: Duration::from_secs(10) };
     let often = Proof { check, every: Duration::from_secs(40), once: false };
     let once = Proof { once: true, ..often.clone() };

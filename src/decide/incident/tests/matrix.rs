@@ -20,6 +20,7 @@ rows! {
     State::Held => "held",
     State::Escalated => "escalated",
     State::WouldRollBack => "would_roll_back",
+    State::HeldByPerson { .. } => "held_by_person",
     State::Proposed { .. } => "proposed",
     State::Ready { attempt: Attempt { undo: false, .. }, .. } => "ready",
     State::Ready { attempt: Attempt { undo: true, .. }, .. } => "ready_undo",
@@ -58,6 +59,10 @@ columns! {
     IncidentEvent::Judged { decision: Decision { kind: DecisionKind::WouldRollBack, .. } } => "judged_observe",
     IncidentEvent::Judged { decision: Decision { kind: DecisionKind::RollBack | DecisionKind::Propose, .. } } => "judged",
     IncidentEvent::Proposed { .. } => "proposed",
+    IncidentEvent::Unanswered { .. } => "unanswered",
+    IncidentEvent::HoldOrdered { .. } => "hold_ordered",
+    IncidentEvent::HoldEnded { .. } => "hold_ended",
+    IncidentEvent::StepSkipped { .. } => "step_skipped",
     IncidentEvent::Approved { .. } => "approved",
     IncidentEvent::Declined { .. } => "declined",
     IncidentEvent::Expired => "expired",
@@ -105,7 +110,15 @@ pub(super) fn events(incident: &Incident) -> Vec<(&'static str, IncidentEvent)> 
         IncidentEvent::Opened { service: "api".to_owned(), release: None, fact: Box::new(fact("o")) },
         IncidentEvent::Reopened { fact: Box::new(fact("r")) },
         IncidentEvent::Joined { fact: Box::new(fact("j")) },
-        IncidentEvent::Proposed { level, respond_by: at(900), decision: decided(DecisionKind::Propose) },
+        IncidentEvent::Proposed { level, respond_by: at(900), decision: decided(DecisionKind::Propose), asked: None },
+        IncidentEvent::Unanswered { respond_by: at(950) },
+        IncidentEvent::HoldOrdered { actor: actor(), reason: reason(), until: at(900) },
+        IncidentEvent::HoldEnded { actor: None, reason: reason() },
+        IncidentEvent::StepSkipped {
+            attempt: incident.skippable().unwrap_or(attempt),
+            actor: actor(),
+            reason: reason(),
+        },
         IncidentEvent::Approved { actor: actor(), reason: reason() },
         IncidentEvent::Declined { actor: actor(), reason: reason() },
         IncidentEvent::Expired,
@@ -135,7 +148,7 @@ pub(super) fn events(incident: &Incident) -> Vec<(&'static str, IncidentEvent)> 
         IncidentEvent::Aborted { actor: actor(), reason: reason() },
         IncidentEvent::NeedsHuman { why: WhyHuman::Unreadable, text: reason() },
         IncidentEvent::Reminded,
-        IncidentEvent::Acknowledged { actor: actor() },
+        IncidentEvent::Acknowledged { actor: actor(), reason: reason() },
         IncidentEvent::RtoPassed { rto_ms: 1 },
         IncidentEvent::Cleared,
     ];
@@ -201,6 +214,7 @@ fn samples() -> Vec<(String, Incident)> {
     for judged in ["judged_hold", "judged_escalate", "judged_observe"] {
         add("", &by(&firing, judged));
     }
+    add("", &by(&firing, "hold_ordered"));
     add("", &proposed);
     for end in ["declined", "expired", "superseded", "aborted", "cleared"] {
         add("", &by(&proposed, end));
@@ -234,6 +248,7 @@ fn samples() -> Vec<(String, Incident)> {
     };
     add("", &take(&running_undo, failed));
     add("", &by(&verifying, "needs_human"));
+    add("stuck", &by(&stepped, "needs_human"));
     add("in_flight", &by(&running, "needs_human"));
     add("in_flight", &by(&running, "aborted"));
     assert_eq!(attempt.step, 1);
@@ -242,52 +257,63 @@ fn samples() -> Vec<(String, Incident)> {
 
 /// What an event makes of a state. What is not named changes nothing at all.
 const TABLE: &str = "
-    firing: joined→firing proposed→proposed approved→firing admitted→ready superseded→superseded aborted→aborted
-        needs_human→needs_human acknowledged→firing rto_passed→firing cleared→cleared judged_hold→held
-        judged_escalate→escalated judged_observe→would_roll_back judged→firing
-    held: joined→held proposed→proposed approved→held admitted→ready superseded→superseded aborted→aborted
-        needs_human→needs_human acknowledged→held rto_passed→held cleared→cleared judged_hold→held
-        judged_escalate→escalated judged_observe→would_roll_back judged→held
-    escalated: joined→escalated proposed→proposed approved→escalated admitted→ready superseded→superseded
-        aborted→aborted needs_human→needs_human acknowledged→escalated rto_passed→escalated cleared→cleared
-        judged_hold→held judged_escalate→escalated judged_observe→would_roll_back judged→escalated
-    would_roll_back: joined→would_roll_back proposed→proposed approved→would_roll_back admitted→ready
-        superseded→superseded aborted→aborted needs_human→needs_human acknowledged→would_roll_back
-        rto_passed→would_roll_back cleared→cleared judged_hold→held judged_escalate→escalated
-        judged_observe→would_roll_back judged→would_roll_back
-    proposed: joined→proposed proposed→proposed approved→proposed declined→declined expired→expired admitted→ready
-        superseded→superseded aborted→aborted needs_human→needs_human acknowledged→proposed rto_passed→proposed
-        cleared→cleared judged_hold→held judged_escalate→escalated judged_observe→would_roll_back judged→proposed
+    firing: joined→firing proposed→proposed hold_ordered→held_by_person approved→firing admitted→ready
+        superseded→superseded aborted→aborted needs_human→needs_human acknowledged→firing rto_passed→firing
+        cleared→cleared judged_hold→held judged_escalate→escalated judged_observe→would_roll_back judged→firing
+    held: joined→held proposed→proposed hold_ordered→held_by_person approved→held admitted→ready
+        superseded→superseded aborted→aborted needs_human→needs_human acknowledged→held rto_passed→held
+        cleared→cleared judged_hold→held judged_escalate→escalated judged_observe→would_roll_back judged→held
+    escalated: joined→escalated proposed→proposed hold_ordered→held_by_person approved→escalated admitted→ready
+        superseded→superseded aborted→aborted needs_human→needs_human acknowledged→escalated
+        rto_passed→escalated cleared→cleared judged_hold→held judged_escalate→escalated
+        judged_observe→would_roll_back judged→escalated
+    would_roll_back: joined→would_roll_back proposed→proposed hold_ordered→held_by_person
+        approved→would_roll_back admitted→ready superseded→superseded aborted→aborted needs_human→needs_human
+        acknowledged→would_roll_back rto_passed→would_roll_back cleared→cleared judged_hold→held
+        judged_escalate→escalated judged_observe→would_roll_back judged→would_roll_back
+    held_by_person: joined→held_by_person hold_ordered→held_by_person hold_ended→firing approved→held_by_person
+        admitted→ready superseded→superseded aborted→aborted needs_human→needs_human acknowledged→held_by_person
+        rto_passed→held_by_person cleared→cleared
+    proposed: joined→proposed proposed→proposed unanswered→proposed hold_ordered→held_by_person
+        approved→proposed declined→declined expired→expired admitted→ready superseded→superseded aborted→aborted
+        needs_human→needs_human acknowledged→proposed rto_passed→proposed cleared→cleared judged_hold→held
+        judged_escalate→escalated judged_observe→would_roll_back judged→proposed
     declined: reopened→firing
     expired: reopened→firing
     superseded: reopened→firing
     aborted: reopened→firing
     cleared: reopened→firing
-    ready: joined→ready step_intended→running level_failed→level_over superseded→superseded aborted→aborted
-        needs_human→needs_human acknowledged→ready rto_passed→ready
+    ready: joined→ready step_skipped→ready step_intended→running level_failed→level_over superseded→superseded
+        aborted→aborted needs_human→needs_human acknowledged→ready rto_passed→ready
     running: joined→running step_started→running step_finished→ready aborted→aborted needs_human→needs_human
         acknowledged→running rto_passed→running
     checking: joined→checking step_checked→stepped superseded→superseded aborted→aborted needs_human→needs_human
         acknowledged→checking rto_passed→checking
-    stepped: joined→stepped level_finished→verifying level_failed→level_over aborted→aborted needs_human→needs_human
-        acknowledged→stepped rto_passed→stepped
-    verifying: joined→verifying check_answered→verifying came_clear→verifying relapsed→verifying level_failed→level_over recovered→recovered
-        superseded→superseded aborted→aborted needs_human→needs_human acknowledged→verifying rto_passed→verifying
+    stepped: joined→stepped level_finished→verifying level_failed→level_over aborted→aborted
+        needs_human→needs_human acknowledged→stepped rto_passed→stepped
+    verifying: joined→verifying check_answered→verifying came_clear→verifying relapsed→verifying
+        level_failed→level_over recovered→recovered superseded→superseded aborted→aborted
+        needs_human→needs_human acknowledged→verifying rto_passed→verifying
     recovered: reopened→firing
     level_over: joined→level_over proposed→proposed climbed→ready superseded→superseded aborted→aborted
         needs_human→needs_human acknowledged→level_over rto_passed→level_over
-    proposed_climb: joined→proposed approved→proposed declined→declined check_answered→proposed climbed→ready superseded→superseded
-        aborted→aborted needs_human→needs_human acknowledged→proposed rto_passed→proposed cleared→cleared
+    proposed_climb: joined→proposed unanswered→proposed approved→proposed declined→declined
+        check_answered→proposed climbed→ready superseded→superseded aborted→aborted needs_human→needs_human
+        acknowledged→proposed rto_passed→proposed cleared→cleared
     level_over_undo: joined→level_over_undo undo_began→ready_undo superseded→superseded aborted→aborted
         needs_human→needs_human acknowledged→level_over_undo rto_passed→level_over_undo
-    ready_undo: joined→ready_undo step_intended→running_undo superseded→superseded aborted→aborted
-        needs_human→needs_human acknowledged→ready_undo rto_passed→ready_undo
+    ready_undo: joined→ready_undo step_skipped→ready_undo step_intended→running_undo superseded→superseded
+        aborted→aborted needs_human→needs_human acknowledged→ready_undo rto_passed→ready_undo
     running_undo: joined→running_undo step_started→running_undo step_finished→ready_undo aborted→aborted
         needs_human→needs_human acknowledged→running_undo rto_passed→running_undo
     stepped_undo: joined→stepped_undo undo_finished→level_over aborted→aborted needs_human→needs_human
         acknowledged→stepped_undo rto_passed→stepped_undo
-    needs_human: joined→needs_human approved→needs_human check_answered→needs_human climbed→ready superseded→superseded aborted→aborted
-        needs_human→needs_human reminded→needs_human acknowledged→needs_human rto_passed→needs_human cleared→cleared
+    needs_human: joined→needs_human approved→needs_human check_answered→needs_human climbed→ready
+        superseded→superseded aborted→aborted needs_human→needs_human reminded→needs_human
+        acknowledged→needs_human rto_passed→needs_human cleared→cleared
+    needs_human_stuck: joined→needs_human step_skipped→stepped approved→needs_human climbed→ready
+        superseded→superseded aborted→aborted needs_human→needs_human reminded→needs_human
+        acknowledged→needs_human rto_passed→needs_human cleared→cleared
     needs_human_in_flight: joined→needs_human approved→needs_human step_started→needs_human
         step_finished→needs_human aborted→aborted needs_human→needs_human reminded→needs_human
         acknowledged→needs_human rto_passed→needs_human

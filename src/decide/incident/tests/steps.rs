@@ -493,6 +493,7 @@ fn what_runs_after_an_undo_is_looked_at_before_the_next_level() {
             journal_failing: false,
             draining: false,
             patience: PATIENCE,
+            people: People::default(),
         };
         incident.advance(&situation, at(second))
     };
