@@ -274,6 +274,30 @@ fn a_restart_gives_silence_neither_more_nor_less_time() {
     recovers(&mut world);
 }
 
+#[test]
+fn the_question_says_whose_answer_counts_and_what_none_means() {
+    let cases = [
+        (&[][..], OnSilence::Decline, "asks to roll back at level 1: ", "; no answer declines"),
+        (&["alice"][..], OnSilence::Escalate, "asks alice to roll back at level 1: ", "; no answer asks again"),
+        (
+            &["alice", "bob"][..],
+            OnSilence::Approve,
+            "asks alice or bob to roll back",
+            "; no answer approves, if the guard",
+        ),
+    ];
+    for (approvers, on_silence, whom, silence) in cases {
+        let mut world = proposed(asks(approvers, on_silence));
+        world.run(SECOND);
+        let text = world.seen.iter().find_map(|seen| match seen {
+            Seen::Delivered { notice, .. } => Some(notice.text.clone()),
+            Seen::StepBegan { .. } | Seen::StepEnded { .. } | Seen::Crashed { .. } => None,
+        });
+        let text = text.unwrap_or_default();
+        assert!(text.contains(whom) && text.contains(silence), "{text}");
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------- answers
 
 #[test]
