@@ -228,7 +228,7 @@ async fn a_body_that_is_not_understood_does_nothing() {
         ("releases", json!({"service": "api", "release": "2.4.0", "phase": "middle"})),
         ("services/api/signals/two%20words", json!({})),
         ("services/api/signals/cve", json!({"ttl": "1000years"})),
-        ("incidents/api-17/acknowledge", json!({"reason": "not taken here"})),
+        ("incidents/api-17/acknowledge", json!({"until": "not taken here"})),
         ("resume", json!([])),
     ];
     for (path, body) in bad {

@@ -7,7 +7,9 @@ mod sim;
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use backstop::platform::clock::Clock;
 
 /// About a minute of a debug build on two slow cores.
 const SEEDS_DEFAULT: u64 = 40;
@@ -64,15 +66,17 @@ fn promises_hold_under_faults() {
         None if minutes.is_some() => (variable("SIM_FROM").map_or(1, |text| number("SIM_FROM", &text)), u64::MAX),
         None => (1, SEEDS_DEFAULT + 1),
     };
-    let begun = Instant::now();
-    let ends = minutes.map(|minutes| begun + Duration::from_secs(60 * minutes));
+    let clock = Clock::start(None);
+    let begun = clock.uptime();
+    let elapsed = || clock.uptime().saturating_sub(begun);
+    let ends = minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let keep_on = variable("SIM_KEEP_ON").is_some();
     let (next, failed) = (AtomicU64::new(from), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let work = |pinned: &[u64]| {
         let (mut tally, mut failures) = (sim::tally::Tally::new(), Vec::new());
         let mut pinned = pinned.iter().copied();
-        while (keep_on || !failed.load(Ordering::Relaxed)) && ends.is_none_or(|ends| Instant::now() < ends) {
+        while (keep_on || !failed.load(Ordering::Relaxed)) && ends.is_none_or(|ends| elapsed() < ends) {
             let seed = pinned.next().unwrap_or_else(|| next.fetch_add(1, Ordering::Relaxed));
             if seed >= to {
                 break;
@@ -80,7 +84,7 @@ fn promises_hold_under_faults() {
             let ended = run(seed, false);
             tally.add(&ended.tally);
             if let Err(why) = ended.result {
-                println!("seed {seed} fails after {:.0?}: {why}", begun.elapsed());
+                println!("seed {seed} fails after {:.0?}: {why}", elapsed());
                 failed.store(true, Ordering::Relaxed);
                 failures.push((seed, why));
             }
@@ -98,7 +102,7 @@ fn promises_hold_under_faults() {
         total.add(&tally);
         failures.extend(failed);
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = elapsed().as_secs_f64();
     println!("{}\n{seconds:.0} s", total.table());
     if let Some((seed, why)) = failures.first() {
         panic!("{} seeds fail\n{}", failures.len(), tell(*seed, why));

@@ -438,7 +438,7 @@ fn a_reload_tells_what_changed() {
         ),
         ("tcp = \"127.0.0.1:5432\"", "tcp = \"127.0.0.1:5433\"", "probe database of service api changed"),
         ("[scrapes.node]", "[scrapes.host]", "shared scrape node is gone"),
-        ("name     = \"previous release\"", "name     = \"back\"", "level \"back\" of service api is new"),
+        ("name     = \"feature flag off\"", "name     = \"flag off\"", "level \"flag off\" of service api is new"),
         ("{ announced = true },", "", "the release detectors of service api changed"),
     ];
     for (from, to, words) in changes {

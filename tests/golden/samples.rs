@@ -309,6 +309,7 @@ fn asks(asked: Asked) -> IncidentEvent {
 }
 
 // Length: one sample per line of a list.
+#[expect(clippy::too_many_lines, reason = "one sample per line of a list")]
 pub fn events() -> Vec<IncidentEvent> {
     let result = |outcome| StepResult {
         outcome,

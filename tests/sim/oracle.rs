@@ -431,7 +431,6 @@ impl Oracle {
     }
 
     // Length: one arm per event.
-    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     fn event(
         &mut self,
         id: &IncidentId,
@@ -559,7 +558,7 @@ impl Oracle {
         {
             return Err(format!("promise 1: {release} was admitted by {other} and by {id}"));
         }
-        self.on_firm_ground(id, &fleets[service], turn, ordered)?;
+        Oracle::on_firm_ground(id, &fleets[service], turn, ordered)?;
         if !ordered {
             let Some(rules) = turn.rules.services.iter().find(|rules| rules.name == fleets[service].service) else {
                 return Err(format!("{id} was admitted for a service that is not configured"));
@@ -573,7 +572,7 @@ impl Oracle {
 
     /// What its checks would have said for long enough: no blocker holds, and the way back is there. The simulation's
     /// people never override.
-    fn on_firm_ground(&self, id: &IncidentId, fleet: &Fleet, turn: &Turn, ordered: bool) -> Result<(), Broken> {
+    fn on_firm_ground(id: &IncidentId, fleet: &Fleet, turn: &Turn, ordered: bool) -> Result<(), Broken> {
         let Some(rules) = turn.rules.services.iter().find(|rules| rules.name == fleet.service) else { return Ok(()) };
         let answered = |max_age: Duration| turn.at - millis(max_age) - 5 * SECOND;
         for blocker in &rules.guard.blockers {
@@ -760,18 +759,15 @@ impl Oracle {
     }
 
     pub fn tell(&self) -> String {
+        use std::fmt::Write as _;
         let mut text = String::new();
         for (place, watched) in self.services.iter().enumerate() {
-            text += &format!(
-                "service {place}: failures {:?}\n  came {:?}, wrong before {:?}\n",
-                watched.failures, watched.deployed, watched.wrong_before
-            );
+            let (failures, came, wrong) = (&watched.failures, &watched.deployed, &watched.wrong_before);
+            let _ = writeln!(text, "service {place}: failures {failures:?}\n  came {came:?}, wrong before {wrong:?}");
         }
         for (id, told) in &self.incidents {
-            text += &format!(
-                "{id}: {:?} of {:?}, opened {}, runs {:?}\n",
-                told.stands, told.release, told.opened, told.runs
-            );
+            let (stands, release, opened, runs) = (&told.stands, &told.release, told.opened, &told.runs);
+            let _ = writeln!(text, "{id}: {stands:?} of {release:?}, opened {opened}, runs {runs:?}");
         }
         text
     }

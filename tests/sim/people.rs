@@ -91,7 +91,10 @@ pub fn act(world: &mut World) -> Result<(), Broken> {
             }
             Ok(())
         }
-        4 => come_back(world, service),
+        4 => {
+            come_back(world, service);
+            Ok(())
+        }
         5 => reload(world),
         6..=8 => answer(world),
         _ => order(world, service),
@@ -99,7 +102,7 @@ pub fn act(world: &mut World) -> Result<(), Broken> {
 }
 
 /// An old release returns.
-fn come_back(world: &mut World, service: usize) -> Result<(), Broken> {
+fn come_back(world: &mut World, service: usize) {
     let bad = world.oracle.rolled_back(service);
     let known = world.fleets[service].behaviours.len();
     let release = match bad.first().and_then(|bad| world.fleets[service].release_of(bad)) {
@@ -113,7 +116,6 @@ fn come_back(world: &mut World, service: usize) -> Result<(), Broken> {
         }
     };
     put(world, service, release);
-    Ok(())
 }
 
 /// Somebody answers, or several at once.
@@ -127,14 +129,14 @@ fn answer(world: &mut World) -> Result<(), Broken> {
     let approve = || Command::Approve { incident: incident.clone(), reason: reason() };
     let decline = || Command::Decline { incident: incident.clone(), reason: reason() };
     let (fault, commands) = match (world.rng.below(8), asks) {
-        (0 | 1, true) => (Fault::Approve, vec![approve()]),
+        (0, _) | (1, true) => (Fault::Approve, vec![approve()]),
         (2, true) => (Fault::Decline, vec![decline()]),
         (3 | 4, true) => (Fault::ApproveTwice, vec![approve(), approve()]),
         (5, true) if world.rng.one_in(2) => (Fault::ApproveAndDecline, vec![decline(), approve()]),
         (5, true) => (Fault::ApproveAndDecline, vec![approve(), decline()]),
-        (0, false) => (Fault::Approve, vec![approve()]),
-        (1 | 2, false) => (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }]),
-        (6, true) => (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }]),
+        (1 | 2, false) | (6, true) => {
+            (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }])
+        }
         (_, _) => {
             (Fault::Acknowledge, vec![Command::Acknowledge { incident: incident.clone(), reason: String::new() }])
         }
@@ -218,7 +220,7 @@ fn reload(world: &mut World) -> Result<(), Broken> {
         (1, None) => rules.services[place].guard.cooldown = secs(world.rng.pick(&[0, 60, 3600])),
         (2, None) => rules.services[place].ladder = setup::ladder(&mut world.rng),
         (3, None) => {
-            rules.services[place].autonomy = world.rng.pick(&[Autonomy::Act, Autonomy::Propose, Autonomy::Observe])
+            rules.services[place].autonomy = world.rng.pick(&[Autonomy::Act, Autonomy::Propose, Autonomy::Observe]);
         }
         (4, None) => {
             for trigger in &mut rules.services[place].triggers {

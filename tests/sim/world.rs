@@ -146,6 +146,7 @@ pub enum Weather {
     Chaos,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct World {
     pub rng: Rng,
     /// The true time, in milliseconds; backstop's clocks are made from it.

@@ -29,10 +29,10 @@ impl Incident {
             WhyHuman::Unreadable => "find out what the journal holds: `backstop journal verify`",
         };
         let mut ways: Vec<String> = Vec::new();
-        if let Some(attempt) = self.skippable() {
-            let step = attempt.step + 1;
-            ways.push(format!("go on without that step by `backstop skip {id} --step {step} --reason …`"));
-        }
+        ways.extend(self.skippable().map(|at| {
+            let step = at.step + 1;
+            format!("pass over step {step} by `backstop skip {id} --step {step} --reason …`")
+        }));
         ways.extend(again.map(|level| format!("run level {level} again by {}", run(level))));
         ways.extend(above.map(|level| format!("go on with level {level} by {}", run(level))));
         ways.push(close);

@@ -3,6 +3,8 @@
 //!
 //! Replay applies the recorded events and discards the effects; what is still to do then follows from `advance`, so
 //! recovery after a crash is not a second path.
+//!
+//! Length: the state and the one function that changes it stand together.
 
 mod advance;
 mod fits;

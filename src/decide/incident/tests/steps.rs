@@ -563,9 +563,9 @@ fn a_person_is_told_what_can_be_done_next() {
     world().settle(&mut incident, 2);
     assert_eq!(
         incident.next_for_people().unwrap(),
-        "find out whether that step took effect; then go on without that step by `backstop skip api-1 --step 1 --reason \
-         …`, or run level 1 again by `backstop rollback api --level 1 --reason …`, or go on with level 2 by `backstop \
-         rollback api --level 2 --reason …`, or close it by `backstop abort api-1 --reason …`"
+        "find out whether that step took effect; then pass over step 1 by `backstop skip api-1 --step 1 --reason …`, or run level 1 again by `backstop rollback api --level 1 --reason \
+         …`, or go on with level 2 by `backstop rollback api --level 2 --reason …`, or close it by `backstop abort api-1 \
+         --reason …`"
     );
     let State::NeedsHuman { text, .. } = &incident.state else { panic!("{:?}", incident.state) };
     assert_eq!(text, "it cannot be known whether step 1 (first) of level 1 took effect");
