@@ -390,6 +390,17 @@ fn a_hold_keeps_it_from_acting_until_its_limit_and_then_it_acts() {
 }
 
 #[test]
+fn the_status_says_who_holds_it_until_when_and_why() {
+    let mut world = held(600);
+    let until = world.time().wall_of(backstop::time::Timestamp::from_millis(world.now + 10 * MINUTE));
+    let expected = format!("held by ada until {until}, to fix it forward: a fix is on its way");
+    assert_eq!(world.incidents()[0].sentence, expected);
+    world.checkpoint();
+    world.restart();
+    assert_eq!(world.incidents()[0].sentence, expected);
+}
+
+#[test]
 fn a_held_question_is_asked_anew_with_all_its_time() {
     let mut world = proposed(asks(&[], OnSilence::Decline));
     world.run(4 * MINUTE);

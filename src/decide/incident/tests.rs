@@ -1,3 +1,5 @@
+//! Length: the worlds and the shorthands that all tests of the incident share stand here.
+
 use super::*;
 use crate::decide::event::OnSilence;
 use crate::decide::event::{
