@@ -11,6 +11,7 @@ mod crashes;
 mod deaf;
 #[path = "daemon/life.rs"]
 mod life;
+#[allow(dead_code, reason = "shared with tests/faults.rs, which uses the rest")]
 #[path = "daemon/process.rs"]
 mod process;
 #[path = "daemon/site.rs"]

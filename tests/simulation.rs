@@ -12,7 +12,7 @@ use std::time::Duration;
 use backstop::platform::clock::Clock;
 
 /// About a minute of a debug build on two slow cores.
-const SEEDS_DEFAULT: u64 = 40;
+const SEEDS_DEFAULT: u64 = 150;
 
 /// Seeds that once found a bug.
 const PINNED: &[u64] = &[];

@@ -1,4 +1,6 @@
-//! Length: the worlds and the shorthands that all tests of the incident share stand here.
+//! Steps, levels, people and ends, as an incident goes through them.
+//!
+//! Length: scenarios of one state machine, which share their plan, world and helpers.
 
 use super::*;
 use crate::decide::event::OnSilence;
