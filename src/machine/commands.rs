@@ -142,7 +142,8 @@ impl Machine {
             }
             Some((id, true, _)) => return Err(conflict(&self.incidents[&id], "it is already rolling back")),
             Some((id, false, state)) => {
-                if let State::Proposed { .. } = state {
+                // Holding what is asked opens no other way around those who are asked.
+                if let State::Proposed { .. } | State::HeldByPerson { .. } = state {
                     allowed(&self.incidents[&id], actor)?;
                 }
                 Some(id)

@@ -9,7 +9,7 @@ use super::snapshot::{
     AskedView, IncidentView, JournalHealth, KillView, PauseView, ReleaseView, ServiceView, SignalView, Snapshot,
     TargetView, TriggerView,
 };
-use crate::decide::event::{Autonomy, Release};
+use crate::decide::event::{Autonomy, Entry, IncidentEvent, Release};
 use crate::decide::guard::asked::{About, Standing};
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::{Question, Trigger, Unit};
@@ -177,6 +177,19 @@ impl Machine {
         self.services[index].releases.way_back(incident.release.as_ref()?)
     }
 
+    /// Who holds it, why, and until when.
+    fn held_by(&self, incident: &Incident, now: &Now) -> Option<String> {
+        let State::HeldByPerson { until } = incident.state else { return None };
+        let history = self.histories.get(&incident.id)?;
+        let order = history.iter().rev().find_map(|record| {
+            let Entry::Incident { event, .. } = &record.entry else { return None };
+            let IncidentEvent::HoldOrdered { actor, reason, .. } = &**event else { return None };
+            Some((actor, reason))
+        });
+        let (actor, reason) = order?;
+        Some(format!("held by {} until {}, to fix it forward: {reason}", actor.name, now.wall_of(until)))
+    }
+
     fn incident_view(&self, incident: &Incident, now: &Now) -> IncidentView {
         let plan = incident.plan.as_ref();
         let level = plan
@@ -190,7 +203,7 @@ impl Machine {
                 .map_or_else(|| self.way_back_of(incident), |plan| plan.target.as_ref())
                 .map(ToString::to_string),
             state: incident.state.as_str(),
-            sentence: sentence(incident),
+            sentence: self.held_by(incident, now).unwrap_or_else(|| sentence(incident)),
             reasons: {
                 let decision = incident.decision.iter().filter(|_| incident.state.is_waiting());
                 decision.flat_map(|decision| &decision.reasons).map(|reason| reason.code.clone()).collect()

@@ -300,7 +300,9 @@ impl Incident {
                 self.state = State::Proposed { level: *level, respond_by: *respond_by };
                 self.takes_question(asked.as_deref());
                 self.decision = Some(decision.clone());
-                let asked = format!("asks to roll back at level {}: {}", level + 1, sentences(decision));
+                let (whom, silence) = people::whom_and_silence(asked.as_deref());
+                let asked =
+                    format!("asks{whom} to roll back at level {}: {}; {silence}", level + 1, sentences(decision));
                 vec![self.notify(NoticeKind::ApprovalRequested, NoticeStatus::Firing, true, asked)]
             }
             // Answered by the admission, or the level, that follows.

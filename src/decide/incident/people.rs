@@ -207,6 +207,18 @@ impl Incident {
     }
 }
 
+/// For the sentence of a question: whose answer counts, and what none means.
+pub(super) fn whom_and_silence(asked: Option<&Asked>) -> (String, &'static str) {
+    let approvers = asked.map_or(&[][..], |asked| &asked.approvers);
+    let whom = if approvers.is_empty() { String::new() } else { format!(" {}", approvers.join(" or ")) };
+    let silence = match asked.map_or(OnSilence::Decline, |asked| asked.on_silence) {
+        OnSilence::Decline => "no answer declines",
+        OnSilence::Escalate => "no answer asks again",
+        OnSilence::Approve => "no answer approves, if the guard agrees",
+    };
+    (whom, silence)
+}
+
 fn shows_the_same(asked: &Asked, people: &People) -> bool {
     asked.bad == people.bad && asked.target == people.target
 }
