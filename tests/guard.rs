@@ -206,6 +206,29 @@ fn by_hand_the_kill_switch_must_be_named() {
     world.run_until(4 * MINUTE, "the second step", |world| world.steps_begun().len() == 2);
 }
 
+#[test]
+fn an_order_that_passed_over_the_kill_switch_does_so_for_its_own_rollback_only() {
+    let mut world = world_of(|rules| {
+        rules.services[0].ladder.insert(0, level("flag off", vec![step("flag")]));
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    calm(&mut world);
+    done(&kill(&mut world, None, true));
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the breach is held", |world| !world.incidents().is_empty());
+    done(&roll_back_by_hand(&mut world, &["kill-switch"]));
+    world.run_until(5 * MINUTE, "the flag helped", |world| latest(world).state == "recovered");
+    assert_eq!(world.steps_begun().len(), 1);
+    // It breaks again, and nobody has turned the switch off.
+    world.fleet.flag_off = false;
+    world.run(2 * MINUTE);
+    world.restart();
+    world.run(8 * MINUTE);
+    let incident = latest(&world);
+    assert_eq!((incident.state, incident.reasons), ("held", vec!["kill_switch".to_owned()]), "{}", world.story());
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
 // --- tilt
 
 #[test]

@@ -64,6 +64,22 @@ fn open_error(state_dir: &Path) -> OpenError {
 }
 
 #[test]
+fn a_new_journal_in_place_of_one_that_was_moved_away_opens_even_if_nothing_was_written_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), records());
+    for file in std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("journal.db")) {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    for _ in 0..2 {
+        let opened = Journal::open(folder.path()).unwrap();
+        assert_eq!(opened.last, Seq(0));
+        opened.journal.close().unwrap();
+    }
+}
+
+#[test]
 fn everything_written_is_read_back_in_order_and_goes_on_from_there() {
     let folder = tempfile::tempdir().unwrap();
     let state_dir = folder.path().join("made/for/us");

@@ -586,3 +586,18 @@ fn everything_that_people_did_stands_in_the_report_in_order_over_a_restart() {
     ];
     assert_eq!(acts(&world), expected, "{}", world.story());
 }
+
+#[test]
+fn a_question_about_a_service_that_is_gone_is_repeated_at_human_pace() {
+    let mut world = proposed(asks(&[], OnSilence::Escalate));
+    let asked = world.kinds().len();
+    let mut rules = (*world.rules).clone();
+    rules.services[0].name = "web".into();
+    world.rules = std::sync::Arc::new(rules);
+    world.restart();
+    world.run(60 * MINUTE);
+    let told = world.disk.len();
+    world.run(60 * MINUTE);
+    assert!(world.disk.len() - told < 40, "{} entries in an hour", world.disk.len() - told);
+    assert!(world.kinds().len() - asked < 20, "{:?}", world.kinds());
+}

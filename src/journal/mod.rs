@@ -167,13 +167,15 @@ impl Journal {
     /// Blocking. Nothing is repaired: damage is an error that names the entry.
     pub fn open(state_dir: &Path) -> Result<Opened, OpenError> {
         let lock = owner::take(state_dir)?;
-        let mark = mark::Mark::open(state_dir);
+        let mut mark = mark::Mark::open(state_dir);
         let noted = mark.read();
         let (store, history) = match store::Store::open(state_dir, noted) {
             // To be up is the first use of what was kept for an incident.
             Err(OpenError::Full { .. }) if reserve::give_away(state_dir) => store::Store::open(state_dir, noted)?,
             other => other?,
         };
+        // Also of a new journal in place of one that was moved away: what was noted of that one must not judge this one.
+        mark.note(store.head());
         let reserve = reserve::Reserve::open(state_dir)?;
         let (turns, turns_in) = std::sync::mpsc::channel();
         let (events_out, events) = mpsc::channel(EVENTS_MAX);

@@ -36,6 +36,7 @@ impl Machine {
         let effects = incident.apply(&event, now.monotonic);
         if matches!(event, IncidentEvent::Reopened { .. }) {
             let (service, release) = (incident.service.clone(), incident.release.clone());
+            self.forget_override(id);
             self.doubt(&service, release.as_ref());
         }
         let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });

@@ -189,6 +189,7 @@ impl Machine {
                     && let Some((service, release)) =
                         self.incidents.get(&id).map(|incident| (incident.service.clone(), incident.release.clone()))
                 {
+                    self.forget_override(&id);
                     self.doubt(&service, release.as_ref());
                 }
                 if let IncidentEvent::LevelFinished { at: finished, .. } = **event {

@@ -165,6 +165,11 @@ impl Machine {
         }
     }
 
+    /// The order was for that rollback: a later breach of the same release is not backstop's to act on.
+    pub(super) fn forget_override(&mut self, id: &IncidentId) {
+        self.kills.passed.remove(id);
+    }
+
     /// What stops everything that is begun for an incident of this service.
     pub(super) fn killed(&self, service: Option<usize>, incident: Option<&IncidentId>) -> Option<&Kill> {
         let passed = incident.and_then(|id| self.kills.passed.get(id));

@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 
 /// Where the service of an incident is no longer configured.
 pub const PATIENCE_DEFAULT: Patience = Patience {
-    respond_within: Duration::ZERO,
+    respond_within: Duration::from_mins(15),
     remind_every: Duration::from_mins(15),
     rto: None,
     release_read: Duration::ZERO,

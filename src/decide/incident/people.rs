@@ -1,12 +1,17 @@
 //! What people decide about an incident, and what becomes of it when they do not: proposals and their silence, holding a
 //! rollback back to fix forward, skipping a step.
 
+use std::time::Duration;
+
 use super::{Breach, Effect, Incident, Move, Situation, State, deadline};
 use crate::decide::event::{
     Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, NoticeKind, NoticeStatus, OnSilence, Outcome,
     Release, Running, WhyHuman,
 };
 use crate::time::Timestamp;
+
+/// However short the time to answer, people are not asked again more often.
+const ASK_AGAIN_MIN: Duration = Duration::from_mins(1);
 
 /// Whom a proposal would ask now, and what it would show.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -224,5 +229,5 @@ fn shows_the_same(asked: &Asked, people: &People) -> bool {
 }
 
 fn keeps_asking(situation: &Situation<'_>, now: Timestamp) -> IncidentEvent {
-    IncidentEvent::Unanswered { respond_by: now + situation.patience.respond_within }
+    IncidentEvent::Unanswered { respond_by: now + situation.patience.respond_within.max(ASK_AGAIN_MIN) }
 }
