@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Ask, Autonomy, Check, CheckOutcome, Entry, IncidentEvent, NoticeKind as N, Proof, Running, WhyHuman,
+    Ask, Autonomy, Check, CheckOutcome, Entry, IncidentEvent, NoticeKind as N, OnSilence, Proof, Running, Severity,
+    WhyHuman,
 };
-use backstop::decide::rules::{Blocker, BlockerQuestion, BlockerUnknown, Question, ServiceRules, Trigger, ValueKind};
+use backstop::decide::rules::{
+    Blocker, BlockerQuestion, BlockerUnknown, Question, ServiceRules, SeverityRules, Trigger, ValueKind,
+};
 use backstop::machine::input::{Answer, Command, Refusal};
 use backstop::promql::{Comparison, Expr};
 use support::*;
@@ -52,6 +55,24 @@ fn calm(world: &mut World) {
 fn break_it(world: &mut World) {
     world.fleet.behaviours.insert("r2".to_owned(), Behaviour::BROKEN);
     world.fleet.deploy("r2", world.now);
+}
+
+/// Nobody answers whether to climb, and that counts as a yes: what blocks is asked, and then it climbs.
+#[test]
+fn before_silence_lets_it_climb_the_blockers_are_asked() {
+    let mut world = world(|service| {
+        let policy =
+            SeverityRules { respond_within: Some(secs(60)), on_silence: OnSilence::Approve, ..Default::default() };
+        service.severities.insert(Severity::High, policy);
+        service.guard.blockers = vec![blocker("schema")];
+        service.ladder.insert(0, level("flag off", vec![step("flag")]));
+        service.ladder[1].autonomy = Some(Autonomy::Propose);
+    });
+    world.scripts.insert("flag".to_owned(), Script::Nothing);
+    calm(&mut world);
+    break_it(&mut world);
+    world.run_until(8 * MINUTE, "the question", |world| world.state() == "proposed");
+    world.run_until(5 * MINUTE, "the next level", |world| world.steps_begun().len() == 2);
 }
 
 /// `r2` is broken, and its rollback is being verified.

@@ -250,7 +250,9 @@ impl Machine {
         }
         let name = &service.rules.name;
         let open = self.incidents.values().find(|incident| *incident.service == **name && incident.state.is_open());
-        let acts = open.is_some_and(|open| is_acting(open) && !matches!(open.state, State::LevelOver { .. }));
+        // Nobody's answer may let it climb, and then what blocks must be known.
+        let may_climb = |open: &Incident| matches!(open.state, State::LevelOver { .. } | State::Proposed { .. });
+        let acts = open.is_some_and(|open| is_acting(open) && !may_climb(open));
         let breaches = service.triggers.iter().any(|state| matches!(state.phase(), Phase::Pending | Phase::Firing));
         let by_hand = service.asked_by_hand.is_some_and(|until| now < until);
         let near = by_hand || (!acts && (breaches || open.is_some()));
