@@ -36,6 +36,12 @@ impl Machine {
             self.evaluate_triggers(index, now, out);
             self.grow_releases(index, now);
         }
+        // After all are evaluated: a dependency may stand behind what depends on it.
+        for index in 0..self.services.len() {
+            if self.follow_dependencies(index, now) {
+                self.evaluate_triggers(index, now, out);
+            }
+        }
         for index in 0..self.services.len() {
             self.open_incidents(index, now, out);
         }
