@@ -196,9 +196,10 @@ impl Incident {
     }
 
     pub(super) fn skipped(&mut self, attempt: Attempt, at: Timestamp) -> Vec<Effect> {
-        // Waiting for a person is not counted in the sum of the limits.
+        // Waiting for a person is counted neither in the sum of the limits nor in the level's own.
         if let (State::NeedsHuman { .. }, Some(plan), Some(limit)) = (&self.state, &self.plan, &mut self.deadline) {
             *limit = (*limit).max(deadline(plan, attempt.level, at));
+            self.level_began = self.level_began.map(|_| at);
         }
         let next = self.first_try(attempt.level, attempt.step + 1, attempt.undo);
         self.state = match self.step(next) {
