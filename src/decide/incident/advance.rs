@@ -254,7 +254,7 @@ impl Incident {
                 let decision = Decision { kind: DecisionKind::Propose, reasons: vec![reason], checks: Vec::new() };
                 Some(self.ask(to, decision, situation, now))
             }
-            Some(to) => Some(IncidentEvent::Climbed { to }),
+            Some(to) => Some(IncidentEvent::Climbed { to, overrides: Vec::new() }),
             None => Some(IncidentEvent::NeedsHuman {
                 why: WhyHuman::LadderExhausted,
                 text: format!("no level is left: {why}"),

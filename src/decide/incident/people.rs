@@ -110,7 +110,9 @@ impl Incident {
         match self.asked.as_ref().map_or(OnSilence::Decline, |asked| asked.on_silence) {
             OnSilence::Escalate => Some(keeps_asking(situation, now)),
             OnSilence::Approve if situation.paused || situation.journal_failing || situation.draining => None,
-            OnSilence::Approve if situation.breach == Breach::Firing => Some(IncidentEvent::Climbed { to: level }),
+            OnSilence::Approve if situation.breach == Breach::Firing => {
+                Some(IncidentEvent::Climbed { to: level, overrides: Vec::new() })
+            }
             OnSilence::Approve | OnSilence::Decline => Some(IncidentEvent::NeedsHuman {
                 why: WhyHuman::LadderExhausted,
                 text: format!("nobody answered whether to climb to level {}", level + 1),

@@ -128,7 +128,7 @@ fn a_level_that_is_begun_again_counts_on_beyond_its_retries() {
     let mut incident = begun(1, |level| level.steps[0].retry = Some(retry));
     incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() }, at(2));
     finish(&mut incident, Outcome::Failed, 3);
-    incident.apply(&IncidentEvent::Climbed { to: 0 }, at(4));
+    incident.apply(&IncidentEvent::Climbed { to: 0, overrides: Vec::new() }, at(4));
     world().settle(&mut incident, 5);
     let attempt = incident.in_flight.expect("it runs");
     assert_eq!((attempt.attempt, incident.run(attempt), incident.try_of(attempt)), (7, 2, 1));
@@ -509,7 +509,7 @@ fn a_level_that_did_not_help_is_undone_before_the_next_one_begins() {
             events[..],
             [
                 IncidentEvent::UndoFinished { level: 0, failed: None, .. },
-                IncidentEvent::Climbed { to: 1 },
+                IncidentEvent::Climbed { to: 1, .. },
                 IncidentEvent::StepIntended { attempt: Attempt { level: 1, step: 0, undo: false, .. }, .. }
             ]
         ),
