@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::Arc;
 
-use backstop::decide::event::{Autonomy, Gate, NoticeKind as N};
+use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
 use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
@@ -227,6 +227,44 @@ fn an_order_that_passed_over_the_kill_switch_does_so_for_its_own_rollback_only()
     let incident = latest(&world);
     assert_eq!((incident.state, incident.reasons), ("held", vec!["kill_switch".to_owned()]), "{}", world.story());
     assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+/// The first level has called a person, and the kill switch is on: what is ordered now is the second, of two steps.
+fn stuck_and_killed() -> World {
+    let mut world = world_of(|rules| {
+        let mut flag = level("flag off", vec![step("flag")]);
+        flag.steps[0].on_failure = OnFailure::Stop;
+        rules.services[0].ladder.insert(0, flag);
+        rules.services[0].ladder[1].steps = vec![step("drain"), step("rollback")];
+    });
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    world.scripts.insert("drain".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "a person", |world| world.state() == "needs_human");
+    done(&kill(&mut world, None, true));
+    world
+}
+
+#[test]
+fn the_next_level_by_hand_passes_over_the_kill_switch_that_is_named() {
+    let mut world = stuck_and_killed();
+    let refused = roll_back_by_hand(&mut world, &[]);
+    assert!(
+        matches!(&refused, Answer::Refused(why) if why.to_string().contains("the kill switch is on")),
+        "{refused:?}"
+    );
+    done(&roll_back_by_hand(&mut world, &["kill-switch"]));
+    world.run_until(MINUTE, "the second level", |world| world.steps_begun().len() == 2);
+    // Over a restart too; but what is turned on later stops it.
+    done(&kill(&mut world, Some("api"), true));
+    world.run(10 * SECOND);
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!(world.steps_begun().len(), 2, "{}", world.story());
+    done(&kill(&mut world, Some("api"), false));
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert!(world.story().contains("level 2 (overrides kill-switch)"), "{}", world.story());
 }
 
 // --- tilt

@@ -518,6 +518,33 @@ fn a_blocker_stops_the_next_level_too() {
 }
 
 #[test]
+fn what_was_overridden_for_the_next_level_by_hand_stays_so_for_the_levels_after_it() {
+    let mut world = blocked(
+        |service| {
+            service.ladder.push(level("second", vec![step("second")]));
+            service.ladder.push(level("third", vec![step("third")]));
+            service.guard.blockers = vec![blocker("schema")];
+        },
+        |world| {
+            for name in ["rollback", "second"] {
+                world.scripts.insert(name.to_owned(), Script::Nothing);
+            }
+        },
+    );
+    break_it(&mut world);
+    world.run_until(3 * MINUTE, "verification", |world| world.state() == "verifying");
+    world.check_answers.insert("schema".to_owned(), failed("exit status 1"));
+    world.run_until(4 * MINUTE, "a person", |world| world.state() == "needs_human");
+    let overrides = vec!["schema".to_owned()];
+    let order = Command::Rollback { service: "api".to_owned(), reason: String::new(), level: None, overrides };
+    assert!(matches!(world.command(order), Answer::Done { .. }));
+    world.run_until(MINUTE, "the second level", |world| world.state() == "verifying");
+    world.restart();
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.steps_begun().len(), 3, "{}", world.story());
+}
+
+#[test]
 fn by_hand_a_blocker_needs_its_override_by_name_and_the_record_has_it() {
     let mut world = blocked(
         |service| service.guard.blockers = vec![blocker("schema"), blocker("contract")],

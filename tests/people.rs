@@ -350,6 +350,27 @@ fn an_answer_to_what_is_not_asked_is_refused() {
 }
 
 #[test]
+fn a_daemon_that_stops_takes_no_approval_neither_by_command_nor_by_answer() {
+    let mut world = proposed(asks(&[], OnSilence::Decline));
+    world.input(Input::Draining);
+    let (incident, question, reason) = (incident(&world), question(&world), || "go".to_owned());
+    let answer = |approves| Command::Answer {
+        incident: incident.clone(),
+        approves,
+        reason: reason(),
+        question: question.clone(),
+    };
+    for command in [Command::Approve { incident: incident.clone(), reason: reason() }, answer(true)] {
+        let why = world.command(command);
+        assert!(matches!(refused(&why), Refusal::Unavailable(why) if why.contains("is stopping")), "{why:?}");
+    }
+    assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0));
+    // A no begins nothing.
+    done(&world.command(answer(false)));
+    assert_eq!(world.state(), "declined");
+}
+
+#[test]
 fn an_answer_to_an_older_question_is_refused() {
     let mut world = proposed(asks(&[], OnSilence::Decline));
     let old = question(&world);

@@ -12,7 +12,7 @@ use super::service::Service;
 use super::settle::is_acting;
 use super::watch::is_recent;
 use super::{Machine, log};
-use crate::decide::event::{Actor, Entry, GuardCheck, IncidentId, NoticeKind, NoticeStatus};
+use crate::decide::event::{Actor, Entry, GuardCheck, IncidentEvent, IncidentId, NoticeKind, NoticeStatus};
 use crate::decide::freeze;
 use crate::decide::guard::{DEPENDENCY, OVERRIDES_KILL_SWITCH};
 use crate::decide::rules::Question;
@@ -158,16 +158,20 @@ impl Machine {
         }
     }
 
-    /// An admission that passed over the kill switch which was on then; one that is turned on later stops it too.
-    pub(super) fn note_override(&mut self, id: &IncidentId, checks: &[GuardCheck], at: Timestamp) {
-        if checks.iter().any(|check| check.check == OVERRIDES_KILL_SWITCH) {
+    /// An admission, or a level by hand, that passed over the kill switch which was on then; one that is turned on later
+    /// stops it too. The order was for that rollback: a later breach of the same release is not backstop's to act on.
+    pub(super) fn follow_override(&mut self, id: &IncidentId, event: &IncidentEvent, at: Timestamp) {
+        if matches!(event, IncidentEvent::Reopened { .. }) {
+            self.kills.passed.remove(id);
+        }
+        let named = |name: &String| name == KILL_SWITCH;
+        let check = |check: &GuardCheck| check.check == OVERRIDES_KILL_SWITCH;
+        let by_admission =
+            matches!(event, IncidentEvent::Admitted { decision, .. } if decision.checks.iter().any(check));
+        let by_level = matches!(event, IncidentEvent::Climbed { overrides, .. } if overrides.iter().any(named));
+        if by_admission || by_level {
             self.kills.passed.insert(id.clone(), at);
         }
-    }
-
-    /// The order was for that rollback: a later breach of the same release is not backstop's to act on.
-    pub(super) fn forget_override(&mut self, id: &IncidentId) {
-        self.kills.passed.remove(id);
     }
 
     /// What stops everything that is begun for an incident of this service.

@@ -142,6 +142,9 @@ pub enum IncidentEvent {
     },
     Climbed {
         to: usize,
+        /// What a person passed over by name: blockers, the kill switch that was on then.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        overrides: Vec<String>,
     },
     Recovered {
         #[serde(with = "millis_option")]
