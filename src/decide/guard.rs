@@ -94,7 +94,8 @@ pub enum Reach {
     Target,
     /// No target, but a reference that was up within the last 10 minutes still is.
     Reference(String),
-    /// Something answers again, but not every target that could not be reached was looked at since.
+    /// Something answers again, but not every target that could not be reached was looked at since; or backstop has just
+    /// started, and not every target was looked at.
     Back,
     /// No target, and every reference that was up is dark.
     CutOff { references: usize },
@@ -289,7 +290,8 @@ fn reach(facts: &Facts<'_>) -> Answer {
         Reach::Reference(name) => Answer::Allow(format!("no target answers, but {name} does: the service is down")),
         Reach::Back => Answer::Hold(
             JUST_BACK,
-            "backstop was cut off until a moment ago; waiting for the next look at every target".to_owned(),
+            "backstop was cut off or not running until a moment ago; waiting for the next look at every target"
+                .to_owned(),
         ),
         Reach::CutOff { references } => Answer::Hold(
             "cut_off",

@@ -173,8 +173,9 @@ impl Machine {
             known.clone().any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
         let clear = service.triggers.iter().all(|state| state.phase() != Phase::Pending);
         let good_after = service.rules.guard.good_after;
-        let busy =
-            self.incidents.values().any(|incident| *incident.service == *service.rules.name && is_acting(incident));
+        // What breached and cannot be seen any more has not become good.
+        let mut open = self.incidents.values().filter(|incident| incident.state.is_open());
+        let busy = open.any(|incident| *incident.service == *service.rules.name);
         if let Some(release) = service.releases.grow(!firing && seen && !busy, clear, good_after, now.monotonic) {
             service.releases.mark_good(&release);
             let service = service.rules.name.to_string();
@@ -375,7 +376,8 @@ impl Machine {
         }
         match self.level_blocked(index, incident, &[], now) {
             None => Some(next),
-            Some((_, true)) => None,
+            // The answer of a blocker is awaited.
+            Some((_, true)) => incident.climb_is_late(&situation.patience, now.monotonic).map(Move::Event),
             Some((why, false)) => Some(Move::Event(IncidentEvent::NeedsHuman {
                 why: WhyHuman::Blocked,
                 text: format!("no further level is begun: {why}"),
