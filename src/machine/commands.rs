@@ -52,8 +52,14 @@ impl Machine {
         if let Some((_, why)) = &self.journal_failing {
             return Err(Refusal::Unavailable(format!("the journal cannot be written: {why}")));
         }
-        if self.draining && matches!(command, Command::Rollback { .. } | Command::Approve { .. } | Command::Skip { .. })
-        {
+        let begins = matches!(
+            command,
+            Command::Rollback { .. }
+                | Command::Approve { .. }
+                | Command::Answer { approves: true, .. }
+                | Command::Skip { .. }
+        );
+        if self.draining && begins {
             return Err(Refusal::Unavailable("backstop is stopping; ask again when it has started anew".to_owned()));
         }
         match command {

@@ -78,8 +78,13 @@ impl Incident {
             return None;
         }
         match decision.kind {
-            // Over at the next look, most often: telling it would be noise.
-            DecisionKind::Hold if waits_for_a_look(decision) && now <= self.told_from(&situation.patience) => None,
+            // Over at the next look, most often: telling it would be noise, and what people were asked would be asked anew.
+            DecisionKind::Hold
+                if waits_for_a_look(decision)
+                    && (matches!(self.state, State::Proposed { .. }) || now <= self.told_from(&situation.patience)) =>
+            {
+                None
+            }
             DecisionKind::RollBack if situation.breach == Breach::Firing && !situation.draining => {
                 Some(Move::Admit { decision: decision.clone(), level: situation.level })
             }
