@@ -278,6 +278,7 @@ fn incident() -> IncidentView {
         opened_wall: wall(600),
         ended_wall: None,
         respond_by_wall: None,
+        question: None,
         next: None,
         history: Arc::new(history()),
     }
