@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::Arc;
 
-use backstop::decide::event::{Autonomy, Gate, NoticeKind as N};
+use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
 use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
@@ -181,26 +181,6 @@ fn a_step_whose_intent_is_not_yet_durable_waits_for_the_kill_switch() {
 }
 
 #[test]
-fn a_step_that_waited_for_the_kill_switch_starts_when_it_is_durable_that_it_is_off() {
-    let mut world = world_of(|_| {});
-    calm(&mut world);
-    deploy(&mut world, "r2", Behaviour::BROKEN);
-    world.run_until(4 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
-    world.disk_state = Disk::Stalls;
-    world.run_until(MINUTE, "admitted", |world| !world.incidents().is_empty() && latest(world).state == "running");
-    world.order(Command::KillSwitch { service: None, on: true, reason: "wait".to_owned() });
-    world.disk_state = Disk::Writes;
-    world.run(MINUTE);
-    world.disk_state = Disk::Stalls;
-    world.order(Command::KillSwitch { service: None, on: false, reason: "done".to_owned() });
-    world.run(20 * SECOND);
-    assert!(world.steps_begun().is_empty(), "after a crash the switch would be on: {}", world.story());
-    world.disk_state = Disk::Writes;
-    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
-    assert_eq!(world.steps_begun().len(), 1);
-}
-
-#[test]
 fn by_hand_the_kill_switch_must_be_named() {
     let mut world = world_of(|rules| {
         rules.services[0].ladder[0].steps = vec![step("drain"), step("rollback")];
@@ -249,6 +229,44 @@ fn an_order_that_passed_over_the_kill_switch_does_so_for_its_own_rollback_only()
     assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
 }
 
+/// The first level has called a person, and the kill switch is on: what is ordered now is the second, of two steps.
+fn stuck_and_killed() -> World {
+    let mut world = world_of(|rules| {
+        let mut flag = level("flag off", vec![step("flag")]);
+        flag.steps[0].on_failure = OnFailure::Stop;
+        rules.services[0].ladder.insert(0, flag);
+        rules.services[0].ladder[1].steps = vec![step("drain"), step("rollback")];
+    });
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    world.scripts.insert("drain".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "a person", |world| world.state() == "needs_human");
+    done(&kill(&mut world, None, true));
+    world
+}
+
+#[test]
+fn the_next_level_by_hand_passes_over_the_kill_switch_that_is_named() {
+    let mut world = stuck_and_killed();
+    let refused = roll_back_by_hand(&mut world, &[]);
+    assert!(
+        matches!(&refused, Answer::Refused(why) if why.to_string().contains("the kill switch is on")),
+        "{refused:?}"
+    );
+    done(&roll_back_by_hand(&mut world, &["kill-switch"]));
+    world.run_until(MINUTE, "the second level", |world| world.steps_begun().len() == 2);
+    // Over a restart too; but what is turned on later stops it.
+    done(&kill(&mut world, Some("api"), true));
+    world.run(10 * SECOND);
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!(world.steps_begun().len(), 2, "{}", world.story());
+    done(&kill(&mut world, Some("api"), false));
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert!(world.story().contains("level 2 (overrides kill-switch)"), "{}", world.story());
+}
+
 #[test]
 fn an_order_that_passed_over_the_kill_switch_is_not_the_next_one() {
     let mut world = world_of(|rules| {
@@ -268,6 +286,26 @@ fn an_order_that_passed_over_the_kill_switch_is_not_the_next_one() {
         "{refused:?}"
     );
     assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_step_that_waited_for_the_kill_switch_starts_when_it_is_durable_that_it_is_off() {
+    let mut world = world_of(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
+    world.disk_state = Disk::Stalls;
+    world.run_until(MINUTE, "admitted", |world| !world.incidents().is_empty() && latest(world).state == "running");
+    world.order(Command::KillSwitch { service: None, on: true, reason: "wait".to_owned() });
+    world.disk_state = Disk::Writes;
+    world.run(MINUTE);
+    world.disk_state = Disk::Stalls;
+    world.order(Command::KillSwitch { service: None, on: false, reason: "done".to_owned() });
+    world.run(20 * SECOND);
+    assert!(world.steps_begun().is_empty(), "after a crash the switch would be on: {}", world.story());
+    world.disk_state = Disk::Writes;
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.steps_begun().len(), 1);
 }
 
 // --- tilt
@@ -441,6 +479,32 @@ fn a_dependency_outage_without_a_release_moves_nothing() {
     assert_eq!(incident.state, "escalated", "now it is told to people, and still not acted on");
     assert!(incident.sentence.contains("no release change was seen, so none is to blame"), "{}", incident.sentence);
     assert!(world.steps_begun().is_empty());
+}
+
+/// `r2` is well, its database is not, and both are well again at the same time: what the windows still show is the
+/// database's.
+#[test]
+fn what_an_outage_of_a_dependency_left_in_the_windows_is_no_proof() {
+    for restarts in [false, true] {
+        let mut world = world_of(with_postgres);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(2 * MINUTE);
+        probe_postgres(&mut world, false);
+        world.fleet.errors_anyway = 0.9;
+        world.run(2 * MINUTE);
+        stands(&world, "held", "dependency", "postgres: the probe health fails");
+        world.fleet.errors_anyway = 0.0;
+        if restarts {
+            world.checkpoint();
+            world.crash(usize::MAX);
+            world.restart();
+        }
+        probe_postgres(&mut world, true);
+        world.run(10 * MINUTE);
+        assert!(world.steps_begun().is_empty(), "{}", world.story());
+        assert_eq!(latest(&world).state, "cleared");
+    }
 }
 
 // --- what was wrong already

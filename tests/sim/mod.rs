@@ -103,10 +103,10 @@ fn play(world: &mut World) -> Result<(), Broken> {
         world.advance(world.t + 20 * SECOND)?;
     }
     world.advance(world.t + HEALS_WITHIN_MS)?;
-    world.oracle.at_rest(|service| world.is_frozen(service))?;
+    world.oracle.at_rest()?;
     demand_progress(world)?;
     world.advance(world.t + HEALS_WITHIN_MS)?;
-    world.oracle.at_rest(|service| world.is_frozen(service))
+    world.oracle.at_rest()
 }
 
 /// The world is well, and a release comes that is plainly broken: it is acted on, or somebody is told.

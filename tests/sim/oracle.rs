@@ -49,6 +49,10 @@ pub const NEVER_WAS: &str = "r99-bin";
 /// A release that came longer ago than this has started, and was seen.
 const SETTLED_MS: i64 = 50 * SECOND;
 
+/// Nobody is asked again sooner, and the simulation's longest time to answer.
+const ASKS_AGAIN_AFTER_MIN: Duration = Duration::from_mins(1);
+const ASKS_AGAIN_AFTER_MAX: Duration = Duration::from_secs(100);
+
 /// An idempotent step whose outcome is not known runs at most this often (README).
 const TRIES_MAX: u32 = 3;
 
@@ -670,12 +674,19 @@ impl Oracle {
                 told.is_asked(id, *level, asked.as_deref(), rules)?;
             }
             IncidentEvent::Unanswered { respond_by } => {
-                if told.asked().is_none_or(|asked| asked.on_silence != OnSilence::Escalate) {
-                    return Err(format!("{id} asks again, and nobody configured that"));
-                }
+                // What silence would approve may be doubtful: then it is asked again, a while later.
+                let wait = match told.asked().map(|asked| asked.on_silence) {
+                    Some(OnSilence::Escalate) => Duration::ZERO,
+                    Some(OnSilence::Approve) => ASKS_AGAIN_AFTER_MIN,
+                    Some(OnSilence::Decline) | None => {
+                        return Err(format!("{id} asks again, and nobody configured that"));
+                    }
+                };
                 match &mut told.stands {
-                    Stands::Asking(until) | Stands::AsksToClimb(until) => *until = *respond_by,
-                    _ => return Err(format!("{id} asks again, and asked nothing")),
+                    Stands::Asking(until) | Stands::AsksToClimb(until) if record.at >= *until + wait => {
+                        *until = *respond_by;
+                    }
+                    stands => return Err(format!("{id} asks again at {}, and was {stands:?}", record.at)),
                 }
             }
             IncidentEvent::HoldOrdered { until, .. } => {
@@ -733,7 +744,7 @@ impl Oracle {
                 told.begins = true;
                 told.plan = Some((**plan).clone());
             }
-            IncidentEvent::Climbed { to } => {
+            IncidentEvent::Climbed { to, overrides } => {
                 let plan = told.plan.as_ref().ok_or_else(|| format!("{id} climbs without a plan"))?;
                 let word = std::mem::replace(&mut told.approved, Word::Nobody);
                 if matches!(told.stands, Stands::Human | Stands::AsksToClimb(_)) {
@@ -746,7 +757,9 @@ impl Oracle {
                 if careful.is_some_and(|autonomy| autonomy < Autonomy::Act) && word == Word::Nobody {
                     return Err(format!("{id} climbed to level {}, which a person decides about", to + 1));
                 }
-                if killed {
+                let over = overrides.iter().any(|name| name == "kill-switch");
+                told.passed = if over { Some(record.at) } else { told.passed };
+                if killed && !over {
                     return Err(format!("{id} climbed to level {} while the kill switch is on", to + 1));
                 }
                 if paused && word != Word::Person {
@@ -1042,9 +1055,12 @@ impl Oracle {
             let told = &self.incidents[id];
             let limit = match told.stands {
                 Stands::Acting => told.deadline,
-                // Silence may not climb in a pause, a freeze or over the kill switch.
-                Stands::AsksToClimb(_) if told.asked().is_some_and(|asked| asked.on_silence == OnSilence::Approve) => {
-                    continue;
+                // Silence approves nothing that is doubtful at the instant, so it is asked again, or a person is called.
+                Stands::Asking(until) | Stands::AsksToClimb(until)
+                    if told.asked().is_some_and(|asked| asked.on_silence == OnSilence::Approve) =>
+                {
+                    let until = until + ASKS_AGAIN_AFTER_MAX;
+                    if told.admitted.is_some() { until.max(told.deadline) } else { until }
                 }
                 Stands::Asking(until) | Stands::AsksToClimb(until) | Stands::Held(until) => until,
                 Stands::Waiting | Stands::Human | Stands::Over => continue,
@@ -1057,15 +1073,15 @@ impl Oracle {
     }
 
     /// After healing: nothing is forgotten, nobody is left untold.
-    pub fn at_rest(&self, is_frozen: impl Fn(usize) -> bool) -> Result<(), Broken> {
+    pub fn at_rest(&self) -> Result<(), Broken> {
         for (id, told) in &self.incidents {
             if let Some((attempt, _)) = told.intents.iter().find(|(_, finished)| !**finished) {
                 return Err(format!("promise 3: {attempt:?} of {id} is forgotten"));
             }
             let asks_on = match (told.asked().map(|asked| asked.on_silence), told.stands) {
                 (Some(OnSilence::Escalate), _) => true,
-                // Silence does not climb in a freeze.
-                (Some(OnSilence::Approve), Stands::AsksToClimb(_)) => is_frozen(told.service),
+                // What is doubtful for good is asked again and again.
+                (Some(OnSilence::Approve), Stands::Asking(_)) => true,
                 (_, _) => false,
             };
             let waits = match told.stands {
