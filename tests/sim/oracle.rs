@@ -833,7 +833,8 @@ impl Oracle {
         let calm = [self.calm_from, self.well_since, watched.disturbed, watched.lied.unwrap_or(0), watched.quiet_from];
         let calm = calm.into_iter().max().unwrap_or(0).saturating_add(SETTLED_MS);
         match watched.holds.was_due(trigger.hold, calm, turn.at) {
-            Some(due) if first => {
+            // When what it depends on is well again, its windows start anew.
+            Some(due) if first && rules.is_some_and(|rules| rules.guard.dependencies.is_empty()) => {
                 Err(format!("promise 8: {id} opened at {}, and its hold was complete at {due}", turn.at))
             }
             Some(_) | None => Ok(()),

@@ -244,12 +244,6 @@ fn one_service(rng: &mut Rng, name: &str) -> ServiceRules {
         service.guard.ready_every = secs(READY_EVERY_S);
     }
     service.ladder = ladder(rng);
-    criteria(rng, &mut service);
-    service.severities = severities(rng);
-    service.hold_max = secs(rng.pick(&[60, 300, 3600]));
-    if rng.one_in(6) {
-        service.guard.freeze.push(freeze(rng));
-    }
     service.notify = match rng.below(4) {
         0 => vec!["oncall".into(), "second".into()],
         1 => vec!["second".into()],
@@ -258,19 +252,30 @@ fn one_service(rng: &mut Rng, name: &str) -> ServiceRules {
     service
 }
 
-pub fn configuration(rng: &mut Rng) -> Rules {
-    let count = 1 + rng.index(4);
-    let mut services: Vec<ServiceRules> = NAMES.iter().take(count).map(|name| one_service(rng, name)).collect();
-    for place in 0..count {
+/// What people may say, and when nothing may begin.
+pub fn policies(rng: &mut Rng, rules: &mut Rules) {
+    let count = rules.services.len();
+    for (place, service) in rules.services.iter_mut().enumerate() {
+        criteria(rng, service);
+        service.severities = severities(rng);
+        service.hold_max = secs(rng.pick(&[60, 300, 3600]));
+        if rng.one_in(6) {
+            service.guard.freeze.push(freeze(rng));
+        }
         if count > 1 && rng.one_in(4) {
             let other = NAMES[(place + 1 + rng.index(count - 1)) % count];
-            services[place].guard.dependencies.push(other.into());
+            service.guard.dependencies.push(other.into());
         }
     }
-    let mut rules = rules(services);
     if rng.one_in(8) {
         rules.freeze.push(freeze(rng));
     }
+}
+
+pub fn configuration(rng: &mut Rng) -> Rules {
+    let count = 1 + rng.index(4);
+    let services = NAMES.iter().take(count).map(|name| one_service(rng, name)).collect();
+    let mut rules = rules(services);
     let mut oncall = receiver("oncall", Some("second"));
     oncall.fallback_after = secs(30 + rng.below(300));
     oncall.give_up_after = secs(rng.pick(&[120, 900, 86_400, 86_400]));

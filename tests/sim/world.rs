@@ -220,7 +220,9 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, tells: bool) -> Result<World, Broken> {
         let mut rng = Rng::new(seed);
-        let rules = Arc::new(setup::configuration(&mut rng));
+        let mut rules = setup::configuration(&mut rng);
+        setup::policies(&mut rng, &mut rules);
+        let rules = Arc::new(rules);
         let fleets = setup::fleets(&mut rng, &rules);
         let count = fleets.len();
         let mut world = World {
