@@ -10,6 +10,7 @@ use std::sync::Arc;
 use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
 use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
+use backstop::machine::Machine;
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
 use backstop::promql::{Labels, TargetId};
 use backstop::time::Timestamp;
@@ -178,6 +179,39 @@ fn a_step_whose_intent_is_not_yet_durable_waits_for_the_kill_switch() {
     done(&kill(&mut world, None, false));
     world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
     assert_eq!(world.steps_begun().len(), 1);
+}
+
+#[test]
+fn a_step_that_was_intended_and_never_begun_is_begun_after_the_restart() {
+    let mut world = world_of(|rules| {
+        rules.services[0].ladder.push(level("second", vec![step("second")]));
+        rules.services[0].ladder[0].deadline = Some(secs(30));
+    });
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
+    world.disk_state = Disk::Stalls;
+    world.run_until(MINUTE, "the intent", |world| !world.incidents().is_empty() && latest(world).state == "running");
+    world.order(Command::KillSwitch { service: None, on: true, reason: "wait".to_owned() });
+    world.settle();
+    // Stopped while it waits for the disk and for the switch.
+    world.input(Input::Draining);
+    world.disk_state = Disk::Writes;
+    world.run(SECOND);
+    assert_eq!(
+        (world.machine.as_ref().map(Machine::steps_running), world.steps_begun().len()),
+        (Some(0), 0),
+        "{}",
+        world.story()
+    );
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!((latest(&world).state, world.steps_begun().len()), ("running", 0), "{}", world.story());
+    done(&kill(&mut world, None, false));
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    let begun: Vec<_> = world.steps_begun().iter().map(|order| (order.attempt.level, order.attempt.attempt)).collect();
+    assert_eq!(begun, [(0, 1)], "the first level has all its time: {}", world.story());
+    assert!(!world.kinds().contains(&N::StepFailed), "{:?}", world.kinds());
 }
 
 #[test]
