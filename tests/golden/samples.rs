@@ -376,6 +376,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::StepIntended { attempt: attempt(), input_hash: text("9f86d081") },
         IncidentEvent::StepStarted { attempt: attempt(), pid: Some(4711), process_start: Some(text("88123")) },
         IncidentEvent::StepStarted { attempt: attempt(), pid: None, process_start: None },
+        IncidentEvent::StepNotStarted { attempt: attempt(), why: text("the kill switch is on, and backstop stops") },
         IncidentEvent::LevelFinished { level: 0, at: at(30) },
         IncidentEvent::CheckAnswered { level: 0, check: text("smoke"), outcome: CheckOutcome::Passed },
         IncidentEvent::CheckAnswered {

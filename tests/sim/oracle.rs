@@ -520,6 +520,11 @@ impl Oracle {
                     return Err(format!("promise 3: {attempt:?} of {id} finished, and was not under way"));
                 }
             },
+            IncidentEvent::StepNotStarted { attempt, .. } => {
+                if told.intents.remove(attempt) != Some(false) {
+                    return Err(format!("promise 3: {attempt:?} of {id} was never begun, and was not intended"));
+                }
+            }
             IncidentEvent::UndoBegan { level } => *told.runs.entry((*level, true)).or_default() += 1,
             IncidentEvent::NeedsHuman { .. } => told.stands = Stands::Human,
             IncidentEvent::Recovered { .. }
