@@ -301,6 +301,47 @@ fn the_next_level_by_hand_passes_over_the_kill_switch_that_is_named() {
     assert!(world.story().contains("level 2 (overrides kill-switch)"), "{}", world.story());
 }
 
+#[test]
+fn an_order_that_passed_over_the_kill_switch_is_not_the_next_one() {
+    let mut world = world_of(|rules| {
+        rules.services[0].ladder.insert(0, level("flag off", vec![step("flag")]));
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    calm(&mut world);
+    done(&kill(&mut world, None, true));
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the breach is held", |world| !world.incidents().is_empty());
+    done(&roll_back_by_hand(&mut world, &["kill-switch"]));
+    world.run_until(5 * MINUTE, "the flag helped", |world| latest(world).state == "recovered");
+    // Of the same release, and nobody says that the switch does not count.
+    let refused = roll_back_by_hand(&mut world, &[]);
+    assert!(
+        matches!(&refused, Answer::Refused(why) if why.to_string().contains("the kill switch is on")),
+        "{refused:?}"
+    );
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_step_that_waited_for_the_kill_switch_starts_when_it_is_durable_that_it_is_off() {
+    let mut world = world_of(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
+    world.disk_state = Disk::Stalls;
+    world.run_until(MINUTE, "admitted", |world| !world.incidents().is_empty() && latest(world).state == "running");
+    world.order(Command::KillSwitch { service: None, on: true, reason: "wait".to_owned() });
+    world.disk_state = Disk::Writes;
+    world.run(MINUTE);
+    world.disk_state = Disk::Stalls;
+    world.order(Command::KillSwitch { service: None, on: false, reason: "done".to_owned() });
+    world.run(20 * SECOND);
+    assert!(world.steps_begun().is_empty(), "after a crash the switch would be on: {}", world.story());
+    world.disk_state = Disk::Writes;
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.steps_begun().len(), 1);
+}
+
 // --- tilt
 
 #[test]
