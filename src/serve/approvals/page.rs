@@ -254,7 +254,7 @@ fn form(html: &mut Html, followed: &Followed, may: bool) {
     ));
     html.add(format_args!("<p class=\"buttons\">"));
     if may {
-        html.add(format_args!("<button class=\"yes\" name=\"answer\" value=\"approve\">Approve the rollback</button>"));
+        html.add(format_args!("<button class=\"yes\" name=\"answer\" value=\"approve\">Approve</button>"));
     }
     html.add(format_args!("<button class=\"no\" name=\"answer\" value=\"decline\">Decline</button>"));
     html.add(format_args!("</p>\n</form>"));
