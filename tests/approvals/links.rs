@@ -385,3 +385,21 @@ async fn a_receiver_without_links_gets_none_and_a_key_that_fails_holds_up_no_not
     assert!(daemon.log().contains("sent without its link: cannot read the secret file"), "{}", daemon.log());
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_a_reload_brings_wait_for_the_restart_that_opens_their_listener() {
+    let asking = asking("", "");
+    let (before, rest) = asking.file.more.split_once("[daemon.approvals]").unwrap();
+    let severity = &rest[rest.find("[services").unwrap()..];
+    asking.site.write(&File { more: format!("{before}{severity}"), ..asking.file.clone() });
+    let daemon = Daemon::start(&asking.site).await;
+    daemon.knows_good("v1").await;
+    asking.site.write(&asking.file);
+    daemon.signal(Signal::HUP);
+    until("the reload", async || (daemon.get("/v1/status").await["generation"] == 2).then_some(())).await;
+    assert!(daemon.log().contains("daemon.approvals.listen has changed; it stays as it was until a restart"));
+    asking.site.deploy("v2");
+    let told = asking.receiver.told("approval_requested").await;
+    assert!(told["approve_url"].is_null(), "it would lead nowhere: {told}");
+    daemon.stop().await;
+}

@@ -222,9 +222,9 @@ pub(super) fn asks(followed: &Followed, view: &IncidentView, question: &Question
             }
         }
         let reasons = report.decision.iter().flat_map(|decision| &decision.reasons);
-        let reasons: String = reasons.map(|reason| format!("<div>{}</div>", Escaped(&reason.sentence))).collect();
+        let reasons: Vec<String> = reasons.map(|reason| Escaped(&reason.sentence).to_string()).collect();
         if !reasons.is_empty() {
-            html.row("Why it asks", format_args!("{reasons}"));
+            html.row("Why it asks", format_args!("{}", reasons.join("<br>")));
         }
     }
     html.row("Level", format_args!("{level} of {of}: <bdi>{}</bdi>", Escaped(name)));
