@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::Arc;
 
-use backstop::decide::event::{Autonomy, Gate, NoticeKind as N};
+use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
 use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
@@ -229,6 +229,44 @@ fn an_order_that_passed_over_the_kill_switch_does_so_for_its_own_rollback_only()
     assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
 }
 
+/// The first level has called a person, and the kill switch is on: what is ordered now is the second, of two steps.
+fn stuck_and_killed() -> World {
+    let mut world = world_of(|rules| {
+        let mut flag = level("flag off", vec![step("flag")]);
+        flag.steps[0].on_failure = OnFailure::Stop;
+        rules.services[0].ladder.insert(0, flag);
+        rules.services[0].ladder[1].steps = vec![step("drain"), step("rollback")];
+    });
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    world.scripts.insert("drain".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "a person", |world| world.state() == "needs_human");
+    done(&kill(&mut world, None, true));
+    world
+}
+
+#[test]
+fn the_next_level_by_hand_passes_over_the_kill_switch_that_is_named() {
+    let mut world = stuck_and_killed();
+    let refused = roll_back_by_hand(&mut world, &[]);
+    assert!(
+        matches!(&refused, Answer::Refused(why) if why.to_string().contains("the kill switch is on")),
+        "{refused:?}"
+    );
+    done(&roll_back_by_hand(&mut world, &["kill-switch"]));
+    world.run_until(MINUTE, "the second level", |world| world.steps_begun().len() == 2);
+    // Over a restart too; but what is turned on later stops it.
+    done(&kill(&mut world, Some("api"), true));
+    world.run(10 * SECOND);
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!(world.steps_begun().len(), 2, "{}", world.story());
+    done(&kill(&mut world, Some("api"), false));
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert!(world.story().contains("level 2 (overrides kill-switch)"), "{}", world.story());
+}
+
 // --- tilt
 
 #[test]
@@ -400,6 +438,32 @@ fn a_dependency_outage_without_a_release_moves_nothing() {
     assert_eq!(incident.state, "escalated", "now it is told to people, and still not acted on");
     assert!(incident.sentence.contains("no release change was seen, so none is to blame"), "{}", incident.sentence);
     assert!(world.steps_begun().is_empty());
+}
+
+/// `r2` is well, its database is not, and both are well again at the same time: what the windows still show is the
+/// database's.
+#[test]
+fn what_an_outage_of_a_dependency_left_in_the_windows_is_no_proof() {
+    for restarts in [false, true] {
+        let mut world = world_of(with_postgres);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(2 * MINUTE);
+        probe_postgres(&mut world, false);
+        world.fleet.errors_anyway = 0.9;
+        world.run(2 * MINUTE);
+        stands(&world, "held", "dependency", "postgres: the probe health fails");
+        world.fleet.errors_anyway = 0.0;
+        if restarts {
+            world.checkpoint();
+            world.crash(usize::MAX);
+            world.restart();
+        }
+        probe_postgres(&mut world, true);
+        world.run(10 * MINUTE);
+        assert!(world.steps_begun().is_empty(), "{}", world.story());
+        assert_eq!(latest(&world).state, "cleared");
+    }
 }
 
 // --- what was wrong already

@@ -102,6 +102,7 @@ impl Machine {
                 config_hash: self.rules.hash.to_string(),
             },
         );
+        self.recover_dependencies();
         self.resume_incidents(now, out);
         self.report_unreadable(&recovered.unreadable, now, out);
     }
@@ -177,11 +178,11 @@ impl Machine {
                 if let Some(incident) = self.incidents.get_mut(&id) {
                     // Effects were sent when the event was recorded; what is still to do follows from the state.
                     drop(incident.apply(event, at));
-                    if let IncidentEvent::Admitted { decision, .. } = &**event {
+                    if let IncidentEvent::Admitted { .. } = &**event {
                         let service = Arc::from(incident.service.as_str());
                         self.admissions.push((service, id.clone(), at));
-                        self.note_override(&id, &decision.checks, at);
                     }
+                    self.follow_override(&id, event, at);
                 } else if let Some(opened) = Incident::open(id.clone(), event, at) {
                     self.incidents.insert(id.clone(), opened);
                 }
@@ -189,7 +190,6 @@ impl Machine {
                     && let Some((service, release)) =
                         self.incidents.get(&id).map(|incident| (incident.service.clone(), incident.release.clone()))
                 {
-                    self.forget_override(&id);
                     self.doubt(&service, release.as_ref());
                 }
                 if let IncidentEvent::LevelFinished { at: finished, .. } = **event {

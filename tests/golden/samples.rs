@@ -181,6 +181,7 @@ pub fn notice(kind: NoticeKind) -> Notice {
         occurred_at: at(0),
         config_hash: text("c0ffee123456"),
         drill: false,
+        question: None,
     }
 }
 
@@ -388,7 +389,8 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::UndoFinished { level: 0, failed: Some(text("step 1 failed")), running: mix() },
         IncidentEvent::CameClear { at: at(60) },
         IncidentEvent::Relapsed,
-        IncidentEvent::Climbed { to: 1 },
+        IncidentEvent::Climbed { to: 1, overrides: Vec::new() },
+        IncidentEvent::Climbed { to: 2, overrides: vec![text("kill-switch"), text("schema")] },
         IncidentEvent::Recovered { clear_since: Some(at(60)) },
         IncidentEvent::Recovered { clear_since: None },
         IncidentEvent::Superseded { by: mix() },

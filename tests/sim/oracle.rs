@@ -490,7 +490,7 @@ impl Oracle {
                 told.begins = true;
                 told.plan = Some((**plan).clone());
             }
-            IncidentEvent::Climbed { to } => {
+            IncidentEvent::Climbed { to, .. } => {
                 let plan = told.plan.as_ref().ok_or_else(|| format!("{id} climbs without a plan"))?;
                 if matches!(told.stands, Stands::Human | Stands::AsksToClimb(_)) {
                     if !told.approved {

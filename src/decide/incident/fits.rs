@@ -80,7 +80,7 @@ impl Incident {
             IncidentEvent::UndoFinished { level, .. } => {
                 matches!(state, State::Stepped { attempt, .. } if attempt.level == *level && attempt.undo)
             }
-            IncidentEvent::Climbed { to } => {
+            IncidentEvent::Climbed { to, .. } => {
                 let after = matches!(state, State::LevelOver { undo: false, .. });
                 let asked = asks && self.admitted.is_some();
                 can_begin && has_level(to) && (after || asked || with_a_person)

@@ -16,7 +16,7 @@ mod steps;
 mod tests;
 mod undo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{
@@ -174,6 +174,8 @@ pub struct Incident {
     stuck: Option<Attempt>,
     /// The person who has said yes; the level that begins next is theirs.
     approved: Option<String>,
+    /// What a person passed over by name when a level was ordered; it stays so for the levels after it.
+    pub overrides: BTreeSet<String>,
     /// The level that was begun last was a person's order, which a pause does not hold up.
     ordered: bool,
     /// Since when what runs cannot be read, between steps. Not recorded.
@@ -220,6 +222,7 @@ impl Incident {
             held_from: None,
             stuck: None,
             approved: None,
+            overrides: BTreeSet::new(),
             ordered: false,
             unread_since: None,
             finished: None,
@@ -379,7 +382,8 @@ impl Incident {
             IncidentEvent::UndoFinished { level, failed, running } => {
                 self.undo_finished(*level, failed.as_deref(), running)
             }
-            IncidentEvent::Climbed { to } => {
+            IncidentEvent::Climbed { to, overrides } => {
+                self.overrides.extend(overrides.iter().cloned());
                 // Waiting for a person is not counted in the sum of the limits.
                 if matches!(self.state, State::Proposed { .. } | State::NeedsHuman { .. })
                     && let (Some(plan), Some(deadline)) = (&self.plan, &mut self.deadline)
@@ -467,6 +471,7 @@ impl Incident {
         self.ended = None;
         self.asked = None;
         self.held_from = None;
+        self.overrides.clear();
         self.stuck = None;
         Vec::new()
     }

@@ -330,7 +330,7 @@ impl<'a> Walk<'a> {
                 let name = level_name(plan, *level);
                 (Standing::Running, format!("{name} {}{}", moments::verified(*verified), after_colon(why)))
             }
-            IncidentEvent::Climbed { to } => (Standing::Running, format!("On to {}", level_name(plan, *to))),
+            IncidentEvent::Climbed { to, .. } => (Standing::Running, format!("On to {}", level_name(plan, *to))),
             IncidentEvent::Recovered { .. } => (Standing::Recovered, "It recovered and stayed so".to_owned()),
             IncidentEvent::Superseded { by } => {
                 (Standing::Superseded, format!("Someone else changed what runs; then ran: {}", running(by)))

@@ -111,7 +111,7 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             };
             line("undo_finished", text)
         }
-        IncidentEvent::Climbed { to } => line("climbed", format!("On to {}", level_name(plan, *to))),
+        IncidentEvent::Climbed { to, .. } => line("climbed", format!("On to {}", level_name(plan, *to))),
         IncidentEvent::Recovered { clear_since } => {
             let since =
                 clear_since.map_or_else(String::new, |clear| format!(", clear for {}", span(record.at.since(clear))));

@@ -142,7 +142,7 @@ pub(super) fn events(incident: &Incident) -> Vec<(&'static str, IncidentEvent)> 
         IncidentEvent::LevelFailed { level, verified: Verified::NotReached, why: reason() },
         IncidentEvent::UndoBegan { level },
         IncidentEvent::UndoFinished { level, failed: None, running: Running::One(release("r2")) },
-        IncidentEvent::Climbed { to: 1 },
+        IncidentEvent::Climbed { to: 1, overrides: Vec::new() },
         IncidentEvent::Recovered { clear_since: None },
         IncidentEvent::Superseded { by: Running::One(release("r3")) },
         IncidentEvent::Aborted { actor: actor(), reason: reason() },

@@ -113,7 +113,7 @@ proptest! {
                 ..world()
             };
             if let (State::NeedsHuman { .. }, None) = (&live.state, live.in_flight) && odds(28, 2) == 0 {
-                take(&mut live, IncidentEvent::Climbed { to: odds(29, 3) as usize }, now);
+                take(&mut live, IncidentEvent::Climbed { to: odds(29, 3) as usize, overrides: Vec::new() }, now);
             }
             for round in 0.. {
                 let Some(next) = world.next(&live, now) else { break };
