@@ -120,7 +120,7 @@ impl Hands {
     fn course(site: &mut Site, order: &StepOrder) -> Course {
         let rng = &mut site.rng;
         let usual = site.scripts.get(order.step.name.as_str()).copied().unwrap_or(Script::Nothing);
-        let panics = site.chaos && rng.one_in(12);
+        let panics = site.chaos && rng.one_in(8);
         let script = if panics || (site.chaos && rng.one_in(3)) {
             rng.pick(&[Script::Fails, Script::FailsAndWorks, Script::HalfWorks, Script::Hangs, Script::Ambiguous])
         } else {
