@@ -474,6 +474,32 @@ fn a_dependency_outage_without_a_release_moves_nothing() {
     assert!(world.steps_begun().is_empty());
 }
 
+/// `r2` is well, its database is not, and both are well again at the same time: what the windows still show is the
+/// database's.
+#[test]
+fn what_an_outage_of_a_dependency_left_in_the_windows_is_no_proof() {
+    for restarts in [false, true] {
+        let mut world = world_of(with_postgres);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(2 * MINUTE);
+        probe_postgres(&mut world, false);
+        world.fleet.errors_anyway = 0.9;
+        world.run(2 * MINUTE);
+        stands(&world, "held", "dependency", "postgres: the probe health fails");
+        world.fleet.errors_anyway = 0.0;
+        if restarts {
+            world.checkpoint();
+            world.crash(usize::MAX);
+            world.restart();
+        }
+        probe_postgres(&mut world, true);
+        world.run(10 * MINUTE);
+        assert!(world.steps_begun().is_empty(), "{}", world.story());
+        assert_eq!(latest(&world).state, "cleared");
+    }
+}
+
 // --- what was wrong already
 
 /// `r1` was good; `r2` has failed one request in five for a while, and not since it came, when the next one comes.

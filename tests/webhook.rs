@@ -77,6 +77,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 fn receiver(url: TextOrSecret, secrets: Vec<SecretRef>, client: ClientSpec) -> ReceiverSpec {
     ReceiverSpec {
+        approve_link: true,
         name: "oncall".into(),
         kind: ReceiverKind::Webhook { url, secrets, client },
         limits: RequestLimits { connect_timeout: PATIENCE, timeout: PATIENCE, body_bytes_max: 4096 },
@@ -84,7 +85,7 @@ fn receiver(url: TextOrSecret, secrets: Vec<SecretRef>, client: ClientSpec) -> R
 }
 
 fn origin() -> Origin {
-    Origin { instance: "shop-1".into(), public_url: Some("https://backstop.example.com".to_owned()) }
+    Origin { instance: "shop-1".into(), public_url: Some("https://backstop.example.com".to_owned()), approvals: None }
 }
 
 fn notifier(spec: ReceiverSpec) -> Notifier {

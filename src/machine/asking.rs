@@ -250,7 +250,9 @@ impl Machine {
         }
         let name = &service.rules.name;
         let open = self.incidents.values().find(|incident| *incident.service == **name && incident.state.is_open());
-        let acts = open.is_some_and(|open| is_acting(open) && !matches!(open.state, State::LevelOver { .. }));
+        // Before a further level the blockers count as before the first one.
+        let between = |open: &Incident| matches!(open.state, State::LevelOver { .. } | State::Proposed { .. });
+        let acts = open.is_some_and(|open| is_acting(open) && !between(open));
         let breaches = service.triggers.iter().any(|state| matches!(state.phase(), Phase::Pending | Phase::Firing));
         let by_hand = service.asked_by_hand.is_some_and(|until| now < until);
         let near = by_hand || (!acts && (breaches || open.is_some()));
@@ -435,9 +437,10 @@ impl Kind {
     }
 }
 
-/// From what to what an incident would be rolled back; without one, what runs now.
+/// From what to what an incident would be rolled back; without one, what runs now. The plan of one that is over says
+/// nothing of another rollback of the same release.
 fn way(service: &Service, incident: Option<&Incident>) -> Way {
-    if let Some(plan) = incident.and_then(|incident| incident.plan.as_ref()) {
+    if let Some(plan) = incident.filter(|incident| incident.state.is_open()).and_then(|open| open.plan.as_ref()) {
         return Way { bad: Some(plan.bad.clone()), target: plan.target.clone() };
     }
     let bad = incident.and_then(|incident| incident.release.as_ref()).or(service.releases.judged.as_ref());

@@ -92,6 +92,7 @@ pub struct Machine {
     dirty: bool,
     /// Observations came in since the last turn: what runs may be another release by now.
     unjudged: bool,
+    started: Timestamp,
     started_wall: Timestamp,
     counters: Counters,
     heartbeat_due: Option<Timestamp>,
@@ -127,6 +128,7 @@ impl Machine {
             settled: Timestamp::MIN,
             dirty: true,
             unjudged: false,
+            started: now.monotonic,
             started_wall: now.wall,
             counters: Counters::default(),
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
@@ -310,6 +312,7 @@ impl Machine {
             .chain(tilts)
             .chain(self.outbox.wakes())
             .chain(self.heartbeat_due)
+            .chain([self.started + people::FIRST_LOOKS_WITHIN])
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::Machine;
 use super::output::Output;
 use crate::decide::event::{
-    Actor, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Running, Severity,
+    Actor, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger, Release, Running,
+    Severity,
 };
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::Question;
@@ -97,6 +98,7 @@ impl Machine {
             occurred_at: now.wall,
             config_hash: self.rules.hash.to_string(),
             drill: false,
+            question: question(&incident, kind),
         };
         self.queue(with_what_a_person_needs(notice), receivers, now);
     }
@@ -165,6 +167,7 @@ impl Machine {
             occurred_at: now.wall,
             config_hash: self.rules.hash.to_string(),
             drill: false,
+            question: None,
         }
     }
 
@@ -347,6 +350,15 @@ fn notice_level(incident: &Incident) -> Option<NoticeLevel> {
     let level = incident.level()?;
     let name = plan.levels.get(level)?.name.clone();
     Some(NoticeLevel { n: level + 1, of: plan.levels.len(), name })
+}
+
+/// What this notice asks: a question, or that it is still open.
+fn question(incident: &Incident, kind: NoticeKind) -> Option<Box<NoticeQuestion>> {
+    let State::Proposed { level, .. } = incident.state else { return None };
+    let asked = incident.asked.as_ref()?;
+    let text = |release: &Option<Release>| release.as_ref().map(ToString::to_string);
+    let question = NoticeQuestion { number: asked.number, level, bad: text(&asked.bad), target: text(&asked.target) };
+    matches!(kind, NoticeKind::ApprovalRequested | NoticeKind::Escalated).then(|| Box::new(question))
 }
 
 /// When the current phase ends at the latest.

@@ -108,6 +108,7 @@ impl Machine {
                 config_hash: self.rules.hash.to_string(),
             },
         );
+        self.recover_dependencies();
         self.resolve_what_is_gone(open, now);
         self.resume_incidents(now, out);
         self.report_unreadable(&recovered.unreadable, now, out);

@@ -14,7 +14,7 @@ use super::watch::is_recent;
 use super::{Machine, log};
 use crate::decide::event::{Actor, Entry, GuardCheck, IncidentEvent, IncidentId, NoticeKind, NoticeStatus};
 use crate::decide::freeze;
-use crate::decide::guard::OVERRIDES_KILL_SWITCH;
+use crate::decide::guard::{DEPENDENCY, OVERRIDES_KILL_SWITCH};
 use crate::decide::rules::Question;
 use crate::decide::trigger::{Finding, short};
 use crate::decide::verdict::Phase;
@@ -226,6 +226,30 @@ impl Machine {
     /// Why and until when on the wall, in its own words.
     pub(super) fn frozen<'a>(&'a self, service: &'a Service, now: &Now) -> Option<(&'a str, Timestamp)> {
         freeze::frozen(self.rules.freeze.iter().chain(&service.rules.guard.freeze), now.wall)
+    }
+
+    /// What a service showed while something that it depends on was down is no proof against its release: when the last
+    /// dependency is well again, its windows start anew. Tells whether they do.
+    pub(super) fn follow_dependencies(&mut self, index: usize, now: &Now) -> bool {
+        let breach = !self.services[index].retired && !self.dependencies(&self.services[index], now).0.is_empty();
+        let is_over = std::mem::replace(&mut self.services[index].dependency_down, breach) && !breach;
+        if is_over {
+            self.restart_windows(index, now.monotonic);
+            for state in &mut self.services[index].triggers {
+                state.dirty = true;
+            }
+        }
+        is_over
+    }
+
+    /// An open incident that waited for a dependency when the daemon ended waits for it still.
+    pub(super) fn recover_dependencies(&mut self) {
+        for service in &mut self.services {
+            let own = self.incidents.values().filter(|incident| *incident.service == *service.rules.name);
+            let reasons = own.filter(|incident| incident.state.is_open()).filter_map(|open| open.decision.as_ref());
+            service.dependency_down =
+                reasons.flat_map(|decision| &decision.reasons).any(|reason| reason.code == DEPENDENCY);
+        }
     }
 
     /// Dependencies that breach, each in a few words, and those that cannot be seen.

@@ -36,6 +36,12 @@ impl Machine {
             self.evaluate_triggers(index, now, out);
             self.grow_releases(index, now);
         }
+        // After all are evaluated: a dependency may stand behind what depends on it.
+        for index in 0..self.services.len() {
+            if self.follow_dependencies(index, now) {
+                self.evaluate_triggers(index, now, out);
+            }
+        }
         for index in 0..self.services.len() {
             self.open_incidents(index, now, out);
         }
@@ -167,8 +173,9 @@ impl Machine {
             known.clone().any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
         let clear = service.triggers.iter().all(|state| state.phase() != Phase::Pending);
         let good_after = service.rules.guard.good_after;
-        let busy =
-            self.incidents.values().any(|incident| *incident.service == *service.rules.name && is_acting(incident));
+        // What breached and cannot be seen any more has not become good.
+        let mut open = self.incidents.values().filter(|incident| incident.state.is_open());
+        let busy = open.any(|incident| *incident.service == *service.rules.name);
         if let Some(release) = service.releases.grow(!firing && seen && !busy, clear, good_after, now.monotonic) {
             service.releases.mark_good(&release);
             let service = service.rules.name.to_string();
@@ -335,7 +342,9 @@ impl Machine {
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
         let frozen = !incident.is_ordered() && self.frozen(service, now).is_some();
-        let waiting = incident.state.is_waiting() && incident.admitted.is_none();
+        let waiting = incident.state.is_waiting()
+            && incident.admitted.is_none()
+            && !self.keeps_question(index, incident, now);
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let situation = Situation {
             running: &service.releases.running,
@@ -369,7 +378,8 @@ impl Machine {
         }
         match self.level_blocked(index, incident, &[], now) {
             None => Some(next),
-            Some((_, true)) => None,
+            // The answer of a blocker is awaited.
+            Some((_, true)) => incident.climb_is_late(&situation.patience, now.monotonic).map(Move::Event),
             Some((why, false)) => Some(Move::Event(IncidentEvent::NeedsHuman {
                 why: WhyHuman::Blocked,
                 text: format!("no further level is begun: {why}"),

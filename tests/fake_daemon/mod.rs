@@ -269,6 +269,7 @@ fn incident() -> IncidentView {
         state: "verifying",
         sentence: "Verifying level 1 (previous release)".to_owned(),
         reasons: Vec::new(),
+        needs_human: None,
         open: true,
         acknowledged: false,
         severity: Severity::High,
@@ -277,6 +278,7 @@ fn incident() -> IncidentView {
         opened_wall: wall(600),
         ended_wall: None,
         respond_by_wall: None,
+        question: None,
         next: None,
         history: Arc::new(history()),
     }
@@ -393,6 +395,7 @@ fn notice() -> Notice {
         occurred_at: wall(601),
         config_hash: "c0ffee123456".to_owned(),
         drill: false,
+        question: None,
     }
 }
 

@@ -79,6 +79,7 @@ fn of_incident(kind: NoticeKind, seq: u64, sentence: &str) -> Notice {
         occurred_at: at(0),
         config_hash: "9f86d081884c".to_owned(),
         drill: false,
+        question: None,
     }
 }
 

@@ -181,6 +181,7 @@ pub fn notice(kind: NoticeKind) -> Notice {
         occurred_at: at(0),
         config_hash: text("c0ffee123456"),
         drill: false,
+        question: None,
     }
 }
 

@@ -266,6 +266,24 @@ pub enum WhyHuman {
     Blocked,
 }
 
+impl WhyHuman {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            WhyHuman::LadderExhausted => "ladder_exhausted",
+            WhyHuman::Inconclusive => "inconclusive",
+            WhyHuman::StepTimedOut => "step_timed_out",
+            WhyHuman::StepAmbiguous => "step_ambiguous",
+            WhyHuman::StepFailed => "step_failed",
+            WhyHuman::DeadlineReached => "deadline_reached",
+            WhyHuman::ReleaseUnknown => "release_unknown",
+            WhyHuman::BadReleaseCameBack => "bad_release_came_back",
+            WhyHuman::Unreadable => "unreadable",
+            WhyHuman::Blocked => "blocked",
+        }
+    }
+}
+
 /// The guard's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::people::asks_again_at;
 use super::{Breach, Incident, Move, Patience, RELEASE_GRACE, Situation, State};
 use crate::decide::event::{
     Attempt, Autonomy, Decision, DecisionKind, IncidentEvent, Outcome, Reason, Release, Running, Verified, Verify,
@@ -67,7 +68,7 @@ impl Incident {
         if let State::Proposed { level, respond_by } = &self.state
             && now >= *respond_by
         {
-            return Some(self.after_silence(*level, situation, now));
+            return self.after_silence(*level, *respond_by, situation, now);
         }
         // What is not known now is not acted on, and changes no answer that was given on what was known.
         if situation.breach == Breach::Unclear && self.decision.is_some() {
@@ -78,8 +79,13 @@ impl Incident {
             return None;
         }
         match decision.kind {
-            // Over at the next look, most often: telling it would be noise.
-            DecisionKind::Hold if waits_for_a_look(decision) && now <= self.told_from(&situation.patience) => None,
+            // Over at the next look, most often: telling it would be noise, and it would end an open question.
+            DecisionKind::Hold
+                if waits_for_a_look(decision)
+                    && (self.decision.is_some() || now <= self.told_from(&situation.patience)) =>
+            {
+                None
+            }
             DecisionKind::RollBack if situation.breach == Breach::Firing && !situation.draining => {
                 Some(Move::Admit { decision: decision.clone(), level: situation.level })
             }
@@ -283,7 +289,7 @@ impl Incident {
         if now < respond_by {
             return None;
         }
-        self.climb_after_silence(level, situation, now)
+        self.climb_after_silence(level, situation, now).or_else(|| self.climb_is_late(&situation.patience, now))
     }
 
     fn with_a_person(&self, reminded: Timestamp, situation: &Situation<'_>, now: Timestamp) -> Option<IncidentEvent> {
@@ -341,7 +347,11 @@ impl Incident {
         let deadline = self.deadline.unwrap_or(Timestamp::MAX);
         match &self.state {
             State::Firing => vec![self.told_from(patience) + Duration::from_millis(1)],
-            State::Proposed { respond_by, .. } => vec![*respond_by],
+            State::Proposed { respond_by, .. } => {
+                let mut wakes = vec![*respond_by, asks_again_at(*respond_by, patience)];
+                wakes.extend(self.climb_late_at(patience));
+                wakes
+            }
             State::HeldByPerson { until } => vec![*until],
             State::Ready { attempt, since, .. } => {
                 let mut wakes = vec![self.unread_since.unwrap_or(*since) + RELEASE_GRACE, deadline, *since];

@@ -230,6 +230,7 @@ fn notice(id: &str, incident: IncidentId) -> Box<Notice> {
         occurred_at: at(0.0),
         config_hash: "c0ffee".to_owned(),
         drill: false,
+        question: None,
     })
 }
 
