@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Ask, Autonomy, Check, CheckOutcome, Entry, IncidentEvent, NoticeKind as N, Proof, Running, WhyHuman,
+    Ask, Autonomy, Check, CheckOutcome, Entry, IncidentEvent, NoticeKind as N, NoticeStatus, OnSilence, Proof, Running,
+    Severity, WhyHuman,
 };
-use backstop::decide::rules::{Blocker, BlockerQuestion, BlockerUnknown, Question, ServiceRules, Trigger, ValueKind};
-use backstop::machine::input::{Answer, Command, Refusal};
+use backstop::decide::rules::{
+    Blocker, BlockerQuestion, BlockerUnknown, Question, Rules, ServiceRules, SeverityRules, Trigger, ValueKind,
+};
+use backstop::machine::input::{Answer, Command, Input, Refusal};
 use backstop::promql::{Comparison, Expr};
 use support::*;
 
@@ -518,6 +521,33 @@ fn a_blocker_stops_the_next_level_too() {
 }
 
 #[test]
+fn what_was_overridden_for_the_next_level_by_hand_stays_so_for_the_levels_after_it() {
+    let mut world = blocked(
+        |service| {
+            service.ladder.push(level("second", vec![step("second")]));
+            service.ladder.push(level("third", vec![step("third")]));
+            service.guard.blockers = vec![blocker("schema")];
+        },
+        |world| {
+            for name in ["rollback", "second"] {
+                world.scripts.insert(name.to_owned(), Script::Nothing);
+            }
+        },
+    );
+    break_it(&mut world);
+    world.run_until(3 * MINUTE, "verification", |world| world.state() == "verifying");
+    world.check_answers.insert("schema".to_owned(), failed("exit status 1"));
+    world.run_until(4 * MINUTE, "a person", |world| world.state() == "needs_human");
+    let overrides = vec!["schema".to_owned()];
+    let order = Command::Rollback { service: "api".to_owned(), reason: String::new(), level: None, overrides };
+    assert!(matches!(world.command(order), Answer::Done { .. }));
+    world.run_until(MINUTE, "the second level", |world| world.state() == "verifying");
+    world.restart();
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.steps_begun().len(), 3, "{}", world.story());
+}
+
+#[test]
 fn by_hand_a_blocker_needs_its_override_by_name_and_the_record_has_it() {
     let mut world = blocked(
         |service| service.guard.blockers = vec![blocker("schema"), blocker("contract")],
@@ -578,6 +608,123 @@ fn an_approval_does_not_lift_a_blocker() {
     assert!(world.steps_begun().is_empty());
 }
 
+/// Nobody's answer approves after five minutes.
+fn silent(service: &mut ServiceRules) {
+    let rules = SeverityRules {
+        autonomy: None,
+        approvers: Vec::new(),
+        respond_within: Some(secs(300)),
+        on_silence: OnSilence::Approve,
+    };
+    service.severities.insert(Severity::High, rules);
+}
+
+/// Level 1 has not helped, and it asks whether to climb.
+fn asking_to_climb() -> World {
+    let mut world = blocked(
+        |service| {
+            silent(service);
+            service.ladder.push(level("second", vec![step("second")]));
+            service.ladder[1].autonomy = Some(Autonomy::Propose);
+            service.guard.blockers = vec![blocker("schema")];
+        },
+        |world| {
+            world.scripts.insert("rollback".to_owned(), Script::Nothing);
+        },
+    );
+    break_it(&mut world);
+    world.run_until(6 * MINUTE, "the question", |world| world.state() == "proposed");
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    world
+}
+
+#[test]
+fn while_it_asks_whether_to_climb_the_blockers_are_asked_on() {
+    let mut world = asking_to_climb();
+    world.run(4 * MINUTE);
+    assert_eq!(world.steps_begun().len(), 1);
+    world.run_until(2 * MINUTE, "the second level", |world| world.steps_begun().len() == 2);
+
+    let mut world = asking_to_climb();
+    world.check_answers.insert("schema".to_owned(), failed("exit status 1"));
+    world.run_until(7 * MINUTE, "a person", |world| world.state() == "needs_human");
+    assert_eq!(needs(&world).map(|(why, _)| why), Some(WhyHuman::Blocked));
+}
+
+#[test]
+fn a_climb_that_is_held_up_for_too_long_calls_a_person() {
+    let mut world = asking_to_climb();
+    let reason = "the database is being moved".to_owned();
+    world.order(Command::KillSwitch { service: None, on: true, reason });
+    world.run(6 * MINUTE);
+    assert_eq!(world.state(), "proposed", "a short one only holds it up\n{}", world.story());
+    world.run_until(30 * MINUTE, "a person", |world| world.state() == "needs_human");
+    assert_eq!(needs(&world).map(|(why, _)| why), Some(WhyHuman::DeadlineReached));
+    assert_eq!(world.steps_begun().len(), 1);
+}
+
+#[test]
+fn a_reload_and_a_restart_leave_an_open_question_as_it_is() {
+    let numbers = |world: &World| -> Vec<u32> {
+        let events = world.disk.iter().filter_map(|record| match &record.entry {
+            Entry::Incident { event, .. } => match &**event {
+                IncidentEvent::Proposed { asked, .. } => asked.as_ref().map(|asked| asked.number),
+                _ => None,
+            },
+            _ => None,
+        });
+        events.collect()
+    };
+    let mut world = blocked(
+        |service| {
+            service.autonomy = Autonomy::Propose;
+            service.guard.blockers = vec![blocker("schema")];
+        },
+        |_| {},
+    );
+    break_it(&mut world);
+    world.run_until(3 * MINUTE, "the question", |world| world.state() == "proposed");
+    world.run(20 * SECOND);
+    let asked_before = asked(&world, "schema");
+    world.input(Input::Reload(Arc::clone(&world.rules)));
+    world.run(20 * SECOND);
+    assert!(asked(&world, "schema") > asked_before, "what may be another question is asked");
+    assert_eq!((world.state(), numbers(&world)), ("proposed", vec![1]), "{}", world.story());
+    world.checkpoint();
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!((world.state(), numbers(&world)), ("proposed", vec![1]), "{}", world.story());
+    assert_eq!(world.kinds(), [N::ApprovalRequested]);
+    // A blocker that holds is another matter.
+    world.check_answers.insert("schema".to_owned(), failed("exit status 1"));
+    world.run_until(MINUTE, "the escalation", |world| world.state() == "escalated");
+}
+
+#[test]
+fn an_answer_that_is_awaited_when_silence_would_approve_is_waited_for() {
+    let mut world = blocked(
+        |service| {
+            silent(service);
+            // Not at an instant at which an answer is there.
+            let policy = service.severities.get_mut(&Severity::High).expect("it was just made");
+            policy.respond_within = Some(secs(310));
+            service.autonomy = Autonomy::Propose;
+            service.guard.blockers = vec![Blocker {
+                question: BlockerQuestion::Check { check: check("schema"), max_age: secs(60) },
+                ..blocker("schema")
+            }];
+        },
+        |_| {},
+    );
+    break_it(&mut world);
+    world.run_until(3 * MINUTE, "the question", |world| world.state() == "proposed");
+    world.run(4 * MINUTE);
+    world.check_ms = 59 * SECOND;
+    world.run(72 * SECOND);
+    assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0), "{}", world.story());
+    world.run_until(2 * MINUTE, "the step", |world| world.steps_begun().len() == 1);
+}
+
 // ---- the way back
 
 fn ready(service: &mut ServiceRules) {
@@ -625,6 +772,55 @@ fn the_way_back_is_looked_at_while_all_is_well() {
     assert_eq!(told[0].0, told[1].0);
     assert_eq!(told[0].1, "api: r1 could not be gone back to: image: exit status 1: no image r1");
     assert_eq!(told[1].1, "api: r1 can be gone back to again: image");
+}
+
+/// A notice that the way back is gone is open.
+fn told_that_the_way_back_is_gone() -> World {
+    let mut world = with_a_way_back(|world| {
+        world.check_answers.insert("image".to_owned(), failed("404"));
+    });
+    assert_eq!(degraded(&world), [("firing", "image".to_owned())], "{}", world.story());
+    world.check_answers.clear();
+    world
+}
+
+fn degraded(world: &World) -> Vec<(&'static str, String)> {
+    let told = world.seen.iter().filter_map(|seen| match seen {
+        Seen::Delivered { receiver, notice, .. } if receiver == "oncall" && notice.kind == N::Degraded => Some(notice),
+        _ => None,
+    });
+    let status = |notice: &backstop::decide::event::Notice| match notice.status {
+        NoticeStatus::Firing => "firing",
+        NoticeStatus::Resolved => "resolved",
+    };
+    told.map(|notice| (status(notice), notice.dedup_key.rsplit('/').next().unwrap_or_default().to_owned())).collect()
+}
+
+#[test]
+fn what_was_told_of_a_check_that_is_not_asked_any_more_is_resolved() {
+    let without_check = |rules: &mut Rules| rules.services[0].guard.ready.clear();
+    let without_service = |rules: &mut Rules| rules.services[0].name = "web".into();
+    let changes: [&dyn Fn(&mut Rules); 2] = [&without_check, &without_service];
+    for change in changes {
+        for by_reload in [true, false] {
+            let mut world = told_that_the_way_back_is_gone();
+            let mut rules = (*world.rules).clone();
+            change(&mut rules);
+            world.rules = Arc::new(rules);
+            if by_reload {
+                world.input(Input::Reload(Arc::clone(&world.rules)));
+            } else {
+                world.restart();
+            }
+            world.run(10 * SECOND);
+            let resolved = ("resolved", "image".to_owned());
+            assert_eq!(degraded(&world), [("firing", "image".to_owned()), resolved], "{}", world.story());
+            // Once is enough.
+            world.restart();
+            world.run(10 * SECOND);
+            assert_eq!(degraded(&world).len(), 2);
+        }
+    }
 }
 
 #[test]
@@ -682,4 +878,24 @@ fn a_settled_machine_sleeps_between_its_questions() {
     assert!(ticks <= secs(60));
     world.run(10 * MINUTE);
     assert_eq!(world.state(), "none");
+}
+
+#[test]
+fn by_hand_the_way_back_is_the_one_of_today_and_not_of_an_incident_that_is_over() {
+    let mut world = with_a_way_back(|_| {});
+    let order = |world: &mut World| {
+        let (service, reason) = ("api".to_owned(), "a customer calls".to_owned());
+        world.command(Command::Rollback { service, reason, level: Some(0), overrides: Vec::new() })
+    };
+    assert!(matches!(order(&mut world), Answer::Done { .. }), "{}", world.story());
+    world.run_until(5 * MINUTE, "the first rollback", |world| world.state() == "recovered");
+    world.fleet.deploy("r3", world.now);
+    world.run(8 * MINUTE);
+    world.fleet.deploy("r2", world.now);
+    world.run(2 * MINUTE);
+    assert_eq!(world.service().way_back.map(|release| release.to_string()), Some("r3".to_owned()), "{}", world.story());
+    let answer = order(&mut world);
+    assert!(matches!(answer, Answer::Done { .. }), "{answer:?}\n{}", world.story());
+    world.run_until(MINUTE, "the step", |world| world.steps_begun().len() == 2);
+    assert_eq!(world.steps_begun()[1].target.as_ref().map(ToString::to_string), Some("r3".to_owned()));
 }

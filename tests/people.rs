@@ -257,11 +257,70 @@ fn silence_that_approves_rolls_back_and_the_report_says_that_nobody_did() {
 }
 
 #[test]
-fn silence_approves_nothing_that_is_not_known_to_be_wrong_still() {
+fn silence_approves_nothing_that_is_not_known_to_be_wrong_still_and_asks_on() {
     let mut world = proposed(asks(&[], OnSilence::Approve));
-    world.fleet.processes[0].gap_until = world.now + 10 * MINUTE;
-    world.run(9 * MINUTE);
-    assert_eq!((world.state(), world.steps_begun().len()), ("expired", 0), "{}", world.story());
+    world.fleet.processes[0].gap_until = world.now + 40 * MINUTE;
+    world.run(39 * MINUTE);
+    assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0), "{}", world.story());
+    let kinds = world.kinds();
+    let again = kinds.iter().filter(|kind| **kind == N::Escalated).count();
+    assert!((3..=6).contains(&again), "people are called again at their pace: {kinds:?}");
+    assert!(!kinds.contains(&N::Expired), "{kinds:?}");
+    assert!(!world.service().releases.iter().any(|release| release.name == "r2" && release.good), "{}", world.story());
+    // It is known again, and still wrong.
+    world.run_until(15 * MINUTE, "the recovery", |world| world.state() == "recovered");
+}
+
+/// Something makes the answer doubtful just when the time is over.
+fn doubt(at: i64, what: impl FnOnce(&mut World)) {
+    let mut world = proposed(asks(&[], OnSilence::Approve));
+    world.run(at);
+    what(&mut world);
+    world.run(5 * MINUTE + 20 * SECOND - at);
+    assert!(!world.kinds().contains(&N::Expired), "{}", world.story());
+    recovers(&mut world);
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == N::ApprovalRequested).count(), 1, "{:?}", world.kinds());
+}
+
+#[test]
+fn a_doubt_that_passes_does_not_make_silence_a_no() {
+    let soon = 5 * MINUTE - 2 * SECOND;
+    doubt(soon, |world| {
+        world.checkpoint();
+        world.restart();
+    });
+    // Scrapes fail for a moment.
+    doubt(soon - 10 * SECOND, |world| world.fleet.processes[0].gap_until = world.now + 30 * SECOND);
+    // Nothing answers, and then it does.
+    doubt(soon, |world| world.fleet.processes[0].cut_until = world.now + 13 * SECOND);
+}
+
+#[test]
+fn a_clock_that_jumps_just_when_the_time_is_over_only_delays_what_silence_approves() {
+    let mut world = proposed(asks(&[], OnSilence::Approve));
+    world.run(5 * MINUTE - 10);
+    world.wall_offset += 60 * MINUTE;
+    world.run(5 * SECOND);
+    assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0), "{}", world.story());
+    recovers(&mut world);
+}
+
+#[test]
+fn silence_that_only_asks_for_a_person_expires() {
+    // The cooldown of an earlier rollback asks for a person, whatever silence says.
+    let mut world = proposed(asks(&[], OnSilence::Approve));
+    let command = approve(&world);
+    done(&world.command(command));
+    recovers(&mut world);
+    world.fleet.behaviours.insert("r3".to_owned(), Behaviour::BROKEN);
+    world.fleet.deploy("r3", world.now);
+    let last = |world: &World| {
+        let of_r3 = world.incidents().into_iter().find(|it| it.release_bad.as_deref() == Some("r3"));
+        of_r3.map_or("none", |it| it.state)
+    };
+    world.run_until(5 * MINUTE, "the question", |world| last(world) == "proposed");
+    world.run_until(6 * MINUTE, "the end", |world| last(world) != "proposed");
+    assert_eq!((last(&world), world.steps_begun().len()), ("expired", 1), "{}", world.story());
 }
 
 #[test]
@@ -357,6 +416,27 @@ fn an_answer_to_what_is_not_asked_is_refused() {
     let (incident, reason) = (incident(&world), "go".to_owned());
     done(&world.command(Command::Answer { incident, approves: true, reason, question: asked }));
     recovers(&mut world);
+}
+
+#[test]
+fn a_daemon_that_stops_takes_no_approval_neither_by_command_nor_by_answer() {
+    let mut world = proposed(asks(&[], OnSilence::Decline));
+    world.input(Input::Draining);
+    let (incident, question, reason) = (incident(&world), question(&world), || "go".to_owned());
+    let answer = |approves| Command::Answer {
+        incident: incident.clone(),
+        approves,
+        reason: reason(),
+        question: question.clone(),
+    };
+    for command in [Command::Approve { incident: incident.clone(), reason: reason() }, answer(true)] {
+        let why = world.command(command);
+        assert!(matches!(refused(&why), Refusal::Unavailable(why) if why.contains("is stopping")), "{why:?}");
+    }
+    assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0));
+    // A no begins nothing.
+    done(&world.command(answer(false)));
+    assert_eq!(world.state(), "declined");
 }
 
 #[test]

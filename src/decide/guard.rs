@@ -94,7 +94,8 @@ pub enum Reach {
     Target,
     /// No target, but a reference that was up within the last 10 minutes still is.
     Reference(String),
-    /// Something answers again, but not every target that could not be reached was looked at since.
+    /// Something answers again, but not every target that could not be reached was looked at since; or backstop has just
+    /// started, and not every target was looked at.
     Back,
     /// No target, and every reference that was up is dark.
     CutOff { references: usize },
@@ -125,6 +126,9 @@ pub const RELEASE_NOT_READ: &str = "release_not_read";
 
 /// The check that stands in a decision which passed over the kill switch.
 pub const OVERRIDES_KILL_SWITCH: &str = "override:kill-switch";
+
+/// The code of a hold because of `guard.dependencies`.
+pub const DEPENDENCY: &str = "dependency";
 
 /// The code of the hold that ends by itself when every target was looked at again.
 pub const JUST_BACK: &str = "just_back";
@@ -286,7 +290,8 @@ fn reach(facts: &Facts<'_>) -> Answer {
         Reach::Reference(name) => Answer::Allow(format!("no target answers, but {name} does: the service is down")),
         Reach::Back => Answer::Hold(
             JUST_BACK,
-            "backstop was cut off until a moment ago; waiting for the next look at every target".to_owned(),
+            "backstop was cut off or not running until a moment ago; waiting for the next look at every target"
+                .to_owned(),
         ),
         Reach::CutOff { references } => Answer::Hold(
             "cut_off",
@@ -335,7 +340,7 @@ fn dependencies(facts: &Facts<'_>) -> Answer {
     match facts.dependencies_breaching.as_slice() {
         [] => Answer::Allow(format!("no dependency breaches{unseen}")),
         breaching => Answer::Hold(
-            "dependency",
+            DEPENDENCY,
             format!("what it depends on breaches too, so it may not be this release: {}{unseen}", breaching.join("; ")),
         ),
     }

@@ -250,7 +250,9 @@ impl Machine {
         }
         let name = &service.rules.name;
         let open = self.incidents.values().find(|incident| *incident.service == **name && incident.state.is_open());
-        let acts = open.is_some_and(|open| is_acting(open) && !matches!(open.state, State::LevelOver { .. }));
+        // Before a further level the blockers count as before the first one.
+        let between = |open: &Incident| matches!(open.state, State::LevelOver { .. } | State::Proposed { .. });
+        let acts = open.is_some_and(|open| is_acting(open) && !between(open));
         let breaches = service.triggers.iter().any(|state| matches!(state.phase(), Phase::Pending | Phase::Firing));
         let by_hand = service.asked_by_hand.is_some_and(|until| now < until);
         let near = by_hand || (!acts && (breaches || open.is_some()));
@@ -402,7 +404,7 @@ impl Machine {
     }
 
     /// Why no further level of this incident may begin; the flag says that only an answer is waited for. What was
-    /// overridden when it was admitted stays so.
+    /// overridden when it was admitted, or for a level that was ordered, stays so.
     pub(super) fn level_blocked(
         &self,
         index: usize,
@@ -411,7 +413,8 @@ impl Machine {
         now: &Now,
     ) -> Option<(String, bool)> {
         let before = incident.decision.iter().flat_map(|decision| overridden(&decision.checks));
-        let overrides: Vec<String> = before.map(str::to_owned).chain(overrides.iter().cloned()).collect();
+        let before = before.map(str::to_owned).chain(incident.overrides.iter().cloned());
+        let overrides: Vec<String> = before.chain(overrides.iter().cloned()).collect();
         let asked = self.guard_asked(&self.services[index], Some(incident), &overrides, now);
         let blockers = asked.iter().filter(|asked| matches!(asked.about, About::Blocker { .. }));
         // One that holds before one that is waited for.
@@ -434,9 +437,10 @@ impl Kind {
     }
 }
 
-/// From what to what an incident would be rolled back; without one, what runs now.
+/// From what to what an incident would be rolled back; without one, what runs now. The plan of one that is over says
+/// nothing of another rollback of the same release.
 fn way(service: &Service, incident: Option<&Incident>) -> Way {
-    if let Some(plan) = incident.and_then(|incident| incident.plan.as_ref()) {
+    if let Some(plan) = incident.filter(|incident| incident.state.is_open()).and_then(|open| open.plan.as_ref()) {
         return Way { bad: Some(plan.bad.clone()), target: plan.target.clone() };
     }
     let bad = incident.and_then(|incident| incident.release.as_ref()).or(service.releases.judged.as_ref());

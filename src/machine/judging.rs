@@ -340,6 +340,8 @@ impl Machine {
             None => true,
         };
         match (answering.is_empty(), up.first()) {
+            // Right after the start nobody was asked yet.
+            (true, None) if own().any(|target| target.last.is_none()) => Reach::Back,
             (true, None) if were_up.is_empty() => Reach::NoReference,
             (true, None) => Reach::CutOff { references: were_up.len() },
             (false, _) | (true, Some(_)) if own().any(is_stale) => Reach::Back,

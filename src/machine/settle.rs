@@ -36,6 +36,12 @@ impl Machine {
             self.evaluate_triggers(index, now, out);
             self.grow_releases(index, now);
         }
+        // After all are evaluated: a dependency may stand behind what depends on it.
+        for index in 0..self.services.len() {
+            if self.follow_dependencies(index, now) {
+                self.evaluate_triggers(index, now, out);
+            }
+        }
         for index in 0..self.services.len() {
             self.open_incidents(index, now, out);
         }
@@ -167,8 +173,9 @@ impl Machine {
             known.clone().any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
         let clear = service.triggers.iter().all(|state| state.phase() != Phase::Pending);
         let good_after = service.rules.guard.good_after;
-        let busy =
-            self.incidents.values().any(|incident| *incident.service == *service.rules.name && is_acting(incident));
+        // What breached and cannot be seen any more has not become good.
+        let mut open = self.incidents.values().filter(|incident| incident.state.is_open());
+        let busy = open.any(|incident| *incident.service == *service.rules.name);
         if let Some(release) = service.releases.grow(!firing && seen && !busy, clear, good_after, now.monotonic) {
             service.releases.mark_good(&release);
             let service = service.rules.name.to_string();
@@ -370,7 +377,8 @@ impl Machine {
         }
         match self.level_blocked(index, incident, &[], now) {
             None => Some(next),
-            Some((_, true)) => None,
+            // The answer of a blocker is awaited.
+            Some((_, true)) => incident.climb_is_late(&situation.patience, now.monotonic).map(Move::Event),
             Some((why, false)) => Some(Move::Event(IncidentEvent::NeedsHuman {
                 why: WhyHuman::Blocked,
                 text: format!("no further level is begun: {why}"),

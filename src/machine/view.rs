@@ -226,6 +226,10 @@ impl Machine {
                 let decision = incident.decision.iter().filter(|_| incident.state.is_waiting());
                 decision.flat_map(|decision| &decision.reasons).map(|reason| reason.code.clone()).collect()
             },
+            needs_human: match incident.state {
+                State::NeedsHuman { why, .. } => Some(why.as_str()),
+                _ => None,
+            },
             open: incident.state.is_open(),
             acknowledged: incident.acknowledged,
             severity: incident.severity(),

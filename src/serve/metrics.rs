@@ -173,6 +173,12 @@ pub const FAMILIES: &[Family] = &[
         "Open incidents by state; needs_human is the one to alert on",
         open_incidents,
     ),
+    gauge(
+        "backstop_needs_human",
+        &["service", "reason"],
+        "Open incidents that wait for a person, by why; acknowledged ones too",
+        needs_human,
+    ),
     counter("backstop_incidents_total", &["service", "outcome"], "Incidents that ended, by outcome", |seen| {
         outcomes(&seen.snapshot.counters.incidents)
     }),
@@ -471,6 +477,16 @@ fn open_incidents(seen: &Seen) -> Vec<Sample> {
     let mut counts: BTreeMap<Vec<String>, f64> = BTreeMap::new();
     for incident in seen.snapshot.incidents.iter().filter(|incident| incident.open) {
         *counts.entry(vec![incident.service.to_string(), incident.state.to_owned()]).or_default() += 1.0;
+    }
+    counts.into_iter().collect()
+}
+
+fn needs_human(seen: &Seen) -> Vec<Sample> {
+    let mut counts: BTreeMap<Vec<String>, f64> = BTreeMap::new();
+    for incident in &seen.snapshot.incidents {
+        if let Some(why) = incident.needs_human {
+            *counts.entry(vec![incident.service.to_string(), why.to_owned()]).or_default() += 1.0;
+        }
     }
     counts.into_iter().collect()
 }

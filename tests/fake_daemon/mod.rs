@@ -269,6 +269,7 @@ fn incident() -> IncidentView {
         state: "verifying",
         sentence: "Verifying level 1 (previous release)".to_owned(),
         reasons: Vec::new(),
+        needs_human: None,
         open: true,
         acknowledged: false,
         severity: Severity::High,

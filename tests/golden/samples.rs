@@ -377,6 +377,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::StepIntended { attempt: attempt(), input_hash: text("9f86d081") },
         IncidentEvent::StepStarted { attempt: attempt(), pid: Some(4711), process_start: Some(text("88123")) },
         IncidentEvent::StepStarted { attempt: attempt(), pid: None, process_start: None },
+        IncidentEvent::StepNotStarted { attempt: attempt(), why: text("the kill switch is on, and backstop stops") },
         IncidentEvent::LevelFinished { level: 0, at: at(30) },
         IncidentEvent::CheckAnswered { level: 0, check: text("smoke"), outcome: CheckOutcome::Passed },
         IncidentEvent::CheckAnswered {
@@ -390,7 +391,8 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::UndoFinished { level: 0, failed: Some(text("step 1 failed")), running: mix() },
         IncidentEvent::CameClear { at: at(60) },
         IncidentEvent::Relapsed,
-        IncidentEvent::Climbed { to: 1 },
+        IncidentEvent::Climbed { to: 1, overrides: Vec::new() },
+        IncidentEvent::Climbed { to: 2, overrides: vec![text("kill-switch"), text("schema")] },
         IncidentEvent::Recovered { clear_since: Some(at(60)) },
         IncidentEvent::Recovered { clear_since: None },
         IncidentEvent::Superseded { by: mix() },

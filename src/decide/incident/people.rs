@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Breach, Effect, Incident, Move, Situation, State, deadline};
+use super::{Breach, Effect, Incident, Move, Patience, Situation, State, deadline};
 use crate::decide::event::{
     Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, NoticeKind, NoticeStatus, OnSilence, Outcome,
     Release, Running, WhyHuman,
@@ -78,29 +78,47 @@ impl Incident {
         self.asked = asked.cloned();
     }
 
-    /// Nobody has answered in time whether to roll back.
-    pub(super) fn after_silence(&self, level: usize, situation: &Situation<'_>, now: Timestamp) -> Move {
+    /// Nobody has answered in time whether to roll back. None: what silence would approve is doubtful at this instant.
+    pub(super) fn after_silence(
+        &self,
+        level: usize,
+        respond_by: Timestamp,
+        situation: &Situation<'_>,
+        now: Timestamp,
+    ) -> Option<Move> {
         let asked = self.asked.as_ref();
-        let shown = asked.is_some_and(|asked| shows_the_same(asked, &situation.people));
         match asked.map_or(OnSilence::Decline, |asked| asked.on_silence) {
-            OnSilence::Decline => Move::Event(IncidentEvent::Expired),
-            OnSilence::Escalate => Move::Event(keeps_asking(situation, now)),
-            // Never on what is not known now, and never to another release than the one that was shown.
-            OnSilence::Approve => match &situation.people.silence {
-                Some(decision)
-                    if decision.kind == DecisionKind::RollBack
-                        && situation.breach == Breach::Firing
-                        && shown
-                        && !situation.draining =>
-                {
-                    Move::Admit { decision: decision.clone(), level }
-                }
-                Some(_) | None => Move::Event(IncidentEvent::Expired),
-            },
+            OnSilence::Decline => Some(Move::Event(IncidentEvent::Expired)),
+            OnSilence::Escalate => Some(Move::Event(keeps_asking(situation, now))),
+            OnSilence::Approve => {
+                let shown = asked.is_some_and(|asked| shows_the_same(asked, &situation.people));
+                self.approved_by_silence(level, shown, situation).or_else(|| {
+                    let again = now >= asks_again_at(respond_by, &situation.patience);
+                    again.then(|| Move::Event(keeps_asking(situation, now)))
+                })
+            }
         }
     }
 
-    /// Nobody has answered in time whether to climb. None: a pause, or the end of the daemon, holds it up.
+    /// Never on what is not known now, and never to another release than the one that was shown. A doubt that may pass is
+    /// waited out: taken for a no, it would leave a broken release to itself because of one failed scrape.
+    fn approved_by_silence(&self, level: usize, shown: bool, situation: &Situation<'_>) -> Option<Move> {
+        let decision = situation.people.silence.as_ref()?;
+        match decision.kind {
+            DecisionKind::RollBack if !shown => Some(Move::Event(IncidentEvent::Expired)),
+            DecisionKind::RollBack if situation.breach == Breach::Firing && !situation.draining => {
+                Some(Move::Admit { decision: decision.clone(), level })
+            }
+            DecisionKind::RollBack | DecisionKind::Hold => None,
+            // It asks for a person still, and none has answered.
+            DecisionKind::Propose => Some(Move::Event(IncidentEvent::Expired)),
+            DecisionKind::Escalate | DecisionKind::WouldRollBack => {
+                Some(Move::Event(IncidentEvent::Judged { decision: decision.clone() }))
+            }
+        }
+    }
+
+    /// Nobody has answered in time whether to climb. None: it is held up, or it is doubtful at this instant.
     pub(super) fn climb_after_silence(
         &self,
         level: usize,
@@ -110,11 +128,34 @@ impl Incident {
         match self.asked.as_ref().map_or(OnSilence::Decline, |asked| asked.on_silence) {
             OnSilence::Escalate => Some(keeps_asking(situation, now)),
             OnSilence::Approve if situation.paused || situation.journal_failing || situation.draining => None,
-            OnSilence::Approve if situation.breach == Breach::Firing => Some(IncidentEvent::Climbed { to: level }),
-            OnSilence::Approve | OnSilence::Decline => Some(IncidentEvent::NeedsHuman {
+            OnSilence::Approve if situation.breach == Breach::Firing => {
+                Some(IncidentEvent::Climbed { to: level, overrides: Vec::new() })
+            }
+            OnSilence::Approve => None,
+            OnSilence::Decline => Some(IncidentEvent::NeedsHuman {
                 why: WhyHuman::LadderExhausted,
                 text: format!("nobody answered whether to climb to level {}", level + 1),
             }),
+        }
+    }
+
+    /// What silence approved could not begin for so long that a person is called. The time to answer is not counted in the
+    /// limits of the levels, so there is as much again, and the deadline where that is later.
+    #[must_use]
+    pub fn climb_is_late(&self, patience: &Patience, now: Timestamp) -> Option<IncidentEvent> {
+        let late = self.climb_late_at(patience)?;
+        (now >= late).then(|| IncidentEvent::NeedsHuman {
+            why: WhyHuman::DeadlineReached,
+            text: "nobody answered whether to climb, and what silence approved could not begin in time".to_owned(),
+        })
+    }
+
+    pub(super) fn climb_late_at(&self, patience: &Patience) -> Option<Timestamp> {
+        match self.state {
+            State::Proposed { respond_by, .. } if self.admitted.is_some() => {
+                Some(asks_again_at(respond_by, patience).max(self.deadline.unwrap_or(Timestamp::MIN)))
+            }
+            _ => None,
         }
     }
 
@@ -196,9 +237,10 @@ impl Incident {
     }
 
     pub(super) fn skipped(&mut self, attempt: Attempt, at: Timestamp) -> Vec<Effect> {
-        // Waiting for a person is not counted in the sum of the limits.
+        // Waiting for a person is counted neither in the sum of the limits nor in the level's own.
         if let (State::NeedsHuman { .. }, Some(plan), Some(limit)) = (&self.state, &self.plan, &mut self.deadline) {
             *limit = (*limit).max(deadline(plan, attempt.level, at));
+            self.level_began = self.level_began.map(|_| at);
         }
         let next = self.first_try(attempt.level, attempt.step + 1, attempt.undo);
         self.state = match self.step(next) {
@@ -229,5 +271,9 @@ fn shows_the_same(asked: &Asked, people: &People) -> bool {
 }
 
 fn keeps_asking(situation: &Situation<'_>, now: Timestamp) -> IncidentEvent {
-    IncidentEvent::Unanswered { respond_by: now + situation.patience.respond_within.max(ASK_AGAIN_MIN) }
+    IncidentEvent::Unanswered { respond_by: asks_again_at(now, &situation.patience) }
+}
+
+pub(super) fn asks_again_at(from: Timestamp, patience: &Patience) -> Timestamp {
+    from + patience.respond_within.max(ASK_AGAIN_MIN)
 }

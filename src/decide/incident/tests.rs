@@ -279,7 +279,7 @@ fn verification_both_sides_of_within_and_soak() {
     assert_eq!(world.settle(&mut incident, 129), []);
     let events = world.settle(&mut incident, 130);
     assert!(matches!(events[0], IncidentEvent::LevelFailed { verified: Verified::NotRecovered, .. }), "{events:?}");
-    assert!(matches!(events[1], IncidentEvent::Climbed { to: 1 }));
+    assert!(matches!(events[1], IncidentEvent::Climbed { to: 1, .. }));
 
     let mut incident = begun(&world);
     world.reading = Reading::Clear;
@@ -394,7 +394,7 @@ fn the_deadline_calls_a_person_and_kills_nothing() {
 fn a_person_who_lets_it_climb_gives_it_time() {
     let mut incident = admitted(plan(2));
     incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() }, at(9000));
-    incident.apply(&IncidentEvent::Climbed { to: 1 }, at(9000));
+    incident.apply(&IncidentEvent::Climbed { to: 1, overrides: Vec::new() }, at(9000));
     let events = world().settle(&mut incident, 9001);
     assert!(matches!(events[0], IncidentEvent::StepIntended { .. }), "{events:?}");
 }
@@ -433,7 +433,7 @@ fn a_level_that_is_begun_again_counts_on() {
     let world = world();
     carry_out(&mut incident, &world, 10);
     incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() }, at(20));
-    incident.apply(&IncidentEvent::Climbed { to: 0 }, at(20));
+    incident.apply(&IncidentEvent::Climbed { to: 0, overrides: Vec::new() }, at(20));
     world.settle(&mut incident, 21);
     let attempt = incident.in_flight.expect("a step");
     assert_eq!((attempt.attempt, incident.run(attempt)), (4, 2));
@@ -574,10 +574,10 @@ fn what_a_person_did_carries_their_name() {
     let mut incident = admitted(plan(3));
     let person = IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() };
     incident.apply(&person, at(3));
-    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 1 }), Some(None));
+    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 1, overrides: Vec::new() }), Some(None));
     incident.apply(&person, at(4));
     incident.apply(&IncidentEvent::Approved { actor: actor(), reason: reason() }, at(4));
-    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 2 }), ada);
+    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 2, overrides: Vec::new() }), ada);
 }
 
 /// A proposal with this policy, made at second 0.
@@ -615,16 +615,95 @@ fn silence_means_what_the_policy_says_that_was_frozen_with_the_question() {
 fn silence_approves_nothing_that_the_guard_refuses_or_that_nobody_was_shown() {
     let expired = Some(Move::Event(IncidentEvent::Expired));
     let (incident, mut world) = proposed(OnSilence::Approve);
-    assert_eq!(world.next(&incident, 600), expired, "the guard has no answer");
     world.people.silence = Some(decision(DecisionKind::Propose, "cooldown"));
     assert_eq!(world.next(&incident, 600), expired, "it asks for a person still");
+    for kind in [DecisionKind::Escalate, DecisionKind::WouldRollBack] {
+        let refused = decision(kind, "no_way_back");
+        world.people.silence = Some(refused.clone());
+        let judged = Some(Move::Event(IncidentEvent::Judged { decision: refused }));
+        assert_eq!(world.next(&incident, 600), judged, "it ends as it would have a moment earlier");
+    }
     world.people.silence = Some(decision(DecisionKind::RollBack, ""));
-    let unclear = World { breach: Breach::Unclear, people: world.people.clone(), ..self::world() };
-    assert_eq!(unclear.next(&incident, 600), expired);
-    let stops = World { draining: true, people: world.people.clone(), ..self::world() };
-    assert_eq!(stops.next(&incident, 600), expired);
     world.people.target = Some(release("r0"));
     assert_eq!(world.next(&incident, 600), expired, "another way back than was shown");
+}
+
+#[test]
+fn a_doubt_when_silence_would_approve_is_waited_out_and_people_are_called_again() {
+    let yes = decision(DecisionKind::RollBack, "");
+    let (incident, calm) = proposed(OnSilence::Approve);
+    let calm = World { people: People { silence: Some(yes), ..calm.people.clone() }, ..calm };
+    let with = |silence| World { people: People { silence, ..calm.people.clone() }, ..world() };
+    let doubts = [
+        ("nothing fires", with(None)),
+        ("the guard holds", with(Some(decision(DecisionKind::Hold, "tilt")))),
+        ("no fresh finding", World { breach: Breach::Unclear, people: calm.people.clone(), ..world() }),
+        ("the daemon stops", World { draining: true, people: calm.people.clone(), ..world() }),
+    ];
+    for (what, doubt) in doubts {
+        let mut incident = incident.clone();
+        assert_eq!(doubt.settle(&mut incident, 600), [], "{what}");
+        assert!(matches!(calm.next(&incident, 700), Some(Move::Admit { .. })), "{what}");
+        assert!(incident.wakes(&PATIENCE).contains(&at(1200)), "{what}");
+        assert_eq!(doubt.settle(&mut incident, 1199), [], "{what}");
+        assert_eq!(doubt.settle(&mut incident, 1200), [IncidentEvent::Unanswered { respond_by: at(1800) }], "{what}");
+        assert_eq!(calm.next(&incident, 1799), None, "{what}: they were given their time anew");
+        assert!(matches!(calm.next(&incident, 1800), Some(Move::Admit { .. })), "{what}");
+    }
+}
+
+#[test]
+fn a_climb_that_is_held_up_after_the_silence_ends_with_a_person() {
+    let ask = || {
+        let mut incident = admitted(plan(2));
+        let world = world();
+        carry_out(&mut incident, &world, 10);
+        let failed = |why: &str| why.to_owned();
+        let event = IncidentEvent::LevelFailed { level: 0, verified: Verified::NotRecovered, why: failed("no") };
+        incident.apply(&event, at(20));
+        let asked = crate::decide::event::Asked {
+            number: 1,
+            bad: Some(release("r2")),
+            target: Some(release("r1")),
+            severity: Severity::High,
+            approvers: Vec::new(),
+            on_silence: OnSilence::Approve,
+        };
+        let decision = decision(DecisionKind::Propose, "autonomy");
+        let event = IncidentEvent::Proposed { level: 1, respond_by: at(6000), decision, asked: Some(Box::new(asked)) };
+        incident.apply(&event, at(20));
+        assert!(incident.deadline.expect("admitted") < at(6000));
+        incident
+    };
+    let running = || Running::One(release("r2"));
+    let held_up = [
+        World { paused: true, running: running(), ..world() },
+        World { draining: true, running: running(), ..world() },
+        World { breach: Breach::Unclear, running: running(), ..world() },
+    ];
+    assert_eq!(world().settle(&mut ask(), 6000)[0], IncidentEvent::Climbed { to: 1, overrides: Vec::new() }, "past its deadline too");
+    for world in held_up {
+        let mut incident = ask();
+        assert_eq!(world.settle(&mut incident, 6599), []);
+        assert!(incident.wakes(&PATIENCE).contains(&at(6600)));
+        let [IncidentEvent::NeedsHuman { why, .. }] = &world.settle(&mut incident, 6600)[..] else {
+            panic!("it waits for ever")
+        };
+        assert_eq!(*why, WhyHuman::DeadlineReached);
+    }
+}
+
+#[test]
+fn a_look_that_is_waited_for_changes_no_answer_that_was_given() {
+    for code in ["blocker_unasked", "way_back_unchecked", "just_back", "release_not_read"] {
+        let (mut incident, mut world) = proposed(OnSilence::Decline);
+        world.decision = Some(decision(DecisionKind::Hold, code));
+        assert_eq!(world.settle(&mut incident, 300), [], "{code}");
+        world.decision = Some(decision(DecisionKind::Propose, "autonomy"));
+        assert_eq!(world.settle(&mut incident, 310), [], "{code}: it is the same question");
+        world.decision = Some(decision(DecisionKind::Hold, "paused"));
+        assert_eq!(world.settle(&mut incident, 320).len(), 1, "{code}: a pause is an answer");
+    }
 }
 
 #[test]
