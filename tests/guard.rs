@@ -466,6 +466,94 @@ fn what_an_outage_of_a_dependency_left_in_the_windows_is_no_proof() {
     }
 }
 
+/// A first level that helps, with an undo, and a second one.
+fn two_levels(rules: &mut Rules) {
+    let mut flag = level("flag off", vec![step("flag")]);
+    flag.undo = vec![step("flag on")];
+    rules.services[0].ladder.insert(0, flag);
+}
+
+/// The first level has helped and is verified.
+fn verifying(change: impl Fn(&mut Rules)) -> World {
+    let mut world = world_of(|rules| {
+        two_levels(rules);
+        change(rules);
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    world.scripts.insert("flag on".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "verification", |world| world.state() == "verifying");
+    world
+}
+
+#[test]
+fn an_outage_of_a_dependency_neither_undoes_what_helped_nor_begins_the_next_level() {
+    let mut world = verifying(with_postgres);
+    probe_postgres(&mut world, false);
+    world.fleet.errors_anyway = 0.9;
+    world.run(150 * SECOND);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    assert_eq!(latest(&world).state, "verifying", "{}", world.story());
+    // The dependency is well first, the service a moment later: its time counts from there.
+    probe_postgres(&mut world, true);
+    world.run(20 * SECOND);
+    world.fleet.errors_anyway = 0.0;
+    world.run_until(4 * MINUTE, "the end", |world| latest(world).state == "recovered");
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn an_outage_that_lasts_until_the_deadline_calls_a_person_and_says_why() {
+    let mut world = verifying(with_postgres);
+    probe_postgres(&mut world, false);
+    world.fleet.errors_anyway = 0.9;
+    world.run_until(20 * MINUTE, "a person", |world| latest(world).state == "needs_human");
+    let incident = latest(&world);
+    assert!(incident.sentence.contains("postgres: the probe health fails"), "{}", incident.sentence);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_dependency_that_fails_before_the_next_level_holds_it() {
+    let mut world = world_of(|rules| {
+        two_levels(rules);
+        with_postgres(rules);
+    });
+    // It changes nothing, and its step says so when the database has gone meanwhile.
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "the first step", |world| world.steps_begun().len() == 1);
+    probe_postgres(&mut world, false);
+    world.run(2 * MINUTE);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    probe_postgres(&mut world, true);
+    world.run_until(4 * MINUTE, "the second level", |world| world.fleet.symlink == "r1");
+}
+
+#[test]
+fn while_backstop_is_cut_off_nothing_is_undone_and_no_further_level_begins() {
+    for references in [vec!["example".into()], Vec::new()] {
+        let mut world = verifying(|rules| rules.services[0].guard.references.clone_from(&references));
+        let reference = |world: &mut World, up| {
+            let at = Timestamp::from_millis(world.now);
+            world.input(Input::Observation(Observation::Reference { name: "example".into(), at, up }));
+        };
+        reference(&mut world, true);
+        world.run(SECOND);
+        world.fleet.processes[0].cut_until = world.now + 100 * SECOND;
+        for _ in 0..10 {
+            reference(&mut world, false);
+            world.run(10 * SECOND);
+        }
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+        reference(&mut world, true);
+        world.run_until(4 * MINUTE, "the end", |world| latest(world).state == "recovered");
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    }
+}
+
 // --- what was wrong already
 
 /// `r1` was good; `r2` has failed one request in five for a while, and not since it came, when the next one comes.
