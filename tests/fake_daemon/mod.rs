@@ -395,6 +395,7 @@ fn notice() -> Notice {
         occurred_at: wall(601),
         config_hash: "c0ffee123456".to_owned(),
         drill: false,
+        question: None,
     }
 }
 
