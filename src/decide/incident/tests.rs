@@ -143,6 +143,7 @@ impl World {
             decision: self.decision.clone(),
             level: 0,
             reading: self.reading,
+            outage: None,
             release_read: true,
             paused: self.paused,
             journal_failing: false,
