@@ -102,7 +102,7 @@ impl Machine {
                 config_hash: self.rules.hash.to_string(),
             },
         );
-        self.recover_dependencies();
+        self.recover_dependencies(now);
         self.resume_incidents(now, out);
         self.report_unreadable(&recovered.unreadable, now, out);
     }

@@ -353,9 +353,8 @@ impl Machine {
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
         let frozen = !incident.is_ordered() && self.frozen(service, now).is_some();
-        let waiting = incident.state.is_waiting()
-            && incident.admitted.is_none()
-            && !self.keeps_question(index, incident, now);
+        let waiting =
+            incident.state.is_waiting() && incident.admitted.is_none() && !self.keeps_question(index, incident, now);
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let mut situation = Situation {
             running: &service.releases.running,

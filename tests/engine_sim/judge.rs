@@ -234,7 +234,9 @@ impl Judge {
     /// In the order in which the machine asked.
     fn given(&mut self, effect: &Effect) {
         let asked = self.effects.pop_front();
-        self.demand(asked.as_ref() == Some(effect), || format!("the world was given {effect:?}, and {asked:?} was next"));
+        self.demand(asked.as_ref() == Some(effect), || {
+            format!("the world was given {effect:?}, and {asked:?} was next")
+        });
     }
 
     fn in_time(&mut self, sent: u64, what: &str) {
@@ -559,7 +561,8 @@ impl Judge {
         if self.control.iter().any(|(_, sent)| self.observations - sent > OBSERVATIONS_BEFORE_CONTROL_MAX) {
             self.fail("the control lane is not read".to_owned());
         }
-        if let Some((run, _)) = self.steps.iter().find(|(_, step)| !step.began && step.ordered + 1 < self.observations) {
+        if let Some((run, _)) = self.steps.iter().find(|(_, step)| !step.began && step.ordered + 1 < self.observations)
+        {
             let why = format!("{run:?} was ordered and does not begin");
             self.fail(why);
         }

@@ -62,7 +62,8 @@ pub fn run(seed: u64) -> Ended {
         if let Some(broken) = site.judge.broken.take() {
             result = Err(broken);
         }
-        let (story, tally, turns) = (std::mem::take(&mut site.story), std::mem::take(&mut site.tally), site.judge.turns);
+        let (story, tally, turns) =
+            (std::mem::take(&mut site.story), std::mem::take(&mut site.tally), site.judge.turns);
         Ended { result, story, tally, turns }
     })
 }
@@ -463,7 +464,8 @@ impl Play {
     /// Nothing is switched off any more.
     async fn switch_on(&self) {
         let Some(life) = &self.life else { return };
-        let services: Vec<String> = self.with(|site| site.fleets.iter().map(|fleet| fleet.service.to_string()).collect());
+        let services: Vec<String> =
+            self.with(|site| site.fleets.iter().map(|fleet| fleet.service.to_string()).collect());
         let reason = || "it is over".to_owned();
         tell(&self.shared, &life.control, Input::KillFile { path: "/stop".into(), says: None }).await;
         for service in [None].into_iter().chain(services.into_iter().map(Some)) {
