@@ -266,15 +266,8 @@ impl Machine {
             (true, Running::One(_) | Running::Mix(_)) => "another release runs by now",
             (false, _) => "the incident went on without it",
         };
-        let result = StepResult {
-            outcome: Outcome::Failed,
-            detail: format!("not started: {why}"),
-            output: String::new(),
-            truncated: false,
-            captures: BTreeMap::new(),
-            duration_ms: 0,
-        };
-        self.step_finished(now, &order.incident.clone(), order.attempt, result, out);
+        let event = IncidentEvent::StepNotStarted { attempt: order.attempt, why: why.to_owned() };
+        self.incident_event(&order.incident, event, now, out);
         Some(false)
     }
 

@@ -118,6 +118,9 @@ impl Machine {
             },
         );
         self.set_kill(service, on, now.monotonic, actor, reason);
+        if !on {
+            self.wait_until_off();
+        }
         let (kind, status, state) = if on {
             (NoticeKind::Paused, NoticeStatus::Firing, "on")
         } else {
@@ -127,6 +130,16 @@ impl Machine {
         let text = format!("the kill switch is {state} ({}): {reason}{rest}", actor.name);
         let by = (actor.via != FILE).then(|| actor.name.clone());
         self.tell_kill(service, Told { kind, status, action_required: false, actor: by, text: &text }, now);
+    }
+
+    /// A step that waits with its intent starts when it is durable that the switch is off: after a crash it would be on.
+    fn wait_until_off(&mut self) {
+        let off = self.seq;
+        for (seq, output) in &mut self.gated {
+            if let Output::RunStep(_) = output {
+                *seq = off;
+            }
+        }
     }
 
     /// To the service's receivers, or to all. The end of a pause must not close what was told of the kill switch.
@@ -176,7 +189,9 @@ impl Machine {
 
     /// What stops everything that is begun for an incident of this service.
     pub(super) fn killed(&self, service: Option<usize>, incident: Option<&IncidentId>) -> Option<&Kill> {
-        let passed = incident.and_then(|id| self.kills.passed.get(id));
+        // Of a rollback that is over nothing is left: the next one of the same release is another order.
+        let open = incident.filter(|id| self.incidents.get(*id).is_some_and(|incident| incident.state.is_open()));
+        let passed = open.and_then(|id| self.kills.passed.get(id));
         let of_service = service.and_then(|index| self.services[index].kill.as_ref());
         let kills = [of_service, self.kills.ordered.as_ref(), self.kills.file.as_ref()];
         kills.into_iter().flatten().find(|kill| passed.is_none_or(|passed| kill.since > *passed))

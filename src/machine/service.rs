@@ -192,7 +192,6 @@ impl Service {
             if trigger.name == dump.trigger && identity(trigger) == dump.question {
                 let mut verdict = dump.verdict.clone();
                 verdict.restored(now);
-                state.blind_told |= verdict.phase == Phase::Blind;
                 state.verdicts.insert(dump.labels.clone(), verdict);
             }
         }

@@ -15,7 +15,7 @@ use crate::decide::event::{
 use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
-use crate::decide::verdict::Phase;
+use crate::decide::verdict::{Phase, Verdict};
 use crate::decide::verify::{self, Reading, Voice};
 use crate::decide::worsened::Measure;
 use crate::promql::{Scope, TargetId};
@@ -225,18 +225,23 @@ impl Machine {
     }
 
     /// Is this breach what the incident, which has ended, was about? The same one is not told twice: the trigger must
-    /// have been quiet since. An end that says that all is well says so only of the triggers that it knew.
+    /// have been quiet since, and, where a person decided how it ends, right. An end that says that all is well says so only
+    /// of the triggers that it knew.
     fn is_told(&self, index: usize, place: usize, id: &IncidentId) -> bool {
         let Some(incident) = self.incidents.get(id) else { return false };
         let Some(ended) = incident.ended else { return false };
         let was_well = matches!(incident.state, State::Cleared | State::Recovered);
-        let knew = incident.facts.contains_key(&*self.services[index].rules.triggers[place].name);
-        (knew || !was_well) && !self.fired_after(index, place, ended)
-    }
-
-    fn fired_after(&self, index: usize, place: usize, instant: Timestamp) -> bool {
-        let verdicts = self.services[index].triggers[place].verdicts.values();
-        verdicts.filter(|verdict| verdict.fires()).any(|verdict| verdict.began.is_some_and(|began| began > instant))
+        let by_a_person = matches!(incident.state, State::Declined | State::Expired | State::Aborted);
+        let service = &self.services[index];
+        let knew = incident.facts.contains_key(&*service.rules.triggers[place].name);
+        // A count that starts anew, after windows that filled again or looks that were missed, is nothing new to decide
+        // about; a release that comes back is.
+        let decided = by_a_person && service.releases.change.as_ref().is_none_or(|change| change.first_seen <= ended);
+        let is_new = |verdict: &Verdict| {
+            verdict.began.is_some_and(|began| began > ended) && (!decided || verdict.went_wrong_after(ended))
+        };
+        let fired = service.triggers[place].verdicts.values().filter(|verdict| verdict.fires()).any(is_new);
+        (knew || !was_well) && !fired
     }
 
     pub(super) fn open_incident(
@@ -342,9 +347,8 @@ impl Machine {
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
         let frozen = !incident.is_ordered() && self.frozen(service, now).is_some();
-        let waiting = incident.state.is_waiting()
-            && incident.admitted.is_none()
-            && !self.keeps_question(index, incident, now);
+        let waiting =
+            incident.state.is_waiting() && incident.admitted.is_none() && !self.keeps_question(index, incident, now);
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let situation = Situation {
             running: &service.releases.running,

@@ -179,6 +179,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepNotStarted { .. }
             | IncidentEvent::StepChecked { .. }
             | IncidentEvent::UndoBegan { .. }
             | IncidentEvent::UndoFinished { .. }
@@ -232,6 +233,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepNotStarted { .. }
             | IncidentEvent::StepChecked { .. }
             | IncidentEvent::UndoBegan { .. }
             | IncidentEvent::UndoFinished { .. }
@@ -308,6 +310,10 @@ impl<'a> Walk<'a> {
                 let detail = after_colon(&result.detail);
                 let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
                 (standing, format!("{}: {step}{detail}", moments::outcome(result.outcome)))
+            }
+            IncidentEvent::StepNotStarted { attempt, why } => {
+                let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
+                (standing, format!("Not started: {}{}", moments::step_name(plan, *attempt), after_colon(why)))
             }
             IncidentEvent::StepChecked { attempt, answer, detail } => {
                 let step = moments::step_name(plan, *attempt);
