@@ -6,6 +6,7 @@
 
 mod acting;
 mod asking;
+mod audit;
 pub mod checkpoint;
 mod commands;
 pub mod input;
@@ -95,6 +96,7 @@ pub struct Machine {
     /// The daemon stops: nothing new is begun.
     draining: bool,
     kills: safety::Kills,
+    allowances: audit::Allowances,
     clocks: safety::Clocks,
 }
 
@@ -128,6 +130,7 @@ impl Machine {
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
             draining: false,
             kills: safety::Kills::default(),
+            allowances: audit::Allowances::default(),
             clocks: safety::Clocks::default(),
             rules,
         };

@@ -134,7 +134,7 @@ impl Machine {
     fn replay(&mut self, record: Record) {
         let at = record.at;
         match &record.entry {
-            Entry::DaemonStarted { .. } => {}
+            Entry::DaemonStarted { .. } | Entry::Command(_) => {}
             Entry::ReleaseSeen { service, release, old_last_seen, first_seen, installed_by } => {
                 if let Some(index) = self.service_index(service) {
                     let releases = &mut self.services[index].releases;

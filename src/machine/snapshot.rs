@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::input::Question;
 use crate::decide::event::{Actor, IncidentId, Notice, Record, Running, Severity};
 use crate::time::Timestamp;
 
@@ -166,6 +167,8 @@ pub struct IncidentView {
     pub opened_wall: Timestamp,
     pub ended_wall: Option<Timestamp>,
     pub respond_by_wall: Option<Timestamp>,
+    /// What it asks, while it does.
+    pub question: Option<Question>,
     /// What a person can do next, with the commands; None while nobody is waited for.
     pub next: Option<String>,
     /// Everything the journal has of it, oldest first: the report is written from this.
@@ -203,6 +206,8 @@ pub struct Counters {
     pub steps: BTreeMap<(Arc<str>, &'static str), u64>,
     /// (service, who asked, outcome) → answers of checks.
     pub checks: BTreeMap<(Arc<str>, &'static str, &'static str), u64>,
+    /// Why → commands that were refused.
+    pub refused: BTreeMap<&'static str, u64>,
     pub journal_errors: u64,
     pub notices_delivered: u64,
     pub notices_dead: u64,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Machine;
+use super::input;
 use super::service::Service;
 use super::snapshot::{
     AskedView, IncidentView, JournalHealth, KillView, PauseView, ReleaseView, ServiceView, SignalView, Snapshot,
@@ -217,6 +218,15 @@ impl Machine {
             ended_wall: incident.ended.map(|at| now.wall_of(at)),
             respond_by_wall: match incident.state {
                 State::Proposed { respond_by, .. } => Some(now.wall_of(respond_by)),
+                _ => None,
+            },
+            question: match (&incident.state, &incident.asked) {
+                (State::Proposed { level, .. }, Some(asked)) => Some(input::Question {
+                    number: asked.number,
+                    level: *level,
+                    bad: asked.bad.as_ref().map(ToString::to_string),
+                    target: asked.target.as_ref().map(ToString::to_string),
+                }),
                 _ => None,
             },
             next: incident.next_for_people(),

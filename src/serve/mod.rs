@@ -6,6 +6,7 @@
 //! Reading order: [`start`], `routes` (what there is to read), `command` (what may be asked), `gate` (by whom), [`wire`]
 //! (the forms of both), [`metrics`], `listen` (connections and their limits).
 
+mod audit;
 mod command;
 mod error;
 mod gate;
@@ -25,6 +26,7 @@ use crate::decide::event::SecretRef;
 use crate::engine::handle::Handle;
 use crate::time::Timestamp;
 
+pub use audit::{Past, Piece};
 pub use listen::{BindError, Socket, bind_unix};
 pub use metrics::Metrics;
 
@@ -47,6 +49,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Set while the latest reload is one that failed.
     pub failed_reload: watch::Receiver<Option<Arc<FailedReload>>>,
+    /// For the audit trail.
+    pub past: Past,
 }
 
 /// A reload that changed nothing: what was in force before it still is.

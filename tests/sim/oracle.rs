@@ -374,7 +374,8 @@ impl Oracle {
             | Entry::ReleaseForgotten { .. }
             | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => Ok(()),
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => Ok(()),
         }
     }
 
