@@ -64,6 +64,8 @@ impl Options {
 pub struct AppReady {
     /// Where the pages and metrics are; with the port that was chosen where the file says 0.
     pub listen: Option<SocketAddr>,
+    /// Where the links of notices are answered.
+    pub approvals: Option<SocketAddr>,
     /// Where commands are taken.
     pub socket: PathBuf,
     pub handle: Handle,
@@ -88,9 +90,10 @@ pub enum AppError {
     Notifier(#[from] NotifierError),
     #[error(transparent)]
     Observers(#[from] ObserveError),
-    #[error("cannot listen on {address} (daemon.listen)")]
+    #[error("cannot listen on {address} ({key})")]
     Listen {
         address: SocketAddr,
+        key: &'static str,
         #[source]
         source: std::io::Error,
     },

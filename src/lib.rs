@@ -35,7 +35,7 @@
 //! [`time`], [`exposition`], [`promql`], [`decide`], [`machine`] are the pure core. [`engine`] and [`supervise`] are the
 //! shell around it; [`app`] puts everything together. [`config`] compiles the operator's file. [`observe`],
 //! [`journal`], [`act`], [`notify`] and [`serve`] are the ways to the world, [`platform`] what the operating system
-//! gives, [`cli`] the command line.
+//! gives, [`cli`] the command line. [`link`] is what [`notify`] signs and [`serve`] believes.
 
 pub mod act;
 pub mod app;
@@ -45,6 +45,7 @@ pub mod decide;
 pub mod engine;
 pub mod exposition;
 pub mod journal;
+pub mod link;
 pub mod machine;
 pub mod notify;
 pub mod observe;

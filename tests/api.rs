@@ -445,6 +445,18 @@ async fn own_metrics_are_openmetrics_and_documented() {
     samples_are_well_formed(&text);
 }
 
+#[tokio::test]
+async fn why_a_person_is_needed_is_a_metric() {
+    let daemon = Daemon::start().await;
+    daemon.publish(|snapshot| {
+        snapshot.incidents[0].state = "needs_human";
+        snapshot.incidents[0].needs_human = Some(backstop::decide::event::WhyHuman::StepAmbiguous.as_str());
+    });
+    let text = over_tcp().get(format!("{}/metrics", daemon.url)).send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("\nbackstop_needs_human{service=\"api\",reason=\"step_ambiguous\"} 1.0\n"), "{text}");
+    assert!(text.contains("\nbackstop_open_incidents{service=\"api\",state=\"needs_human\"} 1.0\n"), "{text}");
+}
+
 /// Each sample belongs to the family announced before it, and no series is there twice.
 fn samples_are_well_formed(text: &str) {
     let mut family = "";

@@ -5,9 +5,10 @@ mod fake_daemon;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use backstop::decide::event::Actor;
+use backstop::decide::event::{Actor, OnSilence};
 use backstop::journal::Journal;
 use backstop::machine::input;
+use backstop::machine::snapshot::QuestionView;
 use fake_daemon::Daemon;
 use serde_json::Value;
 
@@ -184,10 +185,18 @@ async fn each_command_reaches_the_engine() {
 async fn an_answer_binds_to_the_question_that_is_shown() {
     let daemon = Daemon::start().await;
     let (bad, target) = (Some("2.4.0".to_owned()), Some("2.3.1".to_owned()));
-    let asked = input::Question { number: 2, level: 0, bad, target };
+    let asked = input::Question { number: 2, level: 0, bad: bad.clone(), target: target.clone() };
+    let shown = QuestionView {
+        number: 2,
+        level: (1, 1, "previous release".to_owned()),
+        bad,
+        target,
+        approvers: Vec::new(),
+        on_silence: OnSilence::Decline,
+    };
     daemon.publish(|snapshot| {
         snapshot.incidents[0].state = "proposed";
-        snapshot.incidents[0].question = Some(asked.clone());
+        snapshot.incidents[0].question = Some(shown.clone());
     });
     let shown = done(&at(&daemon, &["approve", "api-17", "--reason", "go"]).await);
     assert!(shown.starts_with("api-17 asks (question 2) to roll back from 2.4.0 to 2.3.1 at level 1\n"), "{shown}");

@@ -7,9 +7,10 @@ mod support;
 
 use std::sync::Arc;
 
-use backstop::decide::event::{Autonomy, Gate, NoticeKind as N};
+use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
 use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
+use backstop::machine::Machine;
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
 use backstop::promql::{Labels, TargetId};
 use backstop::time::Timestamp;
@@ -181,6 +182,39 @@ fn a_step_whose_intent_is_not_yet_durable_waits_for_the_kill_switch() {
 }
 
 #[test]
+fn a_step_that_was_intended_and_never_begun_is_begun_after_the_restart() {
+    let mut world = world_of(|rules| {
+        rules.services[0].ladder.push(level("second", vec![step("second")]));
+        rules.services[0].ladder[0].deadline = Some(secs(30));
+    });
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
+    world.disk_state = Disk::Stalls;
+    world.run_until(MINUTE, "the intent", |world| !world.incidents().is_empty() && latest(world).state == "running");
+    world.order(Command::KillSwitch { service: None, on: true, reason: "wait".to_owned() });
+    world.settle();
+    // Stopped while it waits for the disk and for the switch.
+    world.input(Input::Draining);
+    world.disk_state = Disk::Writes;
+    world.run(SECOND);
+    assert_eq!(
+        (world.machine.as_ref().map(Machine::steps_running), world.steps_begun().len()),
+        (Some(0), 0),
+        "{}",
+        world.story()
+    );
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!((latest(&world).state, world.steps_begun().len()), ("running", 0), "{}", world.story());
+    done(&kill(&mut world, None, false));
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    let begun: Vec<_> = world.steps_begun().iter().map(|order| (order.attempt.level, order.attempt.attempt)).collect();
+    assert_eq!(begun, [(0, 1)], "the first level has all its time: {}", world.story());
+    assert!(!world.kinds().contains(&N::StepFailed), "{:?}", world.kinds());
+}
+
+#[test]
 fn by_hand_the_kill_switch_must_be_named() {
     let mut world = world_of(|rules| {
         rules.services[0].ladder[0].steps = vec![step("drain"), step("rollback")];
@@ -227,6 +261,85 @@ fn an_order_that_passed_over_the_kill_switch_does_so_for_its_own_rollback_only()
     let incident = latest(&world);
     assert_eq!((incident.state, incident.reasons), ("held", vec!["kill_switch".to_owned()]), "{}", world.story());
     assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+/// The first level has called a person, and the kill switch is on: what is ordered now is the second, of two steps.
+fn stuck_and_killed() -> World {
+    let mut world = world_of(|rules| {
+        let mut flag = level("flag off", vec![step("flag")]);
+        flag.steps[0].on_failure = OnFailure::Stop;
+        rules.services[0].ladder.insert(0, flag);
+        rules.services[0].ladder[1].steps = vec![step("drain"), step("rollback")];
+    });
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    world.scripts.insert("drain".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "a person", |world| world.state() == "needs_human");
+    done(&kill(&mut world, None, true));
+    world
+}
+
+#[test]
+fn the_next_level_by_hand_passes_over_the_kill_switch_that_is_named() {
+    let mut world = stuck_and_killed();
+    let refused = roll_back_by_hand(&mut world, &[]);
+    assert!(
+        matches!(&refused, Answer::Refused(why) if why.to_string().contains("the kill switch is on")),
+        "{refused:?}"
+    );
+    done(&roll_back_by_hand(&mut world, &["kill-switch"]));
+    world.run_until(MINUTE, "the second level", |world| world.steps_begun().len() == 2);
+    // Over a restart too; but what is turned on later stops it.
+    done(&kill(&mut world, Some("api"), true));
+    world.run(10 * SECOND);
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!(world.steps_begun().len(), 2, "{}", world.story());
+    done(&kill(&mut world, Some("api"), false));
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert!(world.story().contains("level 2 (overrides kill-switch)"), "{}", world.story());
+}
+
+#[test]
+fn an_order_that_passed_over_the_kill_switch_is_not_the_next_one() {
+    let mut world = world_of(|rules| {
+        rules.services[0].ladder.insert(0, level("flag off", vec![step("flag")]));
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    calm(&mut world);
+    done(&kill(&mut world, None, true));
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the breach is held", |world| !world.incidents().is_empty());
+    done(&roll_back_by_hand(&mut world, &["kill-switch"]));
+    world.run_until(5 * MINUTE, "the flag helped", |world| latest(world).state == "recovered");
+    // Of the same release, and nobody says that the switch does not count.
+    let refused = roll_back_by_hand(&mut world, &[]);
+    assert!(
+        matches!(&refused, Answer::Refused(why) if why.to_string().contains("the kill switch is on")),
+        "{refused:?}"
+    );
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_step_that_waited_for_the_kill_switch_starts_when_it_is_durable_that_it_is_off() {
+    let mut world = world_of(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
+    world.disk_state = Disk::Stalls;
+    world.run_until(MINUTE, "admitted", |world| !world.incidents().is_empty() && latest(world).state == "running");
+    world.order(Command::KillSwitch { service: None, on: true, reason: "wait".to_owned() });
+    world.disk_state = Disk::Writes;
+    world.run(MINUTE);
+    world.disk_state = Disk::Stalls;
+    world.order(Command::KillSwitch { service: None, on: false, reason: "done".to_owned() });
+    world.run(20 * SECOND);
+    assert!(world.steps_begun().is_empty(), "after a crash the switch would be on: {}", world.story());
+    world.disk_state = Disk::Writes;
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.steps_begun().len(), 1);
 }
 
 // --- tilt
@@ -400,6 +513,32 @@ fn a_dependency_outage_without_a_release_moves_nothing() {
     assert_eq!(incident.state, "escalated", "now it is told to people, and still not acted on");
     assert!(incident.sentence.contains("no release change was seen, so none is to blame"), "{}", incident.sentence);
     assert!(world.steps_begun().is_empty());
+}
+
+/// `r2` is well, its database is not, and both are well again at the same time: what the windows still show is the
+/// database's.
+#[test]
+fn what_an_outage_of_a_dependency_left_in_the_windows_is_no_proof() {
+    for restarts in [false, true] {
+        let mut world = world_of(with_postgres);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(2 * MINUTE);
+        probe_postgres(&mut world, false);
+        world.fleet.errors_anyway = 0.9;
+        world.run(2 * MINUTE);
+        stands(&world, "held", "dependency", "postgres: the probe health fails");
+        world.fleet.errors_anyway = 0.0;
+        if restarts {
+            world.checkpoint();
+            world.crash(usize::MAX);
+            world.restart();
+        }
+        probe_postgres(&mut world, true);
+        world.run(10 * MINUTE);
+        assert!(world.steps_begun().is_empty(), "{}", world.story());
+        assert_eq!(latest(&world).state, "cleared");
+    }
 }
 
 // --- what was wrong already
@@ -768,4 +907,101 @@ fn a_heartbeat_says_what_limits_it_and_none_comes_from_one_that_sees_nothing() {
     assert_eq!(beats(&world).len(), blind, "it is alive, and sees nothing of the service");
     world.run(3 * MINUTE);
     assert!(beats(&world).len() > blind, "it sees again");
+}
+
+// --- what an earlier rollback leaves behind
+
+fn is_refused(world: &World, state: &str, code: &str, sentence: &str) {
+    let incident = latest(world);
+    assert_eq!((incident.state, incident.reasons), (state, vec![code.to_owned()]), "{}", world.story());
+    assert!(incident.sentence.contains(sentence), "{:?} says not {sentence:?}", incident.sentence);
+}
+
+#[test]
+fn a_step_that_still_runs_alone_stops_it() {
+    let mut world = world_of(|rules| rules.services[0].guard.cooldown = secs(1));
+    world.scripts.insert("rollback".to_owned(), Script::Nothing);
+    world.step_ms = 6 * MINUTE;
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "the step", |world| world.steps_begun().len() == 1);
+    // A person ends the incident and installs another release, which is broken too.
+    let incident = latest(&world).id.to_string();
+    done(&world.command(Command::Abort { incident, reason: "by hand".to_owned() }));
+    deploy(&mut world, "r0", Behaviour::GOOD);
+    world.run(MINUTE);
+    deploy(&mut world, "r3", Behaviour::BROKEN);
+    world.run(90 * SECOND);
+    is_refused(&world, "held", "step_in_flight", "a step of an earlier rollback still runs");
+    assert_eq!(world.steps_begun().len(), 1);
+    world.scripts.clear();
+    world.step_ms = SECOND;
+    world.run_until(6 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+    assert_eq!(world.steps_begun().len(), 2);
+}
+
+#[test]
+fn a_release_that_backstop_installed_alone_calls_a_person() {
+    let mut world = world_of(|rules| rules.services[0].guard.cooldown = secs(1));
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(6 * MINUTE);
+    deploy(&mut world, "r3", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.fleet.symlink, "r2");
+    world.run(MINUTE);
+    // The way back breaks too, and r1 would be a way back from it.
+    world.fleet.errors_anyway = 0.4;
+    world.run(3 * MINUTE);
+    is_refused(&world, "escalated", "own_release", "r2 was installed by backstop itself (api-");
+    assert_eq!(world.steps_begun().len(), 1);
+    world.fleet.errors_anyway = 0.0;
+    world.run(3 * MINUTE);
+    deploy(&mut world, "r4", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+}
+
+#[test]
+fn a_ladder_that_is_at_its_end_alone_calls_a_person() {
+    for second in [false, true] {
+        let mut world = world_of(|rules| {
+            let previous = rules.services[0].ladder.pop();
+            rules.services[0].ladder.push(level("flag off", vec![step("flag")]));
+            rules.services[0].ladder.extend(previous.filter(|_| second));
+        });
+        world.scripts.insert("flag".to_owned(), Script::FlagOff);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+        // Somebody turns the flag on again.
+        world.fleet.flag_off = false;
+        if second {
+            world.run_until(5 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+        } else {
+            world.run(3 * MINUTE);
+            let sentence = "no rollback level is configured that was not tried for this release";
+            is_refused(&world, "escalated", "ladder_exhausted", sentence);
+            assert_eq!(world.steps_begun().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_release_that_was_not_read_since_the_breach_began_alone_stops_it_until_the_next_look() {
+    for (gate, waits) in [(Gate::Release, true), (Gate::None, false)] {
+        let mut world = world_of(|rules| rules.services[0].triggers.push(signal("alert", gate)));
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        // A second after a look at everything.
+        world.run(MINUTE + SECOND);
+        let (service, signal, detail) = ("api".to_owned(), "alert".to_owned(), String::new());
+        done(&world.command(Command::RaiseSignal { service, signal, ttl: secs(600), detail }));
+        world.run(SECOND);
+        assert_eq!(world.steps_begun().is_empty(), waits, "{}", world.story());
+        // It is over at the next look, so that nobody is told of it.
+        assert_eq!(latest(&world).state, if waits { "firing" } else { "running" });
+        world.run_until(INTERVAL, "the step", |world| world.steps_begun().len() == 1);
+        world.run(SECOND);
+        assert_eq!(world.kinds(), [N::Started]);
+    }
 }

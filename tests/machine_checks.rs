@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Ask, Autonomy, Check, CheckOutcome, Entry, IncidentEvent, NoticeKind as N, OnSilence, Proof, Running, Severity,
-    WhyHuman,
+    Ask, Autonomy, Check, CheckOutcome, Entry, IncidentEvent, NoticeKind as N, NoticeStatus, OnSilence, Proof, Running,
+    Severity, WhyHuman,
 };
 use backstop::decide::rules::{
-    Blocker, BlockerQuestion, BlockerUnknown, Question, ServiceRules, SeverityRules, Trigger, ValueKind,
+    Blocker, BlockerQuestion, BlockerUnknown, Question, Rules, ServiceRules, SeverityRules, Trigger, ValueKind,
 };
 use backstop::machine::input::{Answer, Command, Input, Refusal};
 use backstop::promql::{Comparison, Expr};
@@ -524,6 +524,33 @@ fn a_blocker_stops_the_next_level_too() {
 }
 
 #[test]
+fn what_was_overridden_for_the_next_level_by_hand_stays_so_for_the_levels_after_it() {
+    let mut world = blocked(
+        |service| {
+            service.ladder.push(level("second", vec![step("second")]));
+            service.ladder.push(level("third", vec![step("third")]));
+            service.guard.blockers = vec![blocker("schema")];
+        },
+        |world| {
+            for name in ["rollback", "second"] {
+                world.scripts.insert(name.to_owned(), Script::Nothing);
+            }
+        },
+    );
+    break_it(&mut world);
+    world.run_until(3 * MINUTE, "verification", |world| world.state() == "verifying");
+    world.check_answers.insert("schema".to_owned(), failed("exit status 1"));
+    world.run_until(4 * MINUTE, "a person", |world| world.state() == "needs_human");
+    let overrides = vec!["schema".to_owned()];
+    let order = Command::Rollback { service: "api".to_owned(), reason: String::new(), level: None, overrides };
+    assert!(matches!(world.command(order), Answer::Done { .. }));
+    world.run_until(MINUTE, "the second level", |world| world.state() == "verifying");
+    world.restart();
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.steps_begun().len(), 3, "{}", world.story());
+}
+
+#[test]
 fn by_hand_a_blocker_needs_its_override_by_name_and_the_record_has_it() {
     let mut world = blocked(
         |service| service.guard.blockers = vec![blocker("schema"), blocker("contract")],
@@ -748,6 +775,55 @@ fn the_way_back_is_looked_at_while_all_is_well() {
     assert_eq!(told[0].0, told[1].0);
     assert_eq!(told[0].1, "api: r1 could not be gone back to: image: exit status 1: no image r1");
     assert_eq!(told[1].1, "api: r1 can be gone back to again: image");
+}
+
+/// A notice that the way back is gone is open.
+fn told_that_the_way_back_is_gone() -> World {
+    let mut world = with_a_way_back(|world| {
+        world.check_answers.insert("image".to_owned(), failed("404"));
+    });
+    assert_eq!(degraded(&world), [("firing", "image".to_owned())], "{}", world.story());
+    world.check_answers.clear();
+    world
+}
+
+fn degraded(world: &World) -> Vec<(&'static str, String)> {
+    let told = world.seen.iter().filter_map(|seen| match seen {
+        Seen::Delivered { receiver, notice, .. } if receiver == "oncall" && notice.kind == N::Degraded => Some(notice),
+        _ => None,
+    });
+    let status = |notice: &backstop::decide::event::Notice| match notice.status {
+        NoticeStatus::Firing => "firing",
+        NoticeStatus::Resolved => "resolved",
+    };
+    told.map(|notice| (status(notice), notice.dedup_key.rsplit('/').next().unwrap_or_default().to_owned())).collect()
+}
+
+#[test]
+fn what_was_told_of_a_check_that_is_not_asked_any_more_is_resolved() {
+    let without_check = |rules: &mut Rules| rules.services[0].guard.ready.clear();
+    let without_service = |rules: &mut Rules| rules.services[0].name = "web".into();
+    let changes: [&dyn Fn(&mut Rules); 2] = [&without_check, &without_service];
+    for change in changes {
+        for by_reload in [true, false] {
+            let mut world = told_that_the_way_back_is_gone();
+            let mut rules = (*world.rules).clone();
+            change(&mut rules);
+            world.rules = Arc::new(rules);
+            if by_reload {
+                world.input(Input::Reload(Arc::clone(&world.rules)));
+            } else {
+                world.restart();
+            }
+            world.run(10 * SECOND);
+            let resolved = ("resolved", "image".to_owned());
+            assert_eq!(degraded(&world), [("firing", "image".to_owned()), resolved], "{}", world.story());
+            // Once is enough.
+            world.restart();
+            world.run(10 * SECOND);
+            assert_eq!(degraded(&world).len(), 2);
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,9 @@
 
 mod support;
 
-use backstop::decide::event::{Actor, Autonomy, IncidentEvent, NoticeKind as N, OnFailure, OnSilence, Severity};
+use backstop::decide::event::{
+    Actor, Autonomy, Entry, IncidentEvent, Notice, NoticeKind as N, OnFailure, OnSilence, Record, Severity,
+};
 use backstop::decide::report::Report;
 use backstop::decide::rules::{ServiceRules, SeverityRules};
 use backstop::machine::input::{Answer, Command, CommandId, Input, Question, Refusal};
@@ -130,6 +132,14 @@ fn question(world: &World) -> Question {
     let (level, asked) = asked.expect("a question");
     let name = |release: &Option<backstop::decide::event::Release>| release.as_ref().map(ToString::to_string);
     Question { number: asked.number, level, bad: name(&asked.bad), target: name(&asked.target) }
+}
+
+fn told(world: &World) -> Vec<Notice> {
+    let notice = |record: &Record| match &record.entry {
+        Entry::NoticeQueued { notice, .. } => Some((**notice).clone()),
+        _ => None,
+    };
+    world.disk.iter().filter_map(notice).collect()
 }
 
 // ------------------------------------------------------------------------------------------------------------ severity
@@ -405,6 +415,69 @@ fn an_answer_to_what_is_not_asked_is_refused() {
     assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0));
     let (incident, reason) = (incident(&world), "go".to_owned());
     done(&world.command(Command::Answer { incident, approves: true, reason, question: asked }));
+    recovers(&mut world);
+}
+
+#[test]
+fn a_daemon_that_stops_takes_no_approval_neither_by_command_nor_by_answer() {
+    let mut world = proposed(asks(&[], OnSilence::Decline));
+    world.input(Input::Draining);
+    let (incident, question, reason) = (incident(&world), question(&world), || "go".to_owned());
+    let answer = |approves| Command::Answer {
+        incident: incident.clone(),
+        approves,
+        reason: reason(),
+        question: question.clone(),
+    };
+    for command in [Command::Approve { incident: incident.clone(), reason: reason() }, answer(true)] {
+        let why = world.command(command);
+        assert!(matches!(refused(&why), Refusal::Unavailable(why) if why.contains("is stopping")), "{why:?}");
+    }
+    assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0));
+    // A no begins nothing.
+    done(&world.command(answer(false)));
+    assert_eq!(world.state(), "declined");
+}
+
+#[test]
+fn the_notice_that_asks_carries_what_a_link_in_it_answers() {
+    let mut world = proposed(asks(&[], OnSilence::Escalate));
+    world.run_until(10 * MINUTE, "the second notice", |world| world.kinds().contains(&N::Escalated));
+    let asked = question(&world);
+    let asking = told(&world).into_iter().filter(|notice| matches!(notice.kind, N::ApprovalRequested | N::Escalated));
+    let carried: Vec<_> = asking.map(|notice| notice.question.clone().expect("a question")).collect();
+    assert_eq!(carried.len(), 2, "{}", world.story());
+    for carried in carried {
+        let carried =
+            Question { number: carried.number, level: carried.level, bad: carried.bad, target: carried.target };
+        assert_eq!(carried, asked);
+    }
+    done(&{
+        let command = approve(&world);
+        world.command(command)
+    });
+    recovers(&mut world);
+    let others = told(&world).into_iter().filter(|notice| notice.kind == N::Recovered || notice.kind == N::Started);
+    assert_eq!(others.map(|notice| notice.question).collect::<Vec<_>>(), [None, None]);
+}
+
+#[test]
+fn a_daemon_that_stops_takes_no_approval_by_a_link_and_asks_on_when_it_has_started_anew() {
+    let mut world = proposed(asks(&[], OnSilence::Decline));
+    let asked = question(&world);
+    let answered = |world: &mut World| {
+        let (incident, reason) = (incident(world), "go".to_owned());
+        world.command(Command::Answer { incident, approves: true, reason, question: asked.clone() })
+    };
+    world.input(Input::Draining);
+    let why = answered(&mut world);
+    assert!(matches!(refused(&why), Refusal::Unavailable(_)), "{why:?}");
+    assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0));
+    world.checkpoint();
+    world.restart();
+    world.run(10 * SECOND);
+    assert_eq!(question(&world), asked, "{}", world.story());
+    done(&answered(&mut world));
     recovers(&mut world);
 }
 

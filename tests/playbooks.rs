@@ -13,10 +13,14 @@ mod asked;
 mod business;
 #[path = "playbooks/connections.rs"]
 mod connections;
+#[path = "playbooks/decisions.rs"]
+mod decisions;
 #[path = "playbooks/down.rs"]
 mod down;
 #[path = "playbooks/everywhere.rs"]
 mod everywhere;
+#[path = "playbooks/proofs.rs"]
+mod proofs;
 #[path = "playbooks/rates.rs"]
 mod rates;
 #[path = "playbooks/real_wire.rs"]

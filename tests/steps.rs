@@ -197,6 +197,7 @@ fn killed_in_the_middle_of_an_undo_a_person_is_called_and_told_what_can_be_done(
     world.run_until(MINUTE, "a person", |world| world.state() == "needs_human");
     let incident = world.incidents().remove(0);
     assert_eq!(incident.sentence, "it cannot be known whether step 1 (back) of the undo of level 1 took effect");
+    assert_eq!(incident.needs_human, Some("step_ambiguous"));
     let next = incident.next.expect("something can be done");
     assert!(next.contains("`backstop rollback api --level 2 --reason …`"), "{next}");
 }

@@ -9,6 +9,7 @@ use rustix::system::uname;
 use crate::config::model::{AuthSpec, Config, ReceiverKind, ReceiverSpec};
 use crate::config::{self, Environment, Style};
 use crate::decide::event::TextOrSecret;
+use crate::link::Keys;
 use crate::machine::input::Input;
 use crate::notify::Notifier;
 use crate::platform::secret;
@@ -25,6 +26,7 @@ pub(super) struct Loaded {
     pub state_dir: PathBuf,
     pub socket: PathBuf,
     pub listen: Option<SocketAddr>,
+    pub approvals_listen: Option<SocketAddr>,
 }
 
 /// Reads the files. `generation` counts from 1 over reloads.
@@ -40,6 +42,11 @@ pub(super) async fn load(options: &Options, generation: u64) -> Result<Loaded, A
         for (receiver, error) in receivers.iter().flat_map(unreadable_secrets) {
             tracing::warn!("receivers.{receiver}: no notice can be sent until this is mended: {error}");
         }
+        let approvals = config.as_ref().ok().and_then(|config| config.daemon.approvals.as_ref());
+        if let Some(Err(error)) = approvals.map(|approvals| Keys::read(&approvals.keys)) {
+            let why = chain(&error);
+            tracing::warn!("daemon.approvals.key: notices have no links until this is mended: {why}");
+        }
         config
     });
     let config = read.await.map_err(AppError::Load)?;
@@ -50,7 +57,8 @@ pub(super) async fn load(options: &Options, generation: u64) -> Result<Loaded, A
     let state_dir = options.state_dir.clone().unwrap_or_else(|| config.daemon.state_dir.clone());
     let socket = config.daemon.socket_with(&state_dir);
     let listen = config.daemon.listen;
-    Ok(Loaded { config, state_dir, socket, listen })
+    let approvals_listen = config.daemon.approvals.as_ref().map(|approvals| approvals.listen);
+    Ok(Loaded { config, state_dir, socket, listen, approvals_listen })
 }
 
 /// Of each secret that this receiver needs and that cannot be read now: the receiver's name, and why.
@@ -97,7 +105,9 @@ impl Daemon {
     /// All that can fail comes first. Then the machine gets its rules, before anything that the new observers see.
     async fn change_to(&mut self, options: &Options) -> Result<(), AppError> {
         let loaded = load(options, self.loaded.config.rules.generation + 1).await?;
-        let notifier = Notifier::new(&loaded.config.receivers, origin(&loaded.config))?;
+        // A link to a listener that was not there at the start would lead nowhere.
+        let approvals = loaded.config.daemon.approvals.clone().filter(|_| self.ready.approvals.is_some());
+        let notifier = Notifier::new(&loaded.config.receivers, origin(&loaded.config, approvals.as_ref()))?;
         let change = self.observers.prepare(&loaded.config)?;
         let rules = Input::Reload(Arc::clone(&loaded.config.rules));
         // The engine is there for as long as this loop runs: its death would have ended it.
@@ -105,6 +115,7 @@ impl Daemon {
         self.observers.apply(change).await;
         self.adapters.set_notifier(notifier);
         self.tokens.send_replace(Arc::new(loaded.config.daemon.tokens.clone()));
+        self.approvals.send_replace(approvals.map(Arc::new));
         self.tell_of_what_stays(&loaded);
         // What a restart would change stays as it is until then.
         self.loaded.config = loaded.config;
@@ -118,6 +129,7 @@ impl Daemon {
             ("daemon.kill_file", before.config.daemon.kill_file != after.config.daemon.kill_file),
             ("daemon.socket", before.socket != after.socket),
             ("daemon.listen", before.listen != after.listen),
+            ("daemon.approvals.listen", before.approvals_listen != after.approvals_listen),
         ];
         for (key, _) in stays.iter().filter(|(_, differs)| *differs) {
             tracing::warn!("{key} has changed; it stays as it was until a restart");

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::Executor;
-use crate::config::model::Config;
+use crate::config::model::{Approvals, Config};
 use crate::engine::handle::Handle;
 use crate::engine::{self, Engine, Lanes};
 use crate::journal::{self, CheckpointFile, Journal, JournalEvent, Opened};
@@ -38,6 +38,8 @@ pub(super) struct Daemon {
     pub(super) adapters: Arc<Adapters>,
     pub(super) control: mpsc::Sender<Input>,
     pub(super) tokens: watch::Sender<Arc<Tokens>>,
+    /// Those for which somebody listens: a reload changes the links, but opens no listener.
+    pub(super) approvals: watch::Sender<Option<Arc<Approvals>>>,
     pub(super) failed_reload: watch::Sender<Option<Arc<FailedReload>>>,
     pub(super) loaded: Loaded,
     shutdown: CancellationToken,
@@ -50,15 +52,18 @@ impl Daemon {
         raise_open_files();
         let config = &loaded.config;
         let opened = open_journal(loaded.state_dir.clone()).await?;
-        let listener = bind(config.daemon.listen).await?;
+        let listener = bind(config.daemon.listen, "daemon.listen").await?;
         let listen = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let approvals = config.daemon.approvals.clone();
+        let link_listener = bind(approvals.as_ref().map(|it| it.listen), "daemon.approvals.listen").await?;
+        let approvals_listen = link_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let socket = serve::bind_unix(&loaded.socket).await?;
 
         let (opened, checkpoints, checkpoint) = opened;
         let Opened { journal, events, records, unreadable, last } = opened;
         let clock = Clock::start(newest(records.last(), checkpoint.as_ref().map(|saved| &saved.now)).as_ref());
         let executor = Executor::new(clock.clone()).map_err(AppError::Executor)?;
-        let notifier = Notifier::new(&config.receivers, origin(config))?;
+        let notifier = Notifier::new(&config.receivers, origin(config, approvals.as_ref()))?;
         let adapters =
             Arc::new(Adapters::new(clock.clone(), options.systemd.clone(), executor, journal, checkpoints, notifier));
 
@@ -97,6 +102,21 @@ impl Daemon {
             failed_reload: failed_read,
             past: past(loaded.state_dir.clone()),
         };
+        let (approvals, approvals_read) = watch::channel(approvals.map(Arc::new));
+        if let Some(listener) = link_listener {
+            let parts = serve::approvals::Parts {
+                handle: handle.clone(),
+                approvals: approvals_read,
+                metrics: Arc::new(adapters.metrics.clone()),
+                clock: adapters.clock.clone(),
+                draining: shutdown.clone(),
+            };
+            let stop = rest.clone();
+            supervisor.spawn("approvals", async move {
+                serve::approvals::start(listener, parts, stop).await;
+                Ok(())
+            });
+        }
         let listeners = Listeners { tcp: listener, unix: Some(socket) };
         let api_stop = rest.clone();
         supervisor.spawn("api", async move {
@@ -111,14 +131,28 @@ impl Daemon {
             Ok(())
         });
 
-        let ready = AppReady { listen, socket: loaded.socket.clone(), handle };
-        Ok(Daemon { supervisor, observers, ready, adapters, control, tokens, failed_reload, loaded, shutdown })
+        let ready = AppReady { listen, approvals: approvals_listen, socket: loaded.socket.clone(), handle };
+        Ok(Daemon {
+            supervisor,
+            observers,
+            ready,
+            adapters,
+            control,
+            tokens,
+            approvals,
+            failed_reload,
+            loaded,
+            shutdown,
+        })
     }
 
     pub fn tell_ready(&self) {
         let summary = summary(&self.ready.handle.snapshot());
         let listen = self.ready.listen.map_or_else(|| "nowhere".to_owned(), |address| format!("http://{address}"));
         tracing::info!(socket = %self.ready.socket.display(), listen, "ready: {summary}");
+        if let Some(address) = self.ready.approvals {
+            tracing::info!(listen = %address, "links in notices are answered here");
+        }
         if let Err(error) = self.adapters.systemd.ready(&summary) {
             tracing::warn!("systemd could not be told that backstop is ready: {error}");
         }
@@ -170,8 +204,10 @@ fn newest(record: Option<&crate::decide::event::Record>, checkpoint: Option<&Now
     [record, checkpoint.cloned()].into_iter().flatten().max_by_key(|now| now.monotonic)
 }
 
-pub(super) fn origin(config: &Config) -> Origin {
-    Origin { instance: Arc::clone(&config.rules.instance), public_url: config.daemon.external_url.clone() }
+/// `approvals`: those for which somebody listens.
+pub(super) fn origin(config: &Config, approvals: Option<&Approvals>) -> Origin {
+    let public_url = config.daemon.external_url.clone();
+    Origin { instance: Arc::clone(&config.rules.instance), public_url, approvals: approvals.cloned() }
 }
 
 type Journaled = (Opened, CheckpointFile, Option<crate::machine::checkpoint::Checkpoint>);
@@ -186,9 +222,9 @@ async fn open_journal(state_dir: PathBuf) -> Result<Journaled, AppError> {
     opened.await.map_err(AppError::Load)?
 }
 
-async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, AppError> {
+async fn bind(address: Option<SocketAddr>, key: &'static str) -> Result<Option<TcpListener>, AppError> {
     let Some(address) = address else { return Ok(None) };
-    TcpListener::bind(address).await.map(Some).map_err(|source| AppError::Listen { address, source })
+    TcpListener::bind(address).await.map(Some).map_err(|source| AppError::Listen { address, key, source })
 }
 
 fn raise_open_files() {

@@ -17,6 +17,13 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     restart(&mut words, "state_dir", &old.daemon.state_dir, &new.daemon.state_dir);
     restart(&mut words, "kill_file", &old.daemon.kill_file, &new.daemon.kill_file);
     restart(&mut words, "listen", &old.daemon.listen, &new.daemon.listen);
+    let approvals = |config: &Config| config.daemon.approvals.as_ref().map(|approvals| approvals.listen);
+    restart(&mut words, "approvals.listen", &approvals(old), &approvals(new));
+    let links = |config: &Config| {
+        let approvals = config.daemon.approvals.clone();
+        approvals.map(|approvals| (approvals.external_url, approvals.keys, approvals.expires_after))
+    };
+    changed(&mut words, "the links of approvals", &links(old), &links(new));
     let socket = |config: &Config| config.daemon.socket_with(&config.daemon.state_dir);
     restart(&mut words, "socket", &socket(old), &socket(new));
     changed(&mut words, "freeze", &before.freeze, &after.freeze);

@@ -39,10 +39,24 @@ pub struct Daemon {
     pub socket: Option<PathBuf>,
     /// Where people reach the pages, for the links in notices: http or https, no credentials, no slash at the end.
     pub external_url: Option<String>,
+    /// Links in notices with which people answer; None: there are none.
+    pub approvals: Option<Approvals>,
     /// Bearer tokens by the name of who holds them: mutations over HTTP.
     pub tokens: BTreeMap<String, SecretRef>,
     /// While it exists, nothing is begun; see [`Daemon::kill_file_in`].
     pub kill_file: Option<PathBuf>,
+}
+
+/// Links in notices, and the listener behind them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approvals {
+    pub listen: SocketAddr,
+    /// Where people reach it: http or https, no credentials, no slash at the end; with the prefix of its paths.
+    pub external_url: String,
+    /// The first one signs, all are believed.
+    pub keys: Vec<SecretRef>,
+    /// A link counts no longer than this, even where the question is still open.
+    pub expires_after: Option<Duration>,
 }
 
 /// Where the journal is unless the file says otherwise.
@@ -173,6 +187,8 @@ pub struct ReceiverSpec {
     pub name: Arc<str>,
     pub kind: ReceiverKind,
     pub limits: RequestLimits,
+    /// Its notices that ask have a link to answer with, where there is a listener for it.
+    pub approve_link: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -170,11 +170,14 @@ fn of_event(event: &IncidentEvent, at: Timestamp) -> Option<Told> {
         IncidentEvent::StepFinished { attempt, result } => {
             Told::machine(format!("end of {}: {}", step(*attempt), outcome(result.outcome)), &*result.detail)
         }
+        IncidentEvent::StepNotStarted { attempt, why } => {
+            Told::machine(format!("take {} for not begun", step(*attempt)), &**why)
+        }
         IncidentEvent::LevelFailed { level, why, .. } => {
             Told::machine(format!("find that level {} did not help", level + 1), &**why)
         }
         IncidentEvent::UndoBegan { level } => Told::machine(format!("take level {} back", level + 1), ""),
-        IncidentEvent::Climbed { to } => Told::machine(format!("go on to level {}", to + 1), ""),
+        IncidentEvent::Climbed { to, .. } => Told::machine(format!("go on to level {}", to + 1), ""),
         IncidentEvent::Recovered { .. } => Told::machine("close it: recovered", ""),
         IncidentEvent::Superseded { .. } => Told::machine("close it: somebody changed the release", ""),
         IncidentEvent::Cleared => Told::machine("close it: the breach has ended", ""),

@@ -127,6 +127,9 @@ pub const RELEASE_NOT_READ: &str = "release_not_read";
 /// The check that stands in a decision which passed over the kill switch.
 pub const OVERRIDES_KILL_SWITCH: &str = "override:kill-switch";
 
+/// The code of a hold because of `guard.dependencies`.
+pub const DEPENDENCY: &str = "dependency";
+
 /// The code of the hold that ends by itself when every target was looked at again.
 pub const JUST_BACK: &str = "just_back";
 
@@ -337,7 +340,7 @@ fn dependencies(facts: &Facts<'_>) -> Answer {
     match facts.dependencies_breaching.as_slice() {
         [] => Answer::Allow(format!("no dependency breaches{unseen}")),
         breaching => Answer::Hold(
-            "dependency",
+            DEPENDENCY,
             format!("what it depends on breaches too, so it may not be this release: {}{unseen}", breaching.join("; ")),
         ),
     }

@@ -79,6 +79,7 @@ kinds! {
         IncidentEvent::StepIntended { .. } => "incident.step_intended",
         IncidentEvent::StepStarted { .. } => "incident.step_started",
         IncidentEvent::StepFinished { .. } => "incident.step_finished",
+        IncidentEvent::StepNotStarted { .. } => "incident.step_not_started",
         IncidentEvent::StepChecked { .. } => "incident.step_checked",
         IncidentEvent::LevelFinished { .. } => "incident.level_finished",
         IncidentEvent::CheckAnswered { .. } => "incident.check_answered",

@@ -36,9 +36,9 @@ impl Machine {
         let effects = incident.apply(&event, now.monotonic);
         if matches!(event, IncidentEvent::Reopened { .. }) {
             let (service, release) = (incident.service.clone(), incident.release.clone());
-            self.forget_override(id);
             self.doubt(&service, release.as_ref());
         }
+        self.follow_override(id, &event, now.monotonic);
         let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.log_event(id, &record, out);
         self.remember(id, record);
@@ -151,9 +151,6 @@ impl Machine {
             receivers: service.rules.notify.iter().map(ToString::to_string).collect(),
         };
         self.admissions.push((Arc::clone(&service.rules.name), id.clone(), now.monotonic));
-        if let IncidentEvent::Admitted { decision, .. } = &event {
-            self.note_override(id, &decision.checks, now.monotonic);
-        }
         self.incident_event(id, event, now, out);
         true
     }
@@ -269,15 +266,8 @@ impl Machine {
             (true, Running::One(_) | Running::Mix(_)) => "another release runs by now",
             (false, _) => "the incident went on without it",
         };
-        let result = StepResult {
-            outcome: Outcome::Failed,
-            detail: format!("not started: {why}"),
-            output: String::new(),
-            truncated: false,
-            captures: BTreeMap::new(),
-            duration_ms: 0,
-        };
-        self.step_finished(now, &order.incident.clone(), order.attempt, result, out);
+        let event = IncidentEvent::StepNotStarted { attempt: order.attempt, why: why.to_owned() };
+        self.incident_event(&order.incident, event, now, out);
         Some(false)
     }
 

@@ -404,7 +404,7 @@ impl Machine {
     }
 
     /// Why no further level of this incident may begin; the flag says that only an answer is waited for. What was
-    /// overridden when it was admitted stays so.
+    /// overridden when it was admitted, or for a level that was ordered, stays so.
     pub(super) fn level_blocked(
         &self,
         index: usize,
@@ -413,7 +413,8 @@ impl Machine {
         now: &Now,
     ) -> Option<(String, bool)> {
         let before = incident.decision.iter().flat_map(|decision| overridden(&decision.checks));
-        let overrides: Vec<String> = before.map(str::to_owned).chain(overrides.iter().cloned()).collect();
+        let before = before.map(str::to_owned).chain(incident.overrides.iter().cloned());
+        let overrides: Vec<String> = before.chain(overrides.iter().cloned()).collect();
         let asked = self.guard_asked(&self.services[index], Some(incident), &overrides, now);
         let blockers = asked.iter().filter(|asked| matches!(asked.about, About::Blocker { .. }));
         // One that holds before one that is waited for.

@@ -59,14 +59,24 @@ impl Machine {
         if let Some((_, why)) = &self.journal_failing {
             return Err(Refusal::Unavailable(format!("the journal cannot be written: {why}")));
         }
-        let begins = matches!(
-            command,
-            Command::Rollback { .. }
-                | Command::Approve { .. }
-                | Command::Answer { approves: true, .. }
-                | Command::Skip { .. }
-        );
-        if self.draining && begins {
+        let begins_something = match &command {
+            Command::Rollback { .. } | Command::Approve { .. } | Command::Skip { .. } => true,
+            Command::Answer { approves, .. } => *approves,
+            Command::Hold { .. }
+            | Command::Unhold { .. }
+            | Command::Decline { .. }
+            | Command::Acknowledge { .. }
+            | Command::Abort { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+            | Command::KillSwitch { .. }
+            | Command::RaiseSignal { .. }
+            | Command::ClearSignal { .. }
+            | Command::AnnounceRelease { .. }
+            | Command::Forget { .. }
+            | Command::TestNotify { .. } => false,
+        };
+        if self.draining && begins_something {
             return Err(Refusal::Unavailable("backstop is stopping; ask again when it has started anew".to_owned()));
         }
         match command {
@@ -212,7 +222,9 @@ impl Machine {
         if incident.in_flight.is_some() {
             return Err(conflict(incident, "a step of it still runs"));
         }
-        self.not_killed(incident)?;
+        if !overrides.iter().any(|name| name == KILL_SWITCH) {
+            self.not_killed(incident)?;
+        }
         let levels = incident.plan.as_ref().map_or(levels, |plan| plan.levels.len());
         if incident.plan.is_none() {
             return Err(conflict(incident, "nothing was admitted that could go on; abort it first"));
@@ -226,7 +238,7 @@ impl Machine {
         self.may_climb(id, overrides, now)?;
         let reason = with_overrides(&format!("level {}", to + 1), overrides);
         self.incident_event(id, IncidentEvent::Approved { actor: actor.clone(), reason }, now, out);
-        self.incident_event(id, IncidentEvent::Climbed { to }, now, out);
+        self.incident_event(id, IncidentEvent::Climbed { to, overrides: overrides.to_vec() }, now, out);
         Ok((format!("{id} goes on at level {}", to + 1), Some(id.clone())))
     }
 
@@ -253,7 +265,7 @@ impl Machine {
             self.not_killed(incident)?;
             self.may_climb(&id, &[], now)?;
             self.incident_event(&id, approved, now, out);
-            self.incident_event(&id, IncidentEvent::Climbed { to: level }, now, out);
+            self.incident_event(&id, IncidentEvent::Climbed { to: level, overrides: Vec::new() }, now, out);
             return Ok((format!("{id} climbs to level {}", level + 1), Some(id)));
         }
         let index = self.find_service(&incident.service)?;

@@ -4,6 +4,7 @@
 //! releases named, incidents advanced until nothing follows. What must be remembered leaves as one `Append`; effects
 //! that depend on it wait until it is durable.
 
+mod absent;
 mod acting;
 mod asking;
 mod audit;
@@ -73,6 +74,8 @@ pub struct Machine {
     /// Questions under way.
     asked: asking::Asked,
     pause: Option<Pause>,
+    /// By name, what the journal has of services that are not in the configuration: they may come back.
+    absent: BTreeMap<String, Vec<absent::Absent>>,
     /// By service and instant: what was admitted, for cooldown and budgets.
     admissions: Vec<(Arc<str>, IncidentId, Timestamp)>,
     /// The last sequence that was given out.
@@ -90,6 +93,7 @@ pub struct Machine {
     dirty: bool,
     /// Observations came in since the last turn: what runs may be another release by now.
     unjudged: bool,
+    started: Timestamp,
     started_wall: Timestamp,
     counters: Counters,
     heartbeat_due: Option<Timestamp>,
@@ -114,6 +118,7 @@ impl Machine {
             outbox: Outbox::new(&rules.receivers),
             asked: asking::Asked::default(),
             pause: None,
+            absent: BTreeMap::new(),
             admissions: Vec::new(),
             seq: Seq(0),
             durable: Seq(0),
@@ -125,6 +130,7 @@ impl Machine {
             settled: Timestamp::MIN,
             dirty: true,
             unjudged: false,
+            started: now.monotonic,
             started_wall: now.wall,
             counters: Counters::default(),
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
@@ -270,12 +276,14 @@ impl Machine {
 
     /// Another configuration. Windows of what did not change are kept, and so are open incidents with their plans.
     fn reload(&mut self, now: &Now, rules: Arc<Rules>, out: &mut Vec<Output>) {
+        let open = self.open_notices();
         self.rules = rules;
         self.store.retarget(&exprs(&self.rules));
         // What was asked may be another question now.
         self.asked.forget();
         self.adopt_services(now);
         self.outbox.reconfigure(&self.rules.receivers);
+        self.resolve_what_is_gone(open, now);
         self.references
             .retain(|name, _| self.rules.services.iter().any(|service| service.guard.references.contains(name)));
         self.heartbeat_due = self.rules.heartbeat.as_ref().map(|_| now.monotonic);
@@ -307,6 +315,7 @@ impl Machine {
             .chain(tilts)
             .chain(self.outbox.wakes())
             .chain(self.heartbeat_due)
+            .chain([self.started + people::FIRST_LOOKS_WITHIN])
     }
 }
 

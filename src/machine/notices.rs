@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::Machine;
 use super::output::Output;
 use crate::decide::event::{
-    Actor, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Running, Severity,
+    Actor, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger, Release, Running,
+    Severity,
 };
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::Question;
-use crate::decide::verdict::Phase;
+use crate::decide::verdict::{Blank, Phase, Says};
 use crate::time::{Now, Timestamp};
 
 /// A heartbeat that could not be sent is tried again after this long.
@@ -97,6 +98,7 @@ impl Machine {
             occurred_at: now.wall,
             config_hash: self.rules.hash.to_string(),
             drill: false,
+            question: question(&incident, kind),
         };
         self.queue(with_what_a_person_needs(notice), receivers, now);
     }
@@ -125,19 +127,6 @@ impl Machine {
         let name = &self.services[index].rules.name;
         let key = format!("{}/{name}/{}/", self.rules.instance, topic(NoticeKind::Degraded));
         Some((index, notice.dedup_key.strip_prefix(&key)?))
-    }
-
-    /// What was told of a way back before a restart is not told again, and can still be closed.
-    pub(super) fn replay_way_back_told(&mut self, notice: &Notice) {
-        let Some((index, check)) = self.way_back_told(notice) else { return };
-        let service = &mut self.services[index];
-        match notice.status {
-            NoticeStatus::Resolved => drop(service.ready_told.remove(check)),
-            NoticeStatus::Firing if service.rules.guard.ready.iter().any(|ready| ready.name == check) => {
-                service.ready_told.insert(Arc::from(check));
-            }
-            NoticeStatus::Firing => {}
-        }
     }
 
     /// A notice about the daemon itself, to every receiver.
@@ -178,6 +167,7 @@ impl Machine {
             occurred_at: now.wall,
             config_hash: self.rules.hash.to_string(),
             drill: false,
+            question: None,
         }
     }
 
@@ -192,7 +182,10 @@ impl Machine {
         let service = &self.services[index];
         let state = &service.triggers[place];
         let is_blind = state.verdicts.values().any(|verdict| verdict.phase == Phase::Blind);
-        if is_blind == state.blind_told {
+        // What cannot be seen now, and not yet for so long that it is blind, is not seen again.
+        let says = state.latest.as_ref().map(|latest| latest.worst().1.says(service.rules.triggers[place].on_unknown));
+        let sees = says.is_some_and(|says| says != Says::Unknown(Blank::Blind));
+        if is_blind == state.blind_told || service.retired || (!is_blind && !sees) {
             return;
         }
         let name = Arc::clone(&service.rules.triggers[place].name);
@@ -318,7 +311,7 @@ impl Machine {
 }
 
 /// What a notice of the daemon is about: opening and resolving share it.
-const fn topic(kind: NoticeKind) -> &'static str {
+pub(super) const fn topic(kind: NoticeKind) -> &'static str {
     match kind {
         NoticeKind::Blind | NoticeKind::Unblind => "blind",
         NoticeKind::Paused | NoticeKind::Resumed => "paused",
@@ -357,6 +350,15 @@ fn notice_level(incident: &Incident) -> Option<NoticeLevel> {
     let level = incident.level()?;
     let name = plan.levels.get(level)?.name.clone();
     Some(NoticeLevel { n: level + 1, of: plan.levels.len(), name })
+}
+
+/// What this notice asks: a question, or that it is still open.
+fn question(incident: &Incident, kind: NoticeKind) -> Option<Box<NoticeQuestion>> {
+    let State::Proposed { level, .. } = incident.state else { return None };
+    let asked = incident.asked.as_ref()?;
+    let text = |release: &Option<Release>| release.as_ref().map(ToString::to_string);
+    let question = NoticeQuestion { number: asked.number, level, bad: text(&asked.bad), target: text(&asked.target) };
+    matches!(kind, NoticeKind::ApprovalRequested | NoticeKind::Escalated).then(|| Box::new(question))
 }
 
 /// When the current phase ends at the latest.

@@ -7,12 +7,28 @@ use super::Machine;
 use super::commands::{Answered, bounded, conflict};
 use super::input::{Question, Refusal};
 use super::output::Output;
-use crate::decide::event::{Actor, IncidentEvent, IncidentId, OnSilence, Release};
+use crate::decide::event::{Actor, IncidentEvent, IncidentId, OnSilence, Release, Running};
 use crate::decide::incident::{Incident, Move, People, State};
 use crate::decide::trigger::short;
+use crate::promql::Scope;
 use crate::time::Now;
 
+/// After a start, the first looks at all that a service has are over by then, in one way or another.
+pub(super) const FIRST_LOOKS_WITHIN: Duration = Duration::from_mins(1);
+
 impl Machine {
+    /// A question that was asked before a start stays, with its links and its time, until the service was looked at:
+    /// that nothing is seen yet is no other answer of the guard.
+    pub(super) fn keeps_question(&self, index: usize, incident: &Incident, now: &Now) -> bool {
+        if !matches!(incident.state, State::Proposed { .. }) || now.monotonic >= self.started + FIRST_LOOKS_WITHIN {
+            return false;
+        }
+        let service = &self.services[index];
+        let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let looked_at = own().next().is_some() && own().all(|target| target.last.is_some());
+        !looked_at || matches!(service.releases.running, Running::Unknown(_))
+    }
+
     /// Whom a proposal would ask now, by the policy of the incident's severity.
     pub(super) fn people(&self, index: usize, incident: &Incident, now: &Now) -> People {
         if !incident.state.is_open() {

@@ -12,9 +12,9 @@ use super::service::Service;
 use super::settle::is_acting;
 use super::watch::is_recent;
 use super::{Machine, log};
-use crate::decide::event::{Actor, Entry, GuardCheck, IncidentId, NoticeKind, NoticeStatus};
+use crate::decide::event::{Actor, Entry, GuardCheck, IncidentEvent, IncidentId, NoticeKind, NoticeStatus};
 use crate::decide::freeze;
-use crate::decide::guard::OVERRIDES_KILL_SWITCH;
+use crate::decide::guard::{DEPENDENCY, OVERRIDES_KILL_SWITCH};
 use crate::decide::rules::Question;
 use crate::decide::trigger::{Finding, short};
 use crate::decide::verdict::Phase;
@@ -118,6 +118,9 @@ impl Machine {
             },
         );
         self.set_kill(service, on, now.monotonic, actor, reason);
+        if !on {
+            self.wait_until_off();
+        }
         let (kind, status, state) = if on {
             (NoticeKind::Paused, NoticeStatus::Firing, "on")
         } else {
@@ -127,6 +130,16 @@ impl Machine {
         let text = format!("the kill switch is {state} ({}): {reason}{rest}", actor.name);
         let by = (actor.via != FILE).then(|| actor.name.clone());
         self.tell_kill(service, Told { kind, status, action_required: false, actor: by, text: &text }, now);
+    }
+
+    /// A step that waits with its intent starts when it is durable that the switch is off: after a crash it would be on.
+    fn wait_until_off(&mut self) {
+        let off = self.seq;
+        for (seq, output) in &mut self.gated {
+            if let Output::RunStep(_) = output {
+                *seq = off;
+            }
+        }
     }
 
     /// To the service's receivers, or to all. The end of a pause must not close what was told of the kill switch.
@@ -158,21 +171,27 @@ impl Machine {
         }
     }
 
-    /// An admission that passed over the kill switch which was on then; one that is turned on later stops it too.
-    pub(super) fn note_override(&mut self, id: &IncidentId, checks: &[GuardCheck], at: Timestamp) {
-        if checks.iter().any(|check| check.check == OVERRIDES_KILL_SWITCH) {
+    /// An admission, or a level by hand, that passed over the kill switch which was on then; one that is turned on later
+    /// stops it too. The order was for that rollback: a later breach of the same release is not backstop's to act on.
+    pub(super) fn follow_override(&mut self, id: &IncidentId, event: &IncidentEvent, at: Timestamp) {
+        if matches!(event, IncidentEvent::Reopened { .. }) {
+            self.kills.passed.remove(id);
+        }
+        let named = |name: &String| name == KILL_SWITCH;
+        let check = |check: &GuardCheck| check.check == OVERRIDES_KILL_SWITCH;
+        let by_admission =
+            matches!(event, IncidentEvent::Admitted { decision, .. } if decision.checks.iter().any(check));
+        let by_level = matches!(event, IncidentEvent::Climbed { overrides, .. } if overrides.iter().any(named));
+        if by_admission || by_level {
             self.kills.passed.insert(id.clone(), at);
         }
     }
 
-    /// The order was for that rollback: a later breach of the same release is not backstop's to act on.
-    pub(super) fn forget_override(&mut self, id: &IncidentId) {
-        self.kills.passed.remove(id);
-    }
-
     /// What stops everything that is begun for an incident of this service.
     pub(super) fn killed(&self, service: Option<usize>, incident: Option<&IncidentId>) -> Option<&Kill> {
-        let passed = incident.and_then(|id| self.kills.passed.get(id));
+        // Of a rollback that is over nothing is left: the next one of the same release is another order.
+        let open = incident.filter(|id| self.incidents.get(*id).is_some_and(|incident| incident.state.is_open()));
+        let passed = open.and_then(|id| self.kills.passed.get(id));
         let of_service = service.and_then(|index| self.services[index].kill.as_ref());
         let kills = [of_service, self.kills.ordered.as_ref(), self.kills.file.as_ref()];
         kills.into_iter().flatten().find(|kill| passed.is_none_or(|passed| kill.since > *passed))
@@ -222,6 +241,30 @@ impl Machine {
     /// Why and until when on the wall, in its own words.
     pub(super) fn frozen<'a>(&'a self, service: &'a Service, now: &Now) -> Option<(&'a str, Timestamp)> {
         freeze::frozen(self.rules.freeze.iter().chain(&service.rules.guard.freeze), now.wall)
+    }
+
+    /// What a service showed while something that it depends on was down is no proof against its release: when the last
+    /// dependency is well again, its windows start anew. Tells whether they do.
+    pub(super) fn follow_dependencies(&mut self, index: usize, now: &Now) -> bool {
+        let breach = !self.services[index].retired && !self.dependencies(&self.services[index], now).0.is_empty();
+        let is_over = std::mem::replace(&mut self.services[index].dependency_down, breach) && !breach;
+        if is_over {
+            self.restart_windows(index, now.monotonic);
+            for state in &mut self.services[index].triggers {
+                state.dirty = true;
+            }
+        }
+        is_over
+    }
+
+    /// An open incident that waited for a dependency when the daemon ended waits for it still.
+    pub(super) fn recover_dependencies(&mut self) {
+        for service in &mut self.services {
+            let own = self.incidents.values().filter(|incident| *incident.service == *service.rules.name);
+            let reasons = own.filter(|incident| incident.state.is_open()).filter_map(|open| open.decision.as_ref());
+            service.dependency_down =
+                reasons.flat_map(|decision| &decision.reasons).any(|reason| reason.code == DEPENDENCY);
+        }
     }
 
     /// Dependencies that breach, each in a few words, and those that cannot be seen.

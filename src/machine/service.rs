@@ -116,6 +116,8 @@ pub struct Service {
     pub unnamed: bool,
     /// No target answers, nor any reference that did.
     pub cut_off: bool,
+    /// Something that it depends on breaches, or did when the machine settled last.
+    pub dependency_down: bool,
     /// Something answered in this run. Before that nobody knows for how long backstop has been cut off.
     pub reached_once: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
@@ -142,6 +144,7 @@ impl Service {
             starting: None,
             unnamed: true,
             cut_off: false,
+            dependency_down: false,
             reached_once: false,
             newest_look: now,
             windows_from: Timestamp::MIN,
@@ -189,7 +192,6 @@ impl Service {
             if trigger.name == dump.trigger && identity(trigger) == dump.question {
                 let mut verdict = dump.verdict.clone();
                 verdict.restored(now);
-                state.blind_told |= verdict.phase == Phase::Blind;
                 state.verdicts.insert(dump.labels.clone(), verdict);
             }
         }

@@ -36,6 +36,12 @@ impl Machine {
             self.evaluate_triggers(index, now, out);
             self.grow_releases(index, now);
         }
+        // After all are evaluated: a dependency may stand behind what depends on it.
+        for index in 0..self.services.len() {
+            if self.follow_dependencies(index, now) {
+                self.evaluate_triggers(index, now, out);
+            }
+        }
         for index in 0..self.services.len() {
             self.open_incidents(index, now, out);
         }
@@ -336,7 +342,8 @@ impl Machine {
         let service = &self.services[index];
         let paused = [&service.pause, &self.pause].into_iter().flatten().any(|pause| now.monotonic < pause.until);
         let frozen = !incident.is_ordered() && self.frozen(service, now).is_some();
-        let waiting = incident.state.is_waiting() && incident.admitted.is_none();
+        let waiting =
+            incident.state.is_waiting() && incident.admitted.is_none() && !self.keeps_question(index, incident, now);
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
         let situation = Situation {
             running: &service.releases.running,

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::input::Question;
-use crate::decide::event::{Actor, IncidentId, Notice, Record, Running, Severity};
+use crate::decide::event::{Actor, IncidentId, Notice, OnSilence, Record, Running, Severity};
 use crate::time::Timestamp;
 
 /// The whole state as people and programs may see it, at one instant.
@@ -158,6 +157,8 @@ pub struct IncidentView {
     pub sentence: String,
     /// The codes of the guard's reasons while it waits: `cut_off`, `before_release`.
     pub reasons: Vec<String>,
+    /// Why a person is needed, while it is `needs_human`: one of [`WhyHuman::as_str`].
+    pub needs_human: Option<&'static str>,
     pub open: bool,
     pub acknowledged: bool,
     pub severity: Severity,
@@ -167,12 +168,26 @@ pub struct IncidentView {
     pub opened_wall: Timestamp,
     pub ended_wall: Option<Timestamp>,
     pub respond_by_wall: Option<Timestamp>,
-    /// What it asks, while it does.
-    pub question: Option<Question>,
+    /// What is asked, while it is.
+    pub question: Option<QuestionView>,
     /// What a person can do next, with the commands; None while nobody is waited for.
     pub next: Option<String>,
     /// Everything the journal has of it, oldest first: the report is written from this.
     pub history: Arc<Vec<Record>>,
+}
+
+/// What a person is asked, and whose answer counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuestionView {
+    /// `Asked::number`.
+    pub number: u32,
+    /// Counted from 1, and of how many.
+    pub level: (usize, usize, String),
+    pub bad: Option<String>,
+    pub target: Option<String>,
+    /// Names of who may approve; empty stands for everyone who may command.
+    pub approvers: Vec<String>,
+    pub on_silence: OnSilence,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Machine;
-use super::input;
 use super::service::Service;
 use super::snapshot::{
-    AskedView, IncidentView, JournalHealth, KillView, PauseView, ReleaseView, ServiceView, SignalView, Snapshot,
-    TargetView, TriggerView,
+    AskedView, IncidentView, JournalHealth, KillView, PauseView, QuestionView, ReleaseView, ServiceView, SignalView,
+    Snapshot, TargetView, TriggerView,
 };
 use crate::decide::event::{Autonomy, Entry, IncidentEvent, Release};
 use crate::decide::guard::asked::{About, Standing};
@@ -178,6 +177,24 @@ impl Machine {
         self.services[index].releases.way_back(incident.release.as_ref()?)
     }
 
+    fn question_view(&self, incident: &Incident) -> Option<QuestionView> {
+        let State::Proposed { level, .. } = incident.state else { return None };
+        let asked = incident.asked.as_ref()?;
+        let planned = incident.plan.as_ref().map(|plan| &plan.levels);
+        // Before it is admitted there is no plan, and the ladder is the configuration's.
+        let index = self.service_index(&incident.service);
+        let levels = planned.or_else(|| index.map(|index| &self.services[index].rules.ladder));
+        let name = levels.and_then(|levels| Some(levels.get(level)?.name.clone())).unwrap_or_default();
+        Some(QuestionView {
+            number: asked.number,
+            level: (level + 1, levels.map_or(level + 1, Vec::len), name),
+            bad: asked.bad.as_ref().map(ToString::to_string),
+            target: asked.target.as_ref().map(ToString::to_string),
+            approvers: asked.approvers.clone(),
+            on_silence: asked.on_silence,
+        })
+    }
+
     /// Who holds it, why, and until when.
     fn held_by(&self, incident: &Incident, now: &Now) -> Option<String> {
         let State::HeldByPerson { until } = incident.state else { return None };
@@ -209,6 +226,10 @@ impl Machine {
                 let decision = incident.decision.iter().filter(|_| incident.state.is_waiting());
                 decision.flat_map(|decision| &decision.reasons).map(|reason| reason.code.clone()).collect()
             },
+            needs_human: match incident.state {
+                State::NeedsHuman { why, .. } => Some(why.as_str()),
+                _ => None,
+            },
             open: incident.state.is_open(),
             acknowledged: incident.acknowledged,
             severity: incident.severity(),
@@ -220,15 +241,7 @@ impl Machine {
                 State::Proposed { respond_by, .. } => Some(now.wall_of(respond_by)),
                 _ => None,
             },
-            question: match (&incident.state, &incident.asked) {
-                (State::Proposed { level, .. }, Some(asked)) => Some(input::Question {
-                    number: asked.number,
-                    level: *level,
-                    bad: asked.bad.as_ref().map(ToString::to_string),
-                    target: asked.target.as_ref().map(ToString::to_string),
-                }),
-                _ => None,
-            },
+            question: self.question_view(incident),
             next: incident.next_for_people(),
             history: self.histories.get(&incident.id).cloned().unwrap_or_default(),
         }

@@ -35,6 +35,7 @@ struct Body {
     level: Option<Level>,
     eta: Option<String>,
     respond_by: Option<String>,
+    approve_url: Option<String>,
     actor: Option<String>,
     occurred_at: String,
     sent_at: String,
@@ -79,12 +80,19 @@ struct Level {
 /// some 3 kB even if every byte has to be escaped.
 const CUTS: [(usize, usize); 5] = [(usize::MAX, usize::MAX), (4096, 64), (1024, 32), (256, 16), (32, 8)];
 
-/// JSON under [`BODY_BYTES_MAX`] bytes. What names the notice (`id`, `dedup_key`, `incident`, `service`) is never cut.
-pub(super) fn render(order: &DeliveryOrder, origin: &Origin, now: &Now) -> Result<Vec<u8>, serde_json::Error> {
+/// JSON under [`BODY_BYTES_MAX`] bytes. What names the notice (`id`, `dedup_key`, `incident`, `service`) and the link to
+/// answer with are never cut.
+pub(super) fn render(
+    order: &DeliveryOrder,
+    origin: &Origin,
+    approve_url: Option<&str>,
+    now: &Now,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut json = Vec::new();
     for (text_bytes_max, list_max) in CUTS {
         let mut cut = Cut { text_bytes_max, list_max, happened: false };
         let mut body = body(order, origin, now, &mut cut);
+        body.approve_url = approve_url.map(str::to_owned);
         body.truncated = cut.happened;
         json = serde_json::to_vec(&body)?;
         if json.len() < BODY_BYTES_MAX {
@@ -120,6 +128,7 @@ fn body(order: &DeliveryOrder, origin: &Origin, now: &Now, cut: &mut Cut) -> Bod
         occurred_at,
         config_hash,
         drill,
+        question: _,
     } = &order.notice;
     Body {
         schema: SCHEMA,
@@ -146,6 +155,7 @@ fn body(order: &DeliveryOrder, origin: &Origin, now: &Now, cut: &mut Cut) -> Bod
         level: level.as_ref().map(|level| Level { n: level.n, of: level.of, name: cut.text(&level.name) }),
         eta: eta.and_then(rfc3339),
         respond_by: respond_by.and_then(rfc3339),
+        approve_url: None,
         actor: cut.option(actor.as_deref()),
         occurred_at: rfc3339_or_epoch(*occurred_at),
         sent_at: rfc3339_or_epoch(now.wall),

@@ -4,6 +4,7 @@
 //! when, and the dead letters; the journal makes them outlive the process. docs/webhook.md tells receivers the rest.
 
 mod body;
+mod link;
 mod retry;
 mod sign;
 #[cfg(test)]
@@ -11,9 +12,10 @@ mod tests;
 mod webhook;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 
-use crate::config::model::{ReceiverKind, ReceiverSpec};
+use crate::config::model::{Approvals, ReceiverKind, ReceiverSpec};
 use crate::machine::input::DeliveryOutcome;
 use crate::machine::output::DeliveryOrder;
 use crate::platform::http::ClientError;
@@ -31,6 +33,8 @@ pub struct Origin {
     pub instance: Arc<str>,
     /// Where people reach this daemon's pages, without a slash at the end; None when it does not know.
     pub public_url: Option<String>,
+    /// With which links people may answer; None while nobody listens for them.
+    pub approvals: Option<Approvals>,
 }
 
 /// A receiver that cannot be used as it is configured.
@@ -65,7 +69,14 @@ struct Inner {
 }
 
 #[derive(Debug)]
-enum Receiver {
+struct Receiver {
+    kind: Kind,
+    /// `ReceiverSpec::approve_link`.
+    approve_link: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
     Webhook(Arc<webhook::Webhook>),
 }
 
@@ -74,14 +85,14 @@ impl Notifier {
     pub fn new(receivers: &[ReceiverSpec], origin: Origin) -> Result<Notifier, NotifierError> {
         let mut built = BTreeMap::new();
         for spec in receivers {
-            let receiver = match &spec.kind {
+            let kind = match &spec.kind {
                 ReceiverKind::Webhook { url, secrets, client } => {
                     webhook::Webhook::new(&spec.name, url, secrets, client, &spec.limits)
-                        .map(|webhook| Receiver::Webhook(Arc::new(webhook)))
+                        .map(|webhook| Kind::Webhook(Arc::new(webhook)))
                         .map_err(|why| NotifierError { receiver: Arc::clone(&spec.name), why })?
                 }
             };
-            built.insert(Arc::clone(&spec.name), receiver);
+            built.insert(Arc::clone(&spec.name), Receiver { kind, approve_link: spec.approve_link });
         }
         Ok(Notifier { inner: Arc::new(Inner { origin, receivers: built }) })
     }
@@ -93,19 +104,35 @@ impl Notifier {
     }
 
     /// One attempt. `Retry` says when the next one should be; it never takes longer than the receiver's limits (plus
-    /// the reading of secrets, which has the same limit).
+    /// the reading of secrets, which has the same limit, and of the key of links, which has two seconds).
     pub async fn deliver(&self, order: &DeliveryOrder, now: &Now) -> DeliveryOutcome {
         let Some(receiver) = self.inner.receivers.get(&order.receiver) else {
             return DeliveryOutcome::Dead {
                 why: format!("there is no receiver {:?} in the configuration any more", order.receiver),
             };
         };
-        let body = match body::render(order, &self.inner.origin, now) {
+        let approve = match &self.inner.origin.approvals {
+            Some(approvals) if receiver.approve_link => link::of(order, approvals, now).await,
+            Some(_) | None => None,
+        };
+        let approve_url = approve.as_ref().map(|approve| approve.url.as_str());
+        let body = match body::render(order, &self.inner.origin, approve_url, now) {
             Ok(body) => body,
             Err(error) => return DeliveryOutcome::Dead { why: format!("it cannot be written as JSON: {error}") },
         };
-        match receiver {
-            Receiver::Webhook(webhook) => webhook::Webhook::deliver(webhook, order, body, now).await,
+        let token = approve.map(|approve| approve.token);
+        match &receiver.kind {
+            Kind::Webhook(webhook) => webhook::Webhook::deliver(webhook, order, body, token, now).await,
         }
     }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut deeper = error.source();
+    while let Some(cause) = deeper {
+        text = format!("{text}: {cause}");
+        deeper = cause.source();
+    }
+    text
 }

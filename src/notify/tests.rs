@@ -45,14 +45,19 @@ fn order(text: &str) -> DeliveryOrder {
         occurred_at: WALL,
         config_hash: "c0ffee".to_owned(),
         drill: false,
+        question: None,
     };
     DeliveryOrder { receiver: "oncall".into(), notice, attempt: 1, outdated: false, age: Duration::ZERO }
 }
 
 fn render(order: &DeliveryOrder) -> (usize, serde_json::Value) {
     let now = Now { monotonic: WALL, wall: WALL, boot: BootId("b".into()) };
-    let origin = Origin { instance: "host".into(), public_url: Some("https://backstop.example.com".to_owned()) };
-    let body = body::render(order, &origin, &now).unwrap();
+    let origin = Origin {
+        instance: "host".into(),
+        public_url: Some("https://backstop.example.com".to_owned()),
+        approvals: None,
+    };
+    let body = body::render(order, &origin, None, &now).unwrap();
     (body.len(), serde_json::from_slice(&body).unwrap())
 }
 

@@ -10,7 +10,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Client, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ReceiverError, retry, sign};
+use super::{ReceiverError, retry, sign, with_causes};
 use crate::config::model::{AuthSpec, ClientSpec, RequestLimits};
 use crate::decide::event::{SecretRef, TextOrSecret};
 use crate::machine::input::DeliveryOutcome;
@@ -81,8 +81,14 @@ impl Webhook {
         })
     }
 
-    /// One attempt, within the receiver's limits.
-    pub async fn deliver(webhook: &Arc<Webhook>, order: &DeliveryOrder, body: Vec<u8>, now: &Now) -> DeliveryOutcome {
+    /// One attempt, within the receiver's limits. `token`: what of the body must not come back in an error.
+    pub async fn deliver(
+        webhook: &Arc<Webhook>,
+        order: &DeliveryOrder,
+        body: Vec<u8>,
+        token: Option<SecretString>,
+        now: &Now,
+    ) -> DeliveryOutcome {
         // It names the message to every receiver; without it no attempt can ever be accepted.
         let Ok(id) = HeaderValue::from_str(&order.notice.id) else {
             return DeliveryOutcome::Dead { why: "its id has characters that a header cannot have".to_owned() };
@@ -106,7 +112,8 @@ impl Webhook {
             }
         };
 
-        let Prepared { url, headers, secrets } = prepared;
+        let Prepared { url, headers, mut secrets } = prepared;
+        secrets.extend(token);
         match webhook.client.post(url).headers(headers).body(body).send().await {
             Ok(response) => webhook.judge(response, &secrets, order, now).await,
             Err(error) => again(webhook.transport(&error)),
@@ -178,7 +185,9 @@ impl Webhook {
             redacted(&self.redirect(&response), secrets)
         } else {
             let reply = self.reply(response).await;
-            match redacted(&one_line(&reply), secrets).as_str() {
+            // Before it is cut: half a secret would not be found, and is half a secret.
+            let reply = redacted(&String::from_utf8_lossy(&reply), secrets);
+            match one_line(reply.as_bytes()).as_str() {
                 "" => format!("HTTP {status}"),
                 reply => format!("HTTP {status}: {reply}"),
             }
@@ -279,14 +288,4 @@ fn redacted(text: &str, secrets: &[SecretString]) -> String {
         .map(ExposeSecret::expose_secret)
         .filter(|secret| secret.len() >= REDACTED_BYTES_MIN)
         .fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"))
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut deeper = error.source();
-    while let Some(cause) = deeper {
-        text = format!("{text}: {cause}");
-        deeper = cause.source();
-    }
-    text
 }

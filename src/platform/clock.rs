@@ -1,5 +1,6 @@
 //! The only reader of time.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,8 +14,23 @@ use crate::time::{BootId, Now, Timestamp};
 /// the daemon starts, so that it looks like wall time, never jumps with it, and goes on where an earlier daemon left.
 #[derive(Clone, Debug)]
 pub struct Clock {
+    source: Source,
     boot: BootId,
     offset_ms: i64,
+}
+
+/// What the clocks show at one instant.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub since_boot: Duration,
+    pub wall: Timestamp,
+}
+
+/// Not a trait: the daemon has one source, and everything that has a clock would have a type parameter for the other.
+#[derive(Clone)]
+enum Source {
+    Kernel,
+    Given(Arc<dyn Fn() -> Reading + Send + Sync>),
 }
 
 impl Clock {
@@ -22,37 +38,66 @@ impl Clock {
     /// it, whatever the wall clock says now.
     #[must_use]
     pub fn start(last: Option<&Now>) -> Clock {
-        let boot = boot_id();
-        let since_boot = millis_of(since_boot());
-        let wall = wall().as_millis();
-        let mut offset_ms = wall - since_boot;
+        Clock::anchored(Source::Kernel, boot_id(), last)
+    }
+
+    /// As [`Clock::start`], but on clocks that the caller turns: for a simulation of the whole engine in virtual time.
+    #[must_use]
+    pub fn given(read: Arc<dyn Fn() -> Reading + Send + Sync>, boot: BootId, last: Option<&Now>) -> Clock {
+        Clock::anchored(Source::Given(read), boot, last)
+    }
+
+    fn anchored(source: Source, boot: BootId, last: Option<&Now>) -> Clock {
+        let since_boot = millis_of(source.since_boot());
+        let mut offset_ms = source.wall().as_millis() - since_boot;
         if let Some(last) = last {
             let not_before = last.monotonic.as_millis().saturating_add(1);
             offset_ms = offset_ms.max(not_before - since_boot);
         }
-        Clock { boot, offset_ms }
+        Clock { source, boot, offset_ms }
     }
 
     #[must_use]
     pub fn now(&self) -> Now {
-        Now {
-            monotonic: Timestamp::from_millis(millis_of(since_boot()).saturating_add(self.offset_ms)),
-            wall: wall(),
-            boot: self.boot.clone(),
-        }
+        Now { monotonic: self.monotonic(), wall: self.source.wall(), boot: self.boot.clone() }
     }
 
     /// Time since the machine booted, to the nanosecond: for measuring how long something took. Not on the timeline
     /// of [`Now`].
     #[must_use]
     pub fn uptime(&self) -> Duration {
-        since_boot()
+        self.source.since_boot()
     }
 
     /// Only the monotonic instant.
     #[must_use]
     pub fn monotonic(&self) -> Timestamp {
-        Timestamp::from_millis(millis_of(since_boot()).saturating_add(self.offset_ms))
+        Timestamp::from_millis(millis_of(self.source.since_boot()).saturating_add(self.offset_ms))
+    }
+}
+
+impl Source {
+    fn since_boot(&self) -> Duration {
+        match self {
+            Source::Kernel => since_boot(),
+            Source::Given(read) => read().since_boot,
+        }
+    }
+
+    fn wall(&self) -> Timestamp {
+        match self {
+            Source::Kernel => wall(),
+            Source::Given(read) => read().wall,
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Kernel => "Kernel",
+            Source::Given(_) => "Given",
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -172,6 +173,12 @@ pub const FAMILIES: &[Family] = &[
         "Open incidents by state; needs_human is the one to alert on",
         open_incidents,
     ),
+    gauge(
+        "backstop_needs_human",
+        &["service", "reason"],
+        "Open incidents that wait for a person, by why; acknowledged ones too",
+        needs_human,
+    ),
     counter("backstop_incidents_total", &["service", "outcome"], "Incidents that ended, by outcome", |seen| {
         outcomes(&seen.snapshot.counters.incidents)
     }),
@@ -239,15 +246,83 @@ pub const FAMILIES: &[Family] = &[
     counter("backstop_journal_errors_total", &[], "Failed writes of the journal", |seen| {
         one(count(seen.snapshot.counters.journal_errors))
     }),
+    counter(
+        "backstop_approval_links_total",
+        &["result"],
+        "Links of notices that were opened or answered, by what came of it",
+        |seen| {
+            let uses = LinkUse::ALL.iter().zip(&seen.links);
+            uses.map(|(what, n)| (vec![what.as_str().to_owned()], count(*n))).collect()
+        },
+    ),
     DECISION_LAG,
     SYNC_LAG,
 ];
 
-/// What only the engine can measure. Cheap to clone; everything else is read from the snapshot.
+/// What came of a link that somebody opened, or answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkUse {
+    /// The question and its buttons.
+    Shown,
+    Approved,
+    Declined,
+    /// By the machine: not an approver, or the guard does not let it.
+    Refused,
+    /// It is answered, or has ended without an answer.
+    Over,
+    /// It asks another question by now.
+    Changed,
+    Expired,
+    Forged,
+    Malformed,
+    /// A page of another origin sent it.
+    Foreign,
+    /// The daemon stops, or the journal or the key fails.
+    Unavailable,
+}
+
+impl LinkUse {
+    const ALL: [LinkUse; 11] = [
+        LinkUse::Shown,
+        LinkUse::Approved,
+        LinkUse::Declined,
+        LinkUse::Refused,
+        LinkUse::Over,
+        LinkUse::Changed,
+        LinkUse::Expired,
+        LinkUse::Forged,
+        LinkUse::Malformed,
+        LinkUse::Foreign,
+        LinkUse::Unavailable,
+    ];
+
+    /// The value of the label `result`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LinkUse::Shown => "shown",
+            LinkUse::Approved => "approved",
+            LinkUse::Declined => "declined",
+            LinkUse::Refused => "refused",
+            LinkUse::Over => "over",
+            LinkUse::Changed => "changed",
+            LinkUse::Expired => "expired",
+            LinkUse::Forged => "forged",
+            LinkUse::Malformed => "malformed",
+            LinkUse::Foreign => "foreign",
+            LinkUse::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What only the engine can measure, and what only the page of links sees. Cheap to clone; everything else is read from
+/// the snapshot.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     decision_lag: Histogram,
     sync_lag: Histogram,
+    /// In the order of [`LinkUse::ALL`].
+    links: Arc<[AtomicU64; LinkUse::ALL.len()]>,
 }
 
 impl Default for Metrics {
@@ -259,7 +334,16 @@ impl Default for Metrics {
 impl Metrics {
     #[must_use]
     pub fn new() -> Metrics {
-        Metrics { decision_lag: Histogram::new(LAG_BUCKETS_S), sync_lag: Histogram::new(LAG_BUCKETS_S) }
+        let links = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        Metrics { decision_lag: Histogram::new(LAG_BUCKETS_S), sync_lag: Histogram::new(LAG_BUCKETS_S), links }
+    }
+
+    pub fn count_link(&self, what: LinkUse) {
+        for (counted, n) in LinkUse::ALL.iter().zip(self.links.iter()) {
+            if *counted == what {
+                n.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// From the end of the scrape that completed a hold to the decision.
@@ -275,7 +359,8 @@ impl Metrics {
     /// All families as of `snapshot`.
     pub fn render(&self, snapshot: Arc<Snapshot>, ready: bool, reloaded: bool) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Seen { snapshot, ready, reloaded }));
+        let links = self.links.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+        registry.register_collector(Box::new(Seen { snapshot, ready, reloaded, links }));
         for (family, histogram) in [(DECISION_LAG, &self.decision_lag), (SYNC_LAG, &self.sync_lag)] {
             let name = family.name.trim_end_matches("_seconds");
             registry.register_with_unit(name, family.help, Unit::Seconds, histogram.clone());
@@ -292,6 +377,8 @@ struct Seen {
     snapshot: Arc<Snapshot>,
     ready: bool,
     reloaded: bool,
+    /// In the order of [`LinkUse::ALL`].
+    links: Vec<u64>,
 }
 
 impl Collector for Seen {
@@ -394,6 +481,16 @@ fn open_incidents(seen: &Seen) -> Vec<Sample> {
     let mut counts: BTreeMap<Vec<String>, f64> = BTreeMap::new();
     for incident in seen.snapshot.incidents.iter().filter(|incident| incident.open) {
         *counts.entry(vec![incident.service.to_string(), incident.state.to_owned()]).or_default() += 1.0;
+    }
+    counts.into_iter().collect()
+}
+
+fn needs_human(seen: &Seen) -> Vec<Sample> {
+    let mut counts: BTreeMap<Vec<String>, f64> = BTreeMap::new();
+    for incident in &seen.snapshot.incidents {
+        if let Some(why) = incident.needs_human {
+            *counts.entry(vec![incident.service.to_string(), why.to_owned()]).or_default() += 1.0;
+        }
     }
     counts.into_iter().collect()
 }

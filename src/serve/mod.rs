@@ -4,8 +4,9 @@
 //! read, and a command needs a bearer token. Nothing here decides: what a command does, the machine says.
 //!
 //! Reading order: [`start`], `routes` (what there is to read), `command` (what may be asked), `gate` (by whom), [`wire`]
-//! (the forms of both), [`metrics`], `listen` (connections and their limits).
+//! (the forms of both), [`metrics`], `listen` (connections and their limits). [`approvals`] is a third door with one page.
 
+pub mod approvals;
 mod audit;
 mod command;
 mod error;

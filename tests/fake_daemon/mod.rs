@@ -289,6 +289,7 @@ fn incident() -> IncidentView {
         state: "verifying",
         sentence: "Verifying level 1 (previous release)".to_owned(),
         reasons: Vec::new(),
+        needs_human: None,
         open: true,
         acknowledged: false,
         severity: Severity::High,
@@ -414,6 +415,7 @@ fn notice() -> Notice {
         occurred_at: wall(601),
         config_hash: "c0ffee123456".to_owned(),
         drill: false,
+        question: None,
     }
 }
 

@@ -124,10 +124,12 @@ async fn inside_a_network_that_is_cut() {
         assert!(!receiver.types().contains(&"held".to_owned()), "nobody can be told: {:?}", receiver.types());
 
         cut.up(&room);
-        // It sees again, and tells what it could not tell.
-        until("v2 to be seen", async || (daemon.trigger("broken").await["verdict"] == "firing").then_some(())).await;
+        // It sees again, does what it could not do, and tells what it could not tell.
+        daemon.incident("recovered").await;
+        assert_eq!((site.ran(), site.running().as_str()), (vec!["v1".to_owned()], "v1"), "{cut:?}");
         let told = if why.contains("cut off") { "held" } else { "blind" };
         receiver.told(told).await;
+        receiver.told("recovered").await;
         daemon.stop().await;
     }
 }

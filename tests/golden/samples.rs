@@ -6,8 +6,9 @@ use std::time::Duration;
 use backstop::decide::event::{
     Action, Actor, Ask, Attempt, Autonomy, BodyTemplate, Capture, Check, CheckAnswer, CheckOutcome, Decision,
     DecisionKind, Entry, Evidence, GuardCheck, IncidentEvent, IncidentId, JsonTest, Level, Notice, NoticeKind,
-    NoticeLevel, NoticeStatus, NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Retry, Running,
-    SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants, WhyHuman,
+    NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Retry,
+    Running, SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants,
+    WhyHuman,
 };
 use backstop::decide::event::{Asked, OnSilence, Ordered, Refused, RefusedAs};
 use backstop::time::Timestamp;
@@ -181,6 +182,7 @@ pub fn notice(kind: NoticeKind) -> Notice {
         occurred_at: at(0),
         config_hash: text("c0ffee123456"),
         drill: false,
+        question: None,
     }
 }
 
@@ -375,6 +377,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::StepIntended { attempt: attempt(), input_hash: text("9f86d081") },
         IncidentEvent::StepStarted { attempt: attempt(), pid: Some(4711), process_start: Some(text("88123")) },
         IncidentEvent::StepStarted { attempt: attempt(), pid: None, process_start: None },
+        IncidentEvent::StepNotStarted { attempt: attempt(), why: text("the kill switch is on, and backstop stops") },
         IncidentEvent::LevelFinished { level: 0, at: at(30) },
         IncidentEvent::CheckAnswered { level: 0, check: text("smoke"), outcome: CheckOutcome::Passed },
         IncidentEvent::CheckAnswered {
@@ -388,7 +391,8 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::UndoFinished { level: 0, failed: Some(text("step 1 failed")), running: mix() },
         IncidentEvent::CameClear { at: at(60) },
         IncidentEvent::Relapsed,
-        IncidentEvent::Climbed { to: 1 },
+        IncidentEvent::Climbed { to: 1, overrides: Vec::new() },
+        IncidentEvent::Climbed { to: 2, overrides: vec![text("kill-switch"), text("schema")] },
         IncidentEvent::Recovered { clear_since: Some(at(60)) },
         IncidentEvent::Recovered { clear_since: None },
         IncidentEvent::Superseded { by: mix() },
@@ -510,6 +514,13 @@ pub fn samples() -> Vec<Entry> {
         })),
     ];
     samples.extend(NOTICE_KINDS.map(|kind| Entry::NoticeQueued { notice: Box::new(notice(kind)), receivers: vec![] }));
+    // Written since there are links; both forms are read.
+    let of = |bad, target| NoticeQuestion { number: 2, level: 0, bad, target };
+    let asks = [of(Some(text("v42")), Some(text("v41"))), of(None, None)];
+    samples.extend(asks.map(|question| {
+        let notice = Notice { question: Some(Box::new(question)), ..notice(NoticeKind::ApprovalRequested) };
+        Entry::NoticeQueued { notice: Box::new(notice), receivers: vec![] }
+    }));
     samples
         .extend(events().into_iter().map(|event| Entry::Incident { incident: incident_id(), event: Box::new(event) }));
     samples

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use backstop::config::model::{Config, HttpProbe, ProbeKind};
 use backstop::config::{Environment, Source, Style, parse};
-use backstop::decide::event::{Action, Actor, Decision, DecisionKind, Entry, IncidentEvent, Record, Release};
+use backstop::decide::event::{
+    Action, Actor, CheckOutcome, Decision, DecisionKind, Entry, IncidentEvent, Outcome, Record, Release, StepResult,
+};
 use backstop::exposition::Format;
 use backstop::machine::input::{
     Answer, Command, CommandId, DeliveryOutcome, Input, Observation, ProbeOutcome, ScrapeFailure, TargetKey, TargetKind,
@@ -54,6 +56,8 @@ pub struct Stage {
     running: String,
     records: Vec<Record>,
     pub steps: Vec<(Timestamp, StepOrder)>,
+    /// What the operator's checks answer, by name; the others say yes.
+    pub checks: BTreeMap<&'static str, CheckOutcome>,
     answers: Vec<Answer>,
     commands: u64,
 }
@@ -67,7 +71,7 @@ pub fn presets(names: &[&str]) -> Vec<Source> {
     [base].into_iter().chain(names.iter().map(|name| preset(name))).collect()
 }
 
-fn preset(name: &str) -> Source {
+pub fn preset(name: &str) -> Source {
     let path = std::path::PathBuf::from(format!("config/presets/{name}.toml"));
     let text = std::fs::read_to_string(&path).expect("the presets are part of the repository");
     Source { path, text }
@@ -112,6 +116,7 @@ impl Stage {
             running: "r1".to_owned(),
             records: Vec::new(),
             steps: Vec::new(),
+            checks: BTreeMap::new(),
             answers: Vec::new(),
             commands: 0,
         };
@@ -292,17 +297,45 @@ impl Stage {
                     outcome: DeliveryOutcome::Delivered,
                 }),
                 Output::Reply { answer, .. } => self.answers.push(answer),
-                Output::RunCheck(_) | Output::Log { .. } => {}
+                Output::RunCheck(order) => {
+                    let outcome = self.checks.get(order.check.name.as_str()).cloned();
+                    self.input(Input::Checked { id: order.id, outcome: outcome.unwrap_or(CheckOutcome::Passed) });
+                }
+                Output::Log { .. } => {}
             }
         }
     }
 
+    /// The step that was begun last installs its target, and ends well.
+    pub fn step_helps(&mut self) {
+        let (_, order) = self.steps.last().expect("a step was begun").clone();
+        let (incident, attempt) = (order.incident.clone(), order.attempt);
+        self.input(Input::StepStarted { incident, attempt, pid: None, process_start: None });
+        let target = order.target.expect("the plan has a way back");
+        self.release(&target.0);
+        let result = StepResult {
+            outcome: Outcome::Succeeded,
+            detail: "exit status 0".to_owned(),
+            output: String::new(),
+            truncated: false,
+            captures: BTreeMap::new(),
+            duration_ms: 1000,
+        };
+        self.input(Input::StepFinished { incident: order.incident, attempt, result });
+        // The machine settles at most once per 5 ms.
+        self.run(Duration::from_millis(33));
+    }
+
     /// A person or a program asks; what follows at that instant is settled.
     pub fn command(&mut self, command: Command) -> Answer {
+        self.command_by("ops", command)
+    }
+
+    pub fn command_by(&mut self, name: &str, command: Command) -> Answer {
         // The machine settles at most once per 5 ms: what came before shall be settled, and no look is due just now.
         self.run(Duration::from_millis(33));
         self.commands += 1;
-        let actor = Actor { name: "ops".to_owned(), via: "api".to_owned() };
+        let actor = Actor { name: name.to_owned(), via: "api".to_owned() };
         self.answers.clear();
         self.input(Input::Command { id: CommandId(self.commands), actor, command });
         self.tick_until(self.now);
@@ -420,6 +453,14 @@ impl Stage {
         let decision = self.decision().unwrap_or_else(|| panic!("no incident\n{}", self.state()));
         let codes: Vec<&str> = decision.reasons.iter().map(|reason| reason.code.as_str()).collect();
         assert_eq!((decision.kind, codes.contains(&code)), (kind, true), "{codes:?}\n{}", self.state());
+    }
+
+    /// The state of the service's latest incident, and what people read about it.
+    pub fn stands(&self) -> (&'static str, String) {
+        let snapshot = self.machine.snapshot(&now_at(self.now));
+        let own = snapshot.incidents.into_iter().filter(|incident| *incident.service == *"api");
+        let latest = own.max_by_key(|incident| incident.id.to_string());
+        latest.map_or(("none", String::new()), |incident| (incident.state, incident.sentence))
     }
 
     /// What the snapshot says of a trigger: verdict, finding, sentence.

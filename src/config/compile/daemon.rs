@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::super::cursor::{Cx, Table};
+use super::super::cursor::{Cx, Table, Text};
 use super::super::model::{Daemon, STATE_DIR};
 use super::super::places::Problem;
 use super::super::tree::Node;
+use super::approvals::approvals;
 use super::http::{absolute_path, check_url, hide_lone_user, secret};
 use super::{freeze, name, references_to};
 use crate::decide::freeze::Freeze;
@@ -32,7 +33,9 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
         None => Table::absent(cx),
     };
     let state_dir = table.get("state_dir", |cx, node| absolute_path(cx, node, "the directory of the journal"));
-    let listen = table.get("listen", listen);
+    let listen =
+        table.get("listen", |cx, node| listen(cx, node, "\"127.0.0.1:9464\", or \"0.0.0.0:9464\" for every interface"));
+    let approvals = table.get("approvals", |cx, node| approvals(cx, node, &listen));
     let socket = table.get("socket", |cx, node| absolute_path(cx, node, "the unix socket for commands"));
     let external_url = table.get("external_url", external_url);
     let instance = table.get("instance", |cx, node| {
@@ -55,6 +58,7 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
             socket: socket.optional()?,
             listen: listen.optional()?,
             external_url: external_url.optional()?,
+            approvals: approvals.optional()?,
             tokens: tokens.or(BTreeMap::new())?,
             kill_file: kill_file.optional()?,
         },
@@ -66,13 +70,13 @@ pub(super) fn daemon(cx: &Cx<'_>, node: Option<&Node>, receivers: &[Arc<str>]) -
     })
 }
 
-fn listen(cx: &Cx<'_>, node: &Node) -> Option<SocketAddr> {
-    const HELP: &str = "write an IP address and a port: \"127.0.0.1:9464\", or \"0.0.0.0:9464\" for every interface";
-    let text = cx.some_text(node, HELP)?;
+pub(super) fn listen(cx: &Cx<'_>, node: &Node, examples: &str) -> Option<SocketAddr> {
+    let help = format!("write an IP address and a port: {examples}");
+    let text = cx.some_text(node, &help)?;
     if let Ok(address) = text.value.parse() {
         Some(address)
     } else {
-        cx.error(Problem::at(node.place, "this is not an address to listen on").help(HELP));
+        cx.error(Problem::at(node.place, "this is not an address to listen on").help(help));
         None
     }
 }
@@ -81,9 +85,15 @@ fn listen(cx: &Cx<'_>, node: &Node) -> Option<SocketAddr> {
 fn external_url(cx: &Cx<'_>, node: &Node) -> Option<String> {
     const HELP: &str = "where people reach listen from outside, such as \"https://backstop.example.com\"";
     let text = cx.some_text(node, HELP)?;
+    base_of_links(cx, &text)?;
+    Some(text.value.trim_end_matches('/').to_owned())
+}
+
+/// An address that paths can be put behind. None: it is not one, and that was said.
+pub(super) fn base_of_links(cx: &Cx<'_>, text: &Text) -> Option<()> {
     if let Ok(url) = Url::parse(&text.value) {
         let problem = if !url.username().is_empty() || url.password().is_some() {
-            hide_lone_user(cx, &text, &url);
+            hide_lone_user(cx, text, &url);
             Some(("credentials must not stand in a URL", "take them out: every notice would carry them"))
         } else if url.query().is_some() || url.fragment().is_some() {
             Some(("links are made by putting a path behind this", "end it before the `?` or `#`"))
@@ -95,7 +105,7 @@ fn external_url(cx: &Cx<'_>, node: &Node) -> Option<String> {
             return None;
         }
     }
-    check_url(cx, &text, &text.value).then(|| text.value.trim_end_matches('/').to_owned())
+    check_url(cx, text, &text.value).then_some(())
 }
 
 fn tokens(cx: &Cx<'_>, node: &Node) -> Option<BTreeMap<String, crate::decide::event::SecretRef>> {

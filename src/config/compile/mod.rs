@@ -1,5 +1,6 @@
 //! From the tree to the compiled configuration.
 
+mod approvals;
 mod blocker;
 mod check;
 mod checks;

@@ -75,6 +75,7 @@ fn receiver(
     });
     let fallback_after = table.get("fallback_after", |cx, node| cx.some_duration(node, "such as \"2m\""));
     let give_up_after = table.get("give_up_after", |cx, node| cx.some_duration(node, "such as \"24h\""));
+    let approve_link = table.get("approve_link", Cx::boolean);
     if let (Got::Absent, Got::Is(_, place)) = (&fallback, &fallback_after) {
         cx.warn(
             Problem::at(*place, "`fallback_after` does nothing without `fallback`")
@@ -90,7 +91,12 @@ fn receiver(
             fallback_after: fallback_after.or(Duration::from_mins(2))?,
             give_up_after: give_up_after.or(Duration::from_hours(24))?,
         },
-        spec: ReceiverSpec { name, kind: kind?, limits: limits(timeout, REPLY_BYTES_MAX) },
+        spec: ReceiverSpec {
+            name,
+            kind: kind?,
+            limits: limits(timeout, REPLY_BYTES_MAX),
+            approve_link: approve_link.or(true)?,
+        },
     })
 }
 
@@ -113,7 +119,7 @@ fn webhook(cx: &Cx<'_>, node: &Node) -> Option<ReceiverKind> {
 }
 
 /// One secret, or several while they are rotated.
-fn secrets(cx: &Cx<'_>, node: &Node) -> Option<Vec<SecretRef>> {
+pub(super) fn secrets(cx: &Cx<'_>, node: &Node) -> Option<Vec<SecretRef>> {
     match &node.value {
         Value::List(elements) if elements.is_empty() => {
             cx.error(Problem::at(node.place, "the list of secrets is empty").help(super::http::SECRET_HELP));

@@ -97,6 +97,11 @@ pub enum IncidentEvent {
         attempt: Attempt,
         result: Box<StepResult>,
     },
+    /// It was intended, and the world changed before it could be begun: nothing was done.
+    StepNotStarted {
+        attempt: Attempt,
+        why: String,
+    },
     /// What the step's `check` was answered. Asked again a few times, so that there may be several in a row.
     StepChecked {
         attempt: Attempt,
@@ -142,6 +147,9 @@ pub enum IncidentEvent {
     },
     Climbed {
         to: usize,
+        /// What a person passed over by name: blockers, the kill switch that was on then.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        overrides: Vec<String>,
     },
     Recovered {
         #[serde(with = "millis_option")]
@@ -256,6 +264,24 @@ pub enum WhyHuman {
     Unreadable,
     /// A blocker holds, so the next level is not begun.
     Blocked,
+}
+
+impl WhyHuman {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            WhyHuman::LadderExhausted => "ladder_exhausted",
+            WhyHuman::Inconclusive => "inconclusive",
+            WhyHuman::StepTimedOut => "step_timed_out",
+            WhyHuman::StepAmbiguous => "step_ambiguous",
+            WhyHuman::StepFailed => "step_failed",
+            WhyHuman::DeadlineReached => "deadline_reached",
+            WhyHuman::ReleaseUnknown => "release_unknown",
+            WhyHuman::BadReleaseCameBack => "bad_release_came_back",
+            WhyHuman::Unreadable => "unreadable",
+            WhyHuman::Blocked => "blocked",
+        }
+    }
 }
 
 /// The guard's answer.

@@ -21,7 +21,7 @@ pub use incident::{
     Attempt, CheckAnswer, Decision, DecisionKind, GuardCheck, IncidentEvent, Outcome, Reason, StepResult, Verified,
     WhyHuman,
 };
-pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger};
+pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger};
 pub use ordered::{Ordered, Refused, RefusedAs};
 pub use people::{Asked, OnSilence};
 pub use plan::{

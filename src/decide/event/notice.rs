@@ -43,6 +43,20 @@ pub struct Notice {
     pub occurred_at: Timestamp,
     pub config_hash: String,
     pub drill: bool,
+    /// What is asked, where an answer is wanted: a link in the notice answers this and nothing else. Absent in journals
+    /// of versions without links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Box<NoticeQuestion>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeQuestion {
+    /// `Asked::number`.
+    pub number: u32,
+    /// Counted from 0.
+    pub level: usize,
+    pub bad: Option<String>,
+    pub target: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -155,7 +155,7 @@ impl Incident {
         }
         let verify = self.verify(level);
         let from = self.soak.from.max(finished);
-        let first_clear_by = self.first_clear_by(level, from + verify.within);
+        let first_clear_by = self.first_clear_by(level, from, verify.within);
         let failed = |why: &str| {
             let why =
                 format!("{why}{}{}", self.soak.complaint(&verify.checks, false), self.not_served(&verify, situation));
@@ -165,15 +165,17 @@ impl Incident {
             (Reading::Breached, Some(_)) if now < first_clear_by => Some(IncidentEvent::Relapsed),
             (Reading::Breached, Some(_)) => Some(failed("it was clear, and breached again during the soak")),
             (Reading::Breached, None) if now >= first_clear_by => {
-                Some(failed(&format!("still breached {} after it", short(first_clear_by.since(from)))))
+                Some(failed(&format!("still breached {} after it", short(first_clear_by.since(finished)))))
             }
             (Reading::Clear, None) => Some(IncidentEvent::CameClear { at: now }),
             (Reading::Clear, Some(since)) if self.soak.soaked >= verify.soak => {
                 Some(IncidentEvent::Recovered { clear_since: Some(since) })
             }
             (Reading::Breached | Reading::Unknown, None) | (Reading::Clear | Reading::Unknown, Some(_)) => {
-                let end = first_clear_by + verify.soak + self.soak.slack;
-                (now >= end || self.deadline.is_some_and(|deadline| now >= deadline)).then(|| {
+                // While it is clear its soak goes on, as far as the incident has time.
+                let cannot_tell =
+                    situation.reading != Reading::Clear && now >= self.told_by(level, finished, clear_since);
+                (cannot_tell || self.deadline.is_some_and(|deadline| now >= deadline)).then(|| {
                     IncidentEvent::NeedsHuman {
                         why: WhyHuman::Inconclusive,
                         text: format!(
@@ -199,8 +201,21 @@ impl Incident {
 
     /// The deadline of the whole level cuts the wait for the first Clear. A soak that has begun is let come to its end:
     /// what helps is not given up for being late.
-    fn first_clear_by(&self, level: usize, within: Timestamp) -> Timestamp {
-        self.level_end(level).map_or(within, |end| end.min(within))
+    fn first_clear_by(&self, level: usize, from: Timestamp, within: Duration) -> Timestamp {
+        // A restart may come after that deadline, and nothing is known before something was read.
+        self.level_end(level).map_or(from + within, |end| end.clamp(from, from + within))
+    }
+
+    /// What cannot be told then is for a person. What was clear once has kept the deadline of its level, so that only
+    /// the limits of verification count.
+    fn told_by(&self, level: usize, finished: Timestamp, clear_since: Option<Timestamp>) -> Timestamp {
+        let verify = self.verify(level);
+        let from = self.soak.from.max(finished);
+        let first = match clear_since {
+            None => self.first_clear_by(level, from, verify.within),
+            Some(_) => from + verify.within,
+        };
+        first + verify.soak + self.soak.slack
     }
 
     /// What the check says comes as an event of its own.
@@ -245,7 +260,7 @@ impl Incident {
                 let decision = Decision { kind: DecisionKind::Propose, reasons: vec![reason], checks: Vec::new() };
                 Some(self.ask(to, decision, situation, now))
             }
-            Some(to) => Some(IncidentEvent::Climbed { to }),
+            Some(to) => Some(IncidentEvent::Climbed { to, overrides: Vec::new() }),
             None => Some(IncidentEvent::NeedsHuman {
                 why: WhyHuman::LadderExhausted,
                 text: format!("no level is left: {why}"),
@@ -348,9 +363,9 @@ impl Incident {
             State::Stepped { attempt, at, .. } if attempt.undo => vec![*at + RELEASE_GRACE],
             State::Verifying { level, finished, clear_since } => {
                 let verify = self.verify(*level);
-                let first = self.first_clear_by(*level, self.soak.from.max(*finished) + verify.within);
+                let first = self.first_clear_by(*level, self.soak.from.max(*finished), verify.within);
                 let soaked = clear_since.map(|since| since.max(self.soak.from) + verify.soak);
-                let mut wakes = vec![first, first + verify.soak + self.soak.slack, deadline];
+                let mut wakes = vec![first, self.told_by(*level, *finished, *clear_since), deadline];
                 wakes.extend(soaked);
                 wakes
             }

@@ -39,9 +39,9 @@ impl Incident {
             IncidentEvent::StepIntended { attempt, .. } => {
                 can_begin && matches!(state, State::Ready { attempt: ready, .. } if ready == attempt)
             }
-            IncidentEvent::StepStarted { attempt, .. } | IncidentEvent::StepFinished { attempt, .. } => {
-                self.in_flight == Some(*attempt)
-            }
+            IncidentEvent::StepStarted { attempt, .. }
+            | IncidentEvent::StepFinished { attempt, .. }
+            | IncidentEvent::StepNotStarted { attempt, .. } => self.in_flight == Some(*attempt),
             IncidentEvent::StepChecked { attempt, .. } => {
                 matches!(state, State::Checking { attempt: checking, .. } if checking == attempt)
             }
@@ -80,7 +80,7 @@ impl Incident {
             IncidentEvent::UndoFinished { level, .. } => {
                 matches!(state, State::Stepped { attempt, .. } if attempt.level == *level && attempt.undo)
             }
-            IncidentEvent::Climbed { to } => {
+            IncidentEvent::Climbed { to, .. } => {
                 let after = matches!(state, State::LevelOver { undo: false, .. });
                 let asked = asks && self.admitted.is_some();
                 can_begin && has_level(to) && (after || asked || with_a_person)

@@ -16,12 +16,12 @@ mod steps;
 mod tests;
 mod undo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{
-    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Plan, Release,
-    Running, Severity, Step, TriggerFact, Verify,
+    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Outcome, Plan,
+    Release, Running, Severity, Step, TriggerFact, Verify,
 };
 use super::trigger::short;
 use super::verify::{Reading, Soak};
@@ -170,10 +170,15 @@ pub struct Incident {
     questions: u32,
     /// When a person first held it in this episode.
     pub held_from: Option<Timestamp>,
+    /// What is put back where the step that is intended is never begun: how the try before it ended, and since when its
+    /// level runs.
+    before: (Option<Outcome>, Option<Timestamp>),
     /// The step at which a person was called.
     stuck: Option<Attempt>,
     /// The person who has said yes; the level that begins next is theirs.
     approved: Option<String>,
+    /// What a person passed over by name when a level was ordered; it stays so for the levels after it.
+    pub overrides: BTreeSet<String>,
     /// The level that was begun last was a person's order, which a pause does not hold up.
     ordered: bool,
     /// Since when what runs cannot be read, between steps. Not recorded.
@@ -218,8 +223,10 @@ impl Incident {
             asked: None,
             questions: 0,
             held_from: None,
+            before: (None, None),
             stuck: None,
             approved: None,
+            overrides: BTreeSet::new(),
             ordered: false,
             unread_since: None,
             finished: None,
@@ -348,12 +355,15 @@ impl Incident {
                 }
             }
             IncidentEvent::StepIntended { attempt, .. } => {
+                let after = if let State::Ready { after, .. } = self.state { after } else { None };
+                self.before = (after, self.level_began);
                 self.state = State::Running { attempt: *attempt };
                 self.in_flight = Some(*attempt);
                 self.level_began.get_or_insert(at);
                 vec![Effect::RunStep(*attempt)]
             }
             IncidentEvent::StepFinished { attempt, result } => self.stepped(*attempt, result, at),
+            IncidentEvent::StepNotStarted { attempt, .. } => self.not_started(*attempt, at),
             IncidentEvent::StepChecked { attempt, answer, detail } => self.checked(*attempt, *answer, detail, at),
             IncidentEvent::LevelFinished { level, at: finished } => self.level_finished(*level, *finished),
             IncidentEvent::CameClear { at: since } => {
@@ -379,7 +389,8 @@ impl Incident {
             IncidentEvent::UndoFinished { level, failed, running } => {
                 self.undo_finished(*level, failed.as_deref(), running)
             }
-            IncidentEvent::Climbed { to } => {
+            IncidentEvent::Climbed { to, overrides } => {
+                self.overrides.extend(overrides.iter().cloned());
                 // Waiting for a person is not counted in the sum of the limits.
                 if matches!(self.state, State::Proposed { .. } | State::NeedsHuman { .. })
                     && let (Some(plan), Some(deadline)) = (&self.plan, &mut self.deadline)
@@ -467,6 +478,7 @@ impl Incident {
         self.ended = None;
         self.asked = None;
         self.held_from = None;
+        self.overrides.clear();
         self.stuck = None;
         Vec::new()
     }

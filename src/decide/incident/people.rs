@@ -128,7 +128,9 @@ impl Incident {
         match self.asked.as_ref().map_or(OnSilence::Decline, |asked| asked.on_silence) {
             OnSilence::Escalate => Some(keeps_asking(situation, now)),
             OnSilence::Approve if situation.paused || situation.journal_failing || situation.draining => None,
-            OnSilence::Approve if situation.breach == Breach::Firing => Some(IncidentEvent::Climbed { to: level }),
+            OnSilence::Approve if situation.breach == Breach::Firing => {
+                Some(IncidentEvent::Climbed { to: level, overrides: Vec::new() })
+            }
             OnSilence::Approve => None,
             OnSilence::Decline => Some(IncidentEvent::NeedsHuman {
                 why: WhyHuman::LadderExhausted,
@@ -235,9 +237,10 @@ impl Incident {
     }
 
     pub(super) fn skipped(&mut self, attempt: Attempt, at: Timestamp) -> Vec<Effect> {
-        // Waiting for a person is not counted in the sum of the limits.
+        // Waiting for a person is counted neither in the sum of the limits nor in the level's own.
         if let (State::NeedsHuman { .. }, Some(plan), Some(limit)) = (&self.state, &self.plan, &mut self.deadline) {
             *limit = (*limit).max(deadline(plan, attempt.level, at));
+            self.level_began = self.level_began.map(|_| at);
         }
         let next = self.first_try(attempt.level, attempt.step + 1, attempt.undo);
         self.state = match self.step(next) {

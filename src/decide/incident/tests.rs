@@ -279,7 +279,7 @@ fn verification_both_sides_of_within_and_soak() {
     assert_eq!(world.settle(&mut incident, 129), []);
     let events = world.settle(&mut incident, 130);
     assert!(matches!(events[0], IncidentEvent::LevelFailed { verified: Verified::NotRecovered, .. }), "{events:?}");
-    assert!(matches!(events[1], IncidentEvent::Climbed { to: 1 }));
+    assert!(matches!(events[1], IncidentEvent::Climbed { to: 1, .. }));
 
     let mut incident = begun(&world);
     world.reading = Reading::Clear;
@@ -394,7 +394,7 @@ fn the_deadline_calls_a_person_and_kills_nothing() {
 fn a_person_who_lets_it_climb_gives_it_time() {
     let mut incident = admitted(plan(2));
     incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() }, at(9000));
-    incident.apply(&IncidentEvent::Climbed { to: 1 }, at(9000));
+    incident.apply(&IncidentEvent::Climbed { to: 1, overrides: Vec::new() }, at(9000));
     let events = world().settle(&mut incident, 9001);
     assert!(matches!(events[0], IncidentEvent::StepIntended { .. }), "{events:?}");
 }
@@ -433,7 +433,7 @@ fn a_level_that_is_begun_again_counts_on() {
     let world = world();
     carry_out(&mut incident, &world, 10);
     incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() }, at(20));
-    incident.apply(&IncidentEvent::Climbed { to: 0 }, at(20));
+    incident.apply(&IncidentEvent::Climbed { to: 0, overrides: Vec::new() }, at(20));
     world.settle(&mut incident, 21);
     let attempt = incident.in_flight.expect("a step");
     assert_eq!((attempt.attempt, incident.run(attempt)), (4, 2));
@@ -574,10 +574,10 @@ fn what_a_person_did_carries_their_name() {
     let mut incident = admitted(plan(3));
     let person = IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() };
     incident.apply(&person, at(3));
-    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 1 }), Some(None));
+    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 1, overrides: Vec::new() }), Some(None));
     incident.apply(&person, at(4));
     incident.apply(&IncidentEvent::Approved { actor: actor(), reason: reason() }, at(4));
-    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 2 }), ada);
+    assert_eq!(named(&mut incident, IncidentEvent::Climbed { to: 2, overrides: Vec::new() }), ada);
 }
 
 /// A proposal with this policy, made at second 0.
@@ -681,7 +681,11 @@ fn a_climb_that_is_held_up_after_the_silence_ends_with_a_person() {
         World { draining: true, running: running(), ..world() },
         World { breach: Breach::Unclear, running: running(), ..world() },
     ];
-    assert_eq!(world().settle(&mut ask(), 6000)[0], IncidentEvent::Climbed { to: 1 }, "past its deadline too");
+    assert_eq!(
+        world().settle(&mut ask(), 6000)[0],
+        IncidentEvent::Climbed { to: 1, overrides: Vec::new() },
+        "past its deadline too"
+    );
     for world in held_up {
         let mut incident = ask();
         assert_eq!(world.settle(&mut incident, 6599), []);

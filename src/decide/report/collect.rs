@@ -181,6 +181,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepNotStarted { .. }
             | IncidentEvent::StepChecked { .. }
             | IncidentEvent::UndoBegan { .. }
             | IncidentEvent::UndoFinished { .. }
@@ -234,6 +235,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepNotStarted { .. }
             | IncidentEvent::StepChecked { .. }
             | IncidentEvent::UndoBegan { .. }
             | IncidentEvent::UndoFinished { .. }
@@ -311,6 +313,10 @@ impl<'a> Walk<'a> {
                 let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
                 (standing, format!("{}: {step}{detail}", moments::outcome(result.outcome)))
             }
+            IncidentEvent::StepNotStarted { attempt, why } => {
+                let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
+                (standing, format!("Not started: {}{}", moments::step_name(plan, *attempt), after_colon(why)))
+            }
             IncidentEvent::StepChecked { attempt, answer, detail } => {
                 let step = moments::step_name(plan, *attempt);
                 (Standing::Checking, format!("{step}: {}{}", moments::answer(*answer), after_colon(detail)))
@@ -332,7 +338,7 @@ impl<'a> Walk<'a> {
                 let name = level_name(plan, *level);
                 (Standing::Running, format!("{name} {}{}", moments::verified(*verified), after_colon(why)))
             }
-            IncidentEvent::Climbed { to } => (Standing::Running, format!("On to {}", level_name(plan, *to))),
+            IncidentEvent::Climbed { to, .. } => (Standing::Running, format!("On to {}", level_name(plan, *to))),
             IncidentEvent::Recovered { .. } => (Standing::Recovered, "It recovered and stayed so".to_owned()),
             IncidentEvent::Superseded { by } => {
                 (Standing::Superseded, format!("Someone else changed what runs; then ran: {}", running(by)))

@@ -98,7 +98,7 @@ impl Script {
                     why: "error-rate was still at 41 %".to_owned(),
                 },
             )
-            .event(725.0, IncidentEvent::Climbed { to: 1 })
+            .event(725.0, IncidentEvent::Climbed { to: 1, overrides: Vec::new() })
             .step(725.1, 1, Outcome::Succeeded, "exit status 0")
             .event(727.11, IncidentEvent::LevelFinished { level: 1, at: at(727.1) })
     }
@@ -230,6 +230,7 @@ fn notice(id: &str, incident: IncidentId) -> Box<Notice> {
         occurred_at: at(0.0),
         config_hash: "c0ffee".to_owned(),
         drill: false,
+        question: None,
     })
 }
 

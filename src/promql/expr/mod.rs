@@ -369,6 +369,8 @@ impl Operator {
             Operator::Multiply => Some(left * right),
             Operator::Divide => Some(left / right),
             Operator::Modulo => Some(left % right),
+            // C's `pow` makes NaN of a signaling one here, Go's does not.
+            Operator::Power if right == 0.0 || left == 1.0 => Some(1.0),
             Operator::Power => Some(left.powf(right)),
             Operator::Atan2 => Some(left.atan2(right)),
             Operator::And | Operator::Or | Operator::Unless => None,

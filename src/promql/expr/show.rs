@@ -154,7 +154,8 @@ impl Node {
         match self {
             Node::Binary(binary) => binary.operator.strength(),
             Node::Negate(_) => 5,
-            Node::Number(number) if number.is_sign_negative() => 5,
+            // The sign of a NaN is not shown.
+            Node::Number(number) if number.is_sign_negative() && !number.is_nan() => 5,
             Node::Number(_)
             | Node::Text(_)
             | Node::Instant { .. }

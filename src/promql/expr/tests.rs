@@ -153,6 +153,8 @@ fn an_expression_is_shown_as_it_would_be_written() {
         "-a ^ b",
         "(-a) ^ b",
         "(a ^ b) ^ c",
+        "(-Inf) ^ a",
+        "(-0) ^ a",
         "a ^ b ^ c",
         "a or b and c",
         "(a or b) and on (x) c",
@@ -170,6 +172,10 @@ fn an_expression_is_shown_as_it_would_be_written() {
         let tree = Expr::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let again = Expr::parse(&tree.source()).unwrap_or_else(|error| panic!("{text} → {tree}: {error}"));
         assert_eq!(tree, again, "{text} → {tree}");
+    }
+    // A NaN has no sign that anybody sees, and is like no other, so that only the texts can be compared.
+    for (text, shown) in [("Inf ^ (-(NaN))", "+Inf ^ NaN"), ("(-(NaN)) ^ a", "NaN ^ a"), ("-NaN * a", "NaN * a")] {
+        assert_eq!((&*expr(text).source(), &*expr(shown).source()), (shown, shown), "{text}");
     }
     assert_eq!(expr("sum(rate(x{a='b'}[300s]))by(c)>1").source(), "sum by (c) (rate(x{a=\"b\"}[5m])) > 1");
 }
@@ -191,4 +197,47 @@ fn the_tree_has_one_node_a_line() {
         "ratio(part = a{s=\"500\"}, whole = a, window = 1m, min_events = 20, widen_to = 10m)"
     );
     assert!(matches!(expr("(((1)))").root, Node::Number(_)));
+}
+
+/// The special cases of Go's `math.Pow`, by which Prometheus computes `^`.
+#[test]
+fn powers_are_those_of_prometheus() {
+    const INF: f64 = f64::INFINITY;
+    let nan = f64::NAN;
+    // Prometheus's marker of a series that ended is a signaling NaN, for which C's `pow` has other rules.
+    let marker = f64::from_bits(0x7ff0_0000_0000_0002);
+    let power = |x, y| crate::promql::expr::Operator::Power.of_scalars(x, y).expect("a number");
+    let any = [nan, -nan, marker, INF, -INF, 0.0, -0.0, 1.0, -1.0, 2.5];
+    for x in any {
+        assert_eq!((power(x, 0.0), power(x, -0.0), power(1.0, x)), (1.0, 1.0, 1.0), "{x}");
+    }
+    for x in any.into_iter().filter(|x| *x != 0.0) {
+        assert!(power(x, nan).is_nan() || x == 1.0, "{x} ^ NaN");
+        assert!(power(nan, x).is_nan(), "NaN ^ {x}");
+    }
+    let cases = [
+        (-1.0, INF, 1.0),
+        (-1.0, -INF, 1.0),
+        (0.0, -3.0, INF),
+        (-0.0, -3.0, -INF),
+        (-0.0, -2.0, INF),
+        (-0.0, -INF, INF),
+        (-0.0, INF, 0.0),
+        (-0.0, 3.0, -0.0),
+        (-0.0, 2.5, 0.0),
+        (2.0, INF, INF),
+        (-2.0, -INF, 0.0),
+        (0.5, INF, 0.0),
+        (-0.5, -INF, INF),
+        (INF, 0.5, INF),
+        (INF, -0.5, 0.0),
+        (-INF, 3.0, -INF),
+        (-INF, 2.0, INF),
+        (-INF, -3.0, -0.0),
+        (-8.0, 3.0, -512.0),
+    ];
+    for (x, y, expected) in cases {
+        assert_eq!(power(x, y).to_bits(), f64::to_bits(expected), "{x} ^ {y} is {}", power(x, y));
+    }
+    assert!(power(-8.0, 1.0 / 3.0).is_nan());
 }

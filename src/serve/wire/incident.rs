@@ -224,7 +224,7 @@ impl From<&IncidentView> for IncidentSummary {
             respond_by: view.respond_by_wall.map(instant),
             question: view.question.as_ref().map(|question| QuestionBody {
                 number: question.number,
-                level: question.level + 1,
+                level: question.level.0,
                 release_bad: question.bad.clone(),
                 release_target: question.target.clone(),
             }),

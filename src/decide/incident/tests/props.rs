@@ -92,6 +92,10 @@ proptest! {
             if let Some(attempt) = live.in_flight && odds(3, 4) > 0 {
                 take(&mut live, IncidentEvent::StepFinished { attempt, result: Box::new(ended(outcome)) }, now);
             }
+            if let State::Running { attempt } = live.state && odds(5, 8) == 0 {
+                begun.remove(&attempt);
+                take(&mut live, IncidentEvent::StepNotStarted { attempt, why: String::new() }, now);
+            }
             if let State::Checking { attempt, ask_at, .. } = live.state && ask_at <= at(now) && odds(5, 4) > 0 {
                 let answers = [CheckAnswer::TookEffect, CheckAnswer::DidNot, CheckAnswer::Unknown];
                 let answer = answers[odds(7, 3) as usize];
@@ -113,7 +117,7 @@ proptest! {
                 ..world()
             };
             if let (State::NeedsHuman { .. }, None) = (&live.state, live.in_flight) && odds(28, 2) == 0 {
-                take(&mut live, IncidentEvent::Climbed { to: odds(29, 3) as usize }, now);
+                take(&mut live, IncidentEvent::Climbed { to: odds(29, 3) as usize, overrides: Vec::new() }, now);
             }
             for round in 0.. {
                 let Some(next) = world.next(&live, now) else { break };

@@ -128,7 +128,7 @@ fn a_level_that_is_begun_again_counts_on_beyond_its_retries() {
     let mut incident = begun(1, |level| level.steps[0].retry = Some(retry));
     incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, text: String::new() }, at(2));
     finish(&mut incident, Outcome::Failed, 3);
-    incident.apply(&IncidentEvent::Climbed { to: 0 }, at(4));
+    incident.apply(&IncidentEvent::Climbed { to: 0, overrides: Vec::new() }, at(4));
     world().settle(&mut incident, 5);
     let attempt = incident.in_flight.expect("it runs");
     assert_eq!((attempt.attempt, incident.run(attempt), incident.try_of(attempt)), (7, 2, 1));
@@ -293,6 +293,37 @@ fn after_the_deadline_of_a_level_no_step_of_it_starts_and_none_is_killed() {
 }
 
 #[test]
+fn a_step_that_was_never_begun_is_next_as_if_it_had_not_been_intended() {
+    let never = |incident: &mut Incident, second: i64| {
+        let attempt = incident.in_flight.expect("it was intended");
+        assert_eq!(incident.apply(&IncidentEvent::StepNotStarted { attempt, why: String::new() }, at(second)), []);
+        assert!(matches!(incident.state, State::Ready { attempt: next, .. } if next == attempt));
+    };
+    // The first of its level: the time of the level has not begun.
+    let mut incident = begun(2, |level| level.deadline = Some(Duration::from_secs(30)));
+    never(&mut incident, 5);
+    world().settle(&mut incident, 100);
+    assert_eq!(runs(&incident), (0, 1));
+    // One that is tried again because nobody knows how the try before it ended: that is not forgotten.
+    let mut incident = begun(2, |level| {
+        level.deadline = Some(Duration::from_secs(30));
+        level.steps[0].idempotent = true;
+    });
+    finish(&mut incident, Outcome::Ambiguous, 5);
+    world().settle(&mut incident, 5);
+    never(&mut incident, 6);
+    let events = world().settle(&mut incident, 40);
+    assert!(matches!(events[0], IncidentEvent::NeedsHuman { why: WhyHuman::StepAmbiguous, .. }), "{events:?}");
+    // The incident went on without it.
+    let mut incident = begun(1, |_| {});
+    incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::DeadlineReached, text: String::new() }, at(2));
+    let attempt = incident.in_flight.expect("it was intended");
+    incident.apply(&IncidentEvent::StepNotStarted { attempt, why: String::new() }, at(3));
+    assert_eq!((incident.in_flight, incident.state.as_str()), (None, "needs_human"));
+    assert_eq!(incident.skippable(), Some(attempt));
+}
+
+#[test]
 fn a_retry_that_would_begin_after_the_deadline_of_the_level_does_not() {
     let cases = [
         (Outcome::Failed, OnFailure::Climb, "LevelFailed"),
@@ -341,6 +372,135 @@ fn the_deadline_of_a_level_cuts_the_wait_for_recovery_but_no_soak() {
     assert_eq!(incident.state.as_str(), "verifying");
 }
 
+/// Two steps of a level with a deadline of 40 s are carried out at 10; it comes clear at 20. After `restart` its soak
+/// counts from there, as after a restart of the daemon.
+fn soaking(restart: Option<i64>) -> Incident {
+    let mut plan = plan(1);
+    plan.levels[0].deadline = Some(Duration::from_secs(40));
+    let mut incident = admitted(plan);
+    carry_out(&mut incident, &world(), 10);
+    World { reading: Reading::Clear, ..world() }.settle(&mut incident, 20);
+    if let Some(second) = restart {
+        incident.soak = Soak::from(at(second));
+    }
+    incident
+}
+
+/// Readings from second to second, until something follows; with the second at which it does.
+fn read(incident: &mut Incident, reading: Reading, seconds: std::ops::Range<i64>) -> Option<(i64, IncidentEvent)> {
+    let world = World { reading, ..world() };
+    for second in seconds.step_by(10) {
+        if incident.soak.from < at(second) {
+            incident.soak.take(reading, at(second), Duration::from_secs(10), Duration::from_secs(10));
+        }
+        if let Some(event) = world.settle(incident, second).into_iter().next() {
+            return Some((second, event));
+        }
+    }
+    None
+}
+
+#[test]
+fn what_is_clear_is_not_given_up_for_a_restart_or_a_blind_while_behind_the_deadline_of_its_level() {
+    let recovered = |event: Option<(i64, IncidentEvent)>| match event {
+        Some((second, IncidentEvent::Recovered { .. })) => second,
+        other => panic!("{other:?}"),
+    };
+    // The deadline of the level was at 50. Nothing has been read yet in this run, then it is clear for a minute.
+    let mut incident = soaking(Some(110));
+    assert_eq!(read(&mut incident, Reading::Unknown, 110..140), None);
+    assert_eq!(recovered(read(&mut incident, Reading::Clear, 140..300)), 200);
+    // It had not been clear before the restart either.
+    let mut plan = plan(1);
+    plan.levels[0].deadline = Some(Duration::from_secs(40));
+    let mut incident = admitted(plan);
+    carry_out(&mut incident, &world(), 10);
+    incident.soak = Soak::from(at(110));
+    assert_eq!(read(&mut incident, Reading::Unknown, 110..140), None);
+    let came = read(&mut incident, Reading::Clear, 140..150);
+    assert_eq!(came, Some((140, IncidentEvent::CameClear { at: at(140) })));
+    assert_eq!(recovered(read(&mut incident, Reading::Clear, 150..300)), 200);
+    // Without a restart: half of the soak, blind for a minute and a half, then the rest of it.
+    let mut incident = soaking(None);
+    assert_eq!(read(&mut incident, Reading::Clear, 20..60), None);
+    assert_eq!(read(&mut incident, Reading::Unknown, 60..150), None);
+    assert_eq!(recovered(read(&mut incident, Reading::Clear, 150..300)), 180);
+    // A soak that goes on at the end of within and soak is let come to its end.
+    let mut incident = soaking(None);
+    assert_eq!(read(&mut incident, Reading::Unknown, 20..180), None);
+    assert_eq!(recovered(read(&mut incident, Reading::Clear, 180..300)), 240);
+}
+
+#[test]
+fn a_verification_that_cannot_tell_calls_a_person_in_bounded_time() {
+    let human = |event: Option<(i64, IncidentEvent)>| match event {
+        Some((second, IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, .. })) => second,
+        other => panic!("{other:?}"),
+    };
+    // Within and soak, and what an evaluation may be late, from the end of the level or from the restart.
+    assert_eq!(human(read(&mut soaking(None), Reading::Unknown, 20..2000)), 200);
+    assert_eq!(human(read(&mut soaking(Some(110)), Reading::Unknown, 110..2000)), 300);
+    // Clear that never lasts, to the deadline of the incident and no longer.
+    let mut incident = soaking(None);
+    incident.soak.slack = Duration::from_secs(10);
+    let clear = World { reading: Reading::Clear, ..world() };
+    let end = incident.deadline.expect("a deadline").as_millis() / 1000;
+    assert_eq!(clear.settle(&mut incident, end - 1), []);
+    assert!(incident.wakes(&PATIENCE).contains(&at(end)));
+    let came = clear.settle(&mut incident, end);
+    assert!(matches!(came[..], [IncidentEvent::NeedsHuman { why: WhyHuman::Inconclusive, .. }]), "{came:?}");
+    // Breached again after a restart behind the deadline of the level: its time is over.
+    let mut incident = soaking(Some(110));
+    let Some((120, IncidentEvent::LevelFailed { .. })) = read(&mut incident, Reading::Breached, 120..130) else {
+        panic!("{:?}", incident.state)
+    };
+}
+
+#[test]
+fn a_step_that_a_person_skips_begins_the_time_of_its_level_anew() {
+    let skip = |incident: &mut Incident, second: i64| {
+        let attempt = incident.skippable().expect("a step to skip");
+        let actor = Actor { name: "ada".to_owned(), via: "cli".to_owned() };
+        incident.apply(&IncidentEvent::StepSkipped { attempt, actor, reason: String::new() }, at(second));
+    };
+    let begin = || {
+        begun(2, |level| {
+            level.deadline = Some(Duration::from_secs(30));
+            level.steps.push(step("third"));
+        })
+    };
+    // A person is called at 2, comes at 5000, and passes over the first step: the second one runs.
+    let mut incident = begin();
+    finish(&mut incident, Outcome::TimedOut, 2);
+    world().settle(&mut incident, 2);
+    assert_eq!(incident.state.as_str(), "needs_human");
+    skip(&mut incident, 5000);
+    world().settle(&mut incident, 5000);
+    assert_eq!(runs(&incident).0, 1, "{:?}", incident.state);
+    // It has all its time again, and no more.
+    finish(&mut incident, Outcome::Succeeded, 5030);
+    let events = world().settle(&mut incident, 5030);
+    assert!(matches!(events[0], IncidentEvent::LevelFailed { verified: Verified::NotReached, .. }), "{events:?}");
+    // Passing over the last step: what it installed has its time to become clear.
+    let mut incident = begun(2, |level| {
+        level.deadline = Some(Duration::from_secs(30));
+        level.steps.truncate(1);
+    });
+    finish(&mut incident, Outcome::TimedOut, 2);
+    world().settle(&mut incident, 2);
+    skip(&mut incident, 5000);
+    assert!(matches!(world().settle(&mut incident, 5000)[..], [IncidentEvent::LevelFinished { .. }]));
+    assert_eq!(world().settle(&mut incident, 5029), []);
+    assert!(matches!(world().settle(&mut incident, 5030)[0], IncidentEvent::LevelFailed { .. }));
+    // Where nobody was waited for the time goes on: between two steps a skip makes a level no longer.
+    let mut incident = begin();
+    finish(&mut incident, Outcome::Succeeded, 10);
+    skip(&mut incident, 20);
+    assert_eq!(incident.skippable().map(|attempt| attempt.step), Some(2));
+    let events = world().settle(&mut incident, 31);
+    assert!(matches!(events[0], IncidentEvent::LevelFailed { verified: Verified::NotReached, .. }), "{events:?}");
+}
+
 /// The first of two levels has been carried out and did not help, and has an undo of two steps.
 fn to_undo(change: impl FnOnce(&mut Level)) -> Incident {
     let mut plan = plan(2);
@@ -380,7 +540,7 @@ fn a_level_that_did_not_help_is_undone_before_the_next_one_begins() {
             events[..],
             [
                 IncidentEvent::UndoFinished { level: 0, failed: None, .. },
-                IncidentEvent::Climbed { to: 1 },
+                IncidentEvent::Climbed { to: 1, .. },
                 IncidentEvent::StepIntended { attempt: Attempt { level: 1, step: 0, undo: false, .. }, .. }
             ]
         ),
