@@ -170,6 +170,7 @@ impl Machine {
             }
             Entry::SignalCleared { signal, .. } => drop(service.signals.remove(signal)),
             Entry::DaemonStarted { .. }
+            | Entry::Command(_)
             | Entry::Incident { .. }
             | Entry::NoticeQueued { .. }
             | Entry::NoticeDelivered { .. }
@@ -204,7 +205,8 @@ impl Machine {
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
             Entry::Incident { incident, event } => {
                 let id = incident.clone();
                 if let Some(incident) = self.incidents.get_mut(&id) {

@@ -69,7 +69,7 @@ impl Machine {
         ended.extend(services.map(|service| Some(service.rules.name.to_string())));
         for service in ended {
             let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: TIMER.to_owned() };
-            self.resume(now, service.as_deref(), &actor);
+            self.resume(now, service.as_deref(), &actor, String::new());
         }
     }
 

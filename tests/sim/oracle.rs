@@ -560,7 +560,8 @@ impl Oracle {
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => Ok(()),
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => Ok(()),
         }
     }
 
