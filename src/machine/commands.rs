@@ -56,7 +56,6 @@ impl Machine {
     }
 
     // Length: one arm per command.
-    #[expect(clippy::too_many_lines, reason = "one arm per command")]
     fn obey(&mut self, now: &Now, actor: &Actor, command: Command, out: &mut Vec<Output>) -> Answered {
         if let Some((_, why)) = &self.journal_failing {
             return Err(Refusal::Unavailable(format!("the journal cannot be written: {why}")));
