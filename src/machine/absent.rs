@@ -119,8 +119,8 @@ impl Machine {
         service.windows_from = now.monotonic;
     }
 
-    pub(super) fn remember_absent(&mut self, service: &str, what: Absent) {
-        self.absent.entry(service.to_owned()).or_default().push(what);
+    pub(super) fn remember_absent(&mut self, service: String, what: Absent) {
+        self.absent.entry(service).or_default().push(what);
     }
 }
 

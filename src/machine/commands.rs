@@ -270,7 +270,7 @@ impl Machine {
             return Ok((format!("{id} climbs to level {}", level + 1), Some(id)));
         }
         let index = self.find_service(&incident.service)?;
-        self.still_shown(index, incident)?;
+        self.still_shown(index, incident, level)?;
         // An approval binds what was proposed; the world is looked at again.
         let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), &[], now);
         if decision.kind != DecisionKind::RollBack {

@@ -295,6 +295,7 @@ fn question(on_silence: OnSilence) -> Asked {
         number: 2,
         bad: Some(release("v42")),
         target: Some(release("v41")),
+        level_hash: None,
         severity: Severity::High,
         approvers: vec![text("alice"), text("link:oncall")],
         on_silence,
