@@ -456,7 +456,7 @@ fn postgres_signal(world: &mut World, raised: bool) {
     done(&world.command(if raised {
         Command::RaiseSignal { service, signal, ttl: secs(86_400), detail: String::new() }
     } else {
-        Command::ClearSignal { service, signal }
+        Command::ClearSignal { service, signal, reason: String::new() }
     }));
 }
 
@@ -471,6 +471,16 @@ fn a_dependency_that_breaches_alone_stops_it() {
 }
 
 fn probe_postgres(world: &mut World, ok: bool) {
+    look_at_postgres(world, if ok { UP } else { refused() }, 3600);
+}
+
+const UP: ProbeOutcome = ProbeOutcome::Up { status: None, release: None };
+
+fn refused() -> ProbeOutcome {
+    ProbeOutcome::Failed { status: None, why: "connection refused".into(), reached: true, release: None }
+}
+
+fn look_at_postgres(world: &mut World, outcome: ProbeOutcome, interval: u64) {
     let target = TargetId(900);
     let key = TargetKey {
         service: Some("postgres".into()),
@@ -479,14 +489,9 @@ fn probe_postgres(world: &mut World, ok: bool) {
         address: "10.1.0.1:5432".into(),
     };
     let labels = Labels::from_pairs([("job", "health"), ("instance", "10.1.0.1:5432")]);
-    let interval = secs(3600);
+    let interval = secs(interval);
     world.input(Input::Observation(Observation::TargetUp { target, key, labels, interval }));
     let at = Timestamp::from_millis(world.now);
-    let outcome = if ok {
-        ProbeOutcome::Up { status: None, release: None }
-    } else {
-        ProbeOutcome::Failed { status: None, why: "connection refused".into(), reached: true, release: None }
-    };
     world.input(Input::Observation(Observation::Probed { target, at, duration: secs(1), outcome }));
     world.settle();
 }
@@ -539,6 +544,147 @@ fn what_an_outage_of_a_dependency_left_in_the_windows_is_no_proof() {
         assert!(world.steps_begun().is_empty(), "{}", world.story());
         assert_eq!(latest(&world).state, "cleared");
     }
+}
+
+/// A first level that helps, with an undo, and a second one.
+fn two_levels(rules: &mut Rules) {
+    let mut flag = level("flag off", vec![step("flag")]);
+    flag.undo = vec![step("flag on")];
+    rules.services[0].ladder.insert(0, flag);
+}
+
+/// The first level has helped and is verified.
+fn verifying(change: impl Fn(&mut Rules)) -> World {
+    let mut world = world_of(|rules| {
+        two_levels(rules);
+        change(rules);
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    world.scripts.insert("flag on".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "verification", |world| world.state() == "verifying");
+    world
+}
+
+#[test]
+fn an_outage_of_a_dependency_neither_undoes_what_helped_nor_begins_the_next_level() {
+    let mut world = verifying(with_postgres);
+    probe_postgres(&mut world, false);
+    world.fleet.errors_anyway = 0.9;
+    world.run(150 * SECOND);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    assert_eq!(latest(&world).state, "verifying", "{}", world.story());
+    // The dependency is well first, the service a moment later: its time counts from there.
+    probe_postgres(&mut world, true);
+    world.run(20 * SECOND);
+    world.fleet.errors_anyway = 0.0;
+    world.run_until(4 * MINUTE, "the end", |world| latest(world).state == "recovered");
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn an_outage_that_lasts_until_the_deadline_calls_a_person_and_says_why() {
+    let mut world = verifying(with_postgres);
+    probe_postgres(&mut world, false);
+    world.fleet.errors_anyway = 0.9;
+    world.run_until(20 * MINUTE, "a person", |world| latest(world).state == "needs_human");
+    let incident = latest(&world);
+    assert!(incident.sentence.contains("postgres: the probe health fails"), "{}", incident.sentence);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_dependency_that_fails_before_the_next_level_holds_it() {
+    let mut world = world_of(|rules| {
+        two_levels(rules);
+        with_postgres(rules);
+    });
+    // It changes nothing, and its step says so when the database has gone meanwhile.
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "the first step", |world| world.steps_begun().len() == 1);
+    probe_postgres(&mut world, false);
+    world.run(2 * MINUTE);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    probe_postgres(&mut world, true);
+    world.run_until(4 * MINUTE, "the second level", |world| world.fleet.symlink == "r1");
+}
+
+#[test]
+fn while_backstop_is_cut_off_nothing_is_undone_and_no_further_level_begins() {
+    for references in [vec!["example".into()], Vec::new()] {
+        let mut world = verifying(|rules| rules.services[0].guard.references.clone_from(&references));
+        let reference = |world: &mut World, up| {
+            let at = Timestamp::from_millis(world.now);
+            world.input(Input::Observation(Observation::Reference { name: "example".into(), at, up }));
+        };
+        reference(&mut world, true);
+        world.run(SECOND);
+        world.fleet.processes[0].cut_until = world.now + 100 * SECOND;
+        for _ in 0..10 {
+            reference(&mut world, false);
+            world.run(10 * SECOND);
+        }
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+        reference(&mut world, true);
+        world.run_until(4 * MINUTE, "the end", |world| latest(world).state == "recovered");
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    }
+}
+
+/// `r2` is well, its database is not; then nothing can be seen of the database any more.
+fn dependency_gone(restarts: bool, goes: impl Fn(&mut World)) -> World {
+    let mut world = world_of(with_postgres);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(2 * MINUTE);
+    world.fleet.errors_anyway = 0.9;
+    for _ in 0..18 {
+        look_at_postgres(&mut world, refused(), 5);
+        world.run(5 * SECOND);
+    }
+    stands(&world, "held", "dependency", "what it depends on breaches too");
+    world.checkpoint();
+    goes(&mut world);
+    if restarts {
+        world.restart();
+    }
+    world.run(20 * MINUTE);
+    stands(&world, "held", "dependency", "what it depends on breaches too");
+    world
+}
+
+#[test]
+fn a_dependency_that_breached_and_then_cannot_be_seen_is_still_down() {
+    let gone = |world: &mut World| {
+        let at = Timestamp::from_millis(world.now);
+        world.input(Input::Observation(Observation::TargetGone { target: TargetId(900), at }));
+    };
+    let unsent = |world: &mut World| look_at_postgres(world, ProbeOutcome::Unsent("no route".to_owned()), 5);
+    let ways: [&dyn Fn(&mut World); 3] = [&|_| {}, &gone, &unsent];
+    for restarts in [false, true] {
+        for goes in ways {
+            let mut world = dependency_gone(restarts, goes);
+            // Seen to be well, it is no reason any more, and nor is what the windows kept of it.
+            world.fleet.errors_anyway = 0.0;
+            for _ in 0..4 {
+                look_at_postgres(&mut world, UP, 5);
+                world.run(5 * SECOND);
+            }
+            world.run(5 * MINUTE);
+            assert_eq!(latest(&world).state, "cleared", "{}", world.story());
+            assert!(world.steps_begun().is_empty(), "{}", world.story());
+        }
+    }
+}
+
+#[test]
+fn a_dependency_that_cannot_be_seen_holds_for_an_hour_at_most() {
+    let mut world = dependency_gone(false, |_| {});
+    world.run(50 * MINUTE);
+    assert_ne!(latest(&world).reasons, ["dependency"], "{}", world.story());
 }
 
 // --- what was wrong already

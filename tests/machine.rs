@@ -868,7 +868,7 @@ fn a_notice_names_the_person_who_did_it() {
     calm(&mut world);
     let pause = Command::Pause { service: None, duration: secs(60), reason: String::new() };
     world.command(pause.clone());
-    world.command(Command::Resume { service: None });
+    world.command(Command::Resume { service: None, reason: String::new() });
     world.command(pause);
     world.run(2 * MINUTE);
     deploy(&mut world, "r2", Behaviour::BROKEN);

@@ -458,7 +458,10 @@ fn a_raised_signal_blocks_until_it_is_cleared() {
     world.restart();
     world.run(MINUTE);
     assert_eq!((world.state(), world.steps_begun().len()), ("escalated", 0));
-    assert!(matches!(world.command(Command::ClearSignal { service, signal }), Answer::Done { .. }));
+    assert!(matches!(
+        world.command(Command::ClearSignal { service, signal, reason: String::new() }),
+        Answer::Done { .. }
+    ));
     world.run_until(2 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
 }
 

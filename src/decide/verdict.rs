@@ -47,6 +47,9 @@ pub struct Verdict {
     pub inherited: Option<Timestamp>,
     /// A Clear finding was ever seen.
     pub was_clear: bool,
+    /// The first Breached since the last Clear, whatever was not known in between. Not kept over a restart: what is wrong
+    /// after it may have been wrong at any time before, until a Clear is seen.
+    pub wrong_since: Option<Timestamp>,
     /// Must see one fresh Breached before it may fire: after a restart.
     pub unproven: bool,
     /// What an inherited breach is compared with.
@@ -94,6 +97,7 @@ impl Verdict {
             unknown_since: Some(at),
             inherited: None,
             was_clear: false,
+            wrong_since: None,
             unproven: false,
             past: Past::new(),
         }
@@ -124,6 +128,7 @@ impl Verdict {
         self.unknown_since = None;
         self.inherited = None;
         self.was_clear = true;
+        self.wrong_since = None;
         self.unproven = false;
     }
 
@@ -144,6 +149,7 @@ impl Verdict {
         if !self.was_clear && self.inherited.is_none() {
             self.inherited = Some(at);
         }
+        self.wrong_since.get_or_insert(at);
         self.known = Some((at, true));
         self.unknown_since = None;
         self.unproven = false;
@@ -198,11 +204,28 @@ impl Verdict {
     /// gap either, and one fresh Breached is needed before it fires.
     pub fn restored(&mut self, at: Timestamp) {
         self.unproven = true;
+        self.wrong_since = Some(Timestamp::MIN);
         if let Some((last, breached)) = self.known {
             self.known = Some((last.max(at), breached));
         }
         self.unknown_since = None;
         self.past.restored(at);
+    }
+
+    /// When it was last seen to be breached, if it was not seen to be well since. Of a breach that another release took
+    /// over, nothing is known but when that came.
+    #[must_use]
+    pub fn last_breached(&self) -> Option<Timestamp> {
+        match self.known {
+            Some((at, breached)) => breached.then_some(at),
+            None => self.inherited.and(Some(self.unknown_since.unwrap_or(self.since))),
+        }
+    }
+
+    /// Did it become wrong after `instant`? Known only where it was seen to be right before.
+    #[must_use]
+    pub fn went_wrong_after(&self, instant: Timestamp) -> bool {
+        self.was_clear && self.wrong_since.is_some_and(|since| since > instant)
     }
 
     /// Firing, and the latest evaluation says so.
@@ -315,6 +338,38 @@ mod tests {
         verdict.take(Says::Unknown(Blank::Filling), at(160), HOLD);
         verdict.take(Says::Breached, at(176), HOLD);
         assert_eq!(verdict.held, Duration::ZERO, "later a gap is a gap");
+    }
+
+    #[test]
+    fn a_gap_or_another_release_is_no_new_breach_and_a_clear_makes_one() {
+        let mut verdict = clear_then_breached(10, 70);
+        for second in (75..=150).step_by(5) {
+            verdict.take(Says::Unknown(Blank::Filling), at(second), HOLD);
+        }
+        verdict.take(Says::Breached, at(155), HOLD);
+        assert_eq!((verdict.began, verdict.went_wrong_after(at(100))), (Some(at(155)), false));
+        assert!(verdict.went_wrong_after(at(9)));
+        verdict.release_changed(at(160), Some(at(159)));
+        verdict.take(Says::Breached, at(165), HOLD);
+        assert!(!verdict.went_wrong_after(at(100)));
+        verdict.take(Says::Clear, at(170), HOLD);
+        verdict.take(Says::Breached, at(175), HOLD);
+        assert!(verdict.went_wrong_after(at(100)));
+    }
+
+    #[test]
+    fn after_a_restart_only_a_clear_makes_a_new_breach() {
+        let clear = clear_then_breached(10, 5);
+        for mut verdict in [clear, Verdict::new(at(0))] {
+            if verdict.was_clear {
+                verdict.restored(at(100));
+            }
+            verdict.take(Says::Breached, at(110), HOLD);
+            assert!(!verdict.went_wrong_after(at(50)));
+            verdict.take(Says::Clear, at(120), HOLD);
+            verdict.take(Says::Breached, at(130), HOLD);
+            assert!(verdict.went_wrong_after(at(50)));
+        }
     }
 
     #[test]

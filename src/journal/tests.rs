@@ -169,6 +169,7 @@ fn verdict(at: i64) -> VerdictDump {
             unknown_since: None,
             inherited: Some(at),
             was_clear: true,
+            wrong_since: None,
             unproven: true,
             past: Past {
                 slots: vec![Slot { from: at, to: at, worst: 0.25 }],

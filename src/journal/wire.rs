@@ -486,7 +486,19 @@ fn key_of(frame: KeyFrame) -> TargetKey {
 
 fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
     let VerdictDump { service, trigger, question, labels, verdict } = dump;
-    let Verdict { phase, since, began, held, known, unknown_since, inherited, was_clear, unproven, past } = verdict;
+    let Verdict {
+        phase,
+        since,
+        began,
+        held,
+        known,
+        unknown_since,
+        inherited,
+        was_clear,
+        wrong_since: _,
+        unproven,
+        past,
+    } = verdict;
     let slot = |slot: &Slot| (slot.from.as_millis(), slot.to.as_millis(), slot.worst);
     VerdictFrame {
         service: service.as_ref().to_owned(),
@@ -547,6 +559,7 @@ fn verdict_of(frame: VerdictFrame) -> VerdictDump {
             unknown_since: frame.unknown_since.map(Timestamp::from_millis),
             inherited: frame.inherited.map(Timestamp::from_millis),
             was_clear: frame.was_clear,
+            wrong_since: None,
             unproven: frame.unproven,
             past: Past { slots: frame.slots.into_iter().map(slot).collect(), baseline: frame.baseline, worse },
         },

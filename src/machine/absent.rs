@@ -119,8 +119,8 @@ impl Machine {
         service.windows_from = now.monotonic;
     }
 
-    pub(super) fn remember_absent(&mut self, service: &str, what: Absent) {
-        self.absent.entry(service.to_owned()).or_default().push(what);
+    pub(super) fn remember_absent(&mut self, service: String, what: Absent) {
+        self.absent.entry(service).or_default().push(what);
     }
 }
 
@@ -137,6 +137,7 @@ pub(super) fn service_of(entry: &Entry) -> Option<&str> {
             service.as_deref()
         }
         Entry::DaemonStarted { .. }
+        | Entry::Command(_)
         | Entry::Incident { .. }
         | Entry::NoticeQueued { .. }
         | Entry::NoticeDelivered { .. }

@@ -107,7 +107,7 @@ impl Machine {
     }
 
     /// Admission: the plan, the guard's answers and the evidence are frozen here. False when nobody knows from what to
-    /// roll back.
+    /// roll back, or the level is not there.
     pub(super) fn admit(
         &mut self,
         id: &IncidentId,
@@ -120,6 +120,9 @@ impl Machine {
         let Some(incident) = self.incidents.get(id) else { return false };
         let Some(index) = self.service_index(&incident.service) else { return false };
         let service = &self.services[index];
+        if start_level >= service.rules.ladder.len() {
+            return false;
+        }
         let Some(bad) = incident.release.clone().or_else(|| service.releases.judged.clone()) else { return false };
         let lead = incident.facts.values().max_by_key(|fact| fact.severity);
         let mut variables = BTreeMap::from([

@@ -297,7 +297,7 @@ impl Machine {
             cooldown_until: self.cooldown_until(service, incident),
             budget_used: self.budget_used(service, now),
             breaching_share: self.breaching_share(),
-            level_left: level.is_some(),
+            level_left: level.is_some_and(|level| level < service.rules.ladder.len()),
             asked: Vec::new(),
         }
     }
@@ -326,7 +326,7 @@ impl Machine {
         }
     }
 
-    fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
+    pub(super) fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
         let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
         let answering: Vec<Timestamp> =
             own().filter(|target| is_recent(target, now.monotonic)).filter_map(|target| target.reached_since).collect();

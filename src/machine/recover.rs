@@ -108,7 +108,7 @@ impl Machine {
                 config_hash: self.rules.hash.to_string(),
             },
         );
-        self.recover_dependencies();
+        self.recover_dependencies(now);
         self.resolve_what_is_gone(open, now);
         self.resume_incidents(now, out);
         self.report_unreadable(&recovered.unreadable, now, out);
@@ -170,6 +170,7 @@ impl Machine {
             }
             Entry::SignalCleared { signal, .. } => drop(service.signals.remove(signal)),
             Entry::DaemonStarted { .. }
+            | Entry::Command(_)
             | Entry::Incident { .. }
             | Entry::NoticeQueued { .. }
             | Entry::NoticeDelivered { .. }
@@ -179,7 +180,6 @@ impl Machine {
     }
 
     // Length: one arm per kind of entry.
-    #[expect(clippy::too_many_lines, reason = "one arm per kind of entry")]
     fn replay(&mut self, record: Record) {
         let at = record.at;
         if let Entry::ReleaseSeen { service, release, .. } = &record.entry {
@@ -190,9 +190,11 @@ impl Machine {
             }
         }
         if let Some(service) = service_of(&record.entry) {
-            match self.service_index(service) {
-                Some(index) => self.replay_of_service(index, &record),
-                None => self.remember_absent(&service.to_owned(), Absent::Recorded(record)),
+            if let Some(index) = self.service_index(service) {
+                self.replay_of_service(index, &record);
+            } else {
+                let service = service.to_owned();
+                self.remember_absent(service, Absent::Recorded(record));
             }
             return;
         }
@@ -203,7 +205,8 @@ impl Machine {
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
             Entry::Incident { incident, event } => {
                 let id = incident.clone();
                 if let Some(incident) = self.incidents.get_mut(&id) {
@@ -222,7 +225,7 @@ impl Machine {
                         self.incidents.get(&id).map(|incident| (incident.service.clone(), incident.release.clone()))
                 {
                     match (self.service_index(&service), release) {
-                        (None, Some(release)) => self.remember_absent(&service, Absent::Doubted(release)),
+                        (None, Some(release)) => self.remember_absent(service, Absent::Doubted(release)),
                         (_, release) => self.doubt(&service, release.as_ref()),
                     }
                 }

@@ -12,10 +12,11 @@ use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
 use crate::decide::event::{
     Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
 };
+use crate::decide::guard;
 use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
-use crate::decide::verdict::Phase;
+use crate::decide::verdict::{Phase, Verdict};
 use crate::decide::verify::{self, Reading, Voice};
 use crate::decide::worsened::Measure;
 use crate::promql::{Scope, TargetId};
@@ -68,7 +69,7 @@ impl Machine {
         ended.extend(services.map(|service| Some(service.rules.name.to_string())));
         for service in ended {
             let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: TIMER.to_owned() };
-            self.resume(now, service.as_deref(), &actor);
+            self.resume(now, service.as_deref(), &actor, String::new());
         }
     }
 
@@ -225,18 +226,23 @@ impl Machine {
     }
 
     /// Is this breach what the incident, which has ended, was about? The same one is not told twice: the trigger must
-    /// have been quiet since. An end that says that all is well says so only of the triggers that it knew.
+    /// have been quiet since, and, where a person decided how it ends, right. An end that says that all is well says so only
+    /// of the triggers that it knew.
     fn is_told(&self, index: usize, place: usize, id: &IncidentId) -> bool {
         let Some(incident) = self.incidents.get(id) else { return false };
         let Some(ended) = incident.ended else { return false };
         let was_well = matches!(incident.state, State::Cleared | State::Recovered);
-        let knew = incident.facts.contains_key(&*self.services[index].rules.triggers[place].name);
-        (knew || !was_well) && !self.fired_after(index, place, ended)
-    }
-
-    fn fired_after(&self, index: usize, place: usize, instant: Timestamp) -> bool {
-        let verdicts = self.services[index].triggers[place].verdicts.values();
-        verdicts.filter(|verdict| verdict.fires()).any(|verdict| verdict.began.is_some_and(|began| began > instant))
+        let by_a_person = matches!(incident.state, State::Declined | State::Expired | State::Aborted);
+        let service = &self.services[index];
+        let knew = incident.facts.contains_key(&*service.rules.triggers[place].name);
+        // A count that starts anew, after windows that filled again or looks that were missed, is nothing new to decide
+        // about; a release that comes back is.
+        let decided = by_a_person && service.releases.change.as_ref().is_none_or(|change| change.first_seen <= ended);
+        let is_new = |verdict: &Verdict| {
+            verdict.began.is_some_and(|began| began > ended) && (!decided || verdict.went_wrong_after(ended))
+        };
+        let fired = service.triggers[place].verdicts.values().filter(|verdict| verdict.fires()).any(is_new);
+        (knew || !was_well) && !fired
     }
 
     pub(super) fn open_incident(
@@ -269,11 +275,21 @@ impl Machine {
         let level = incident.level().unwrap_or(0);
         let (tolerance, slack) = self.soak_gaps(index, incident, level);
         let fresh = incident.soak.from < at;
-        if let Some(incident) = self.incident_mut(id)
-            && fresh
-        {
+        let suspended = reading != Reading::Clear && self.outage(index, incident, now).is_some();
+        let Some(incident) = self.incident_mut(id) else { return };
+        if suspended {
+            incident.soak.suspend(now.monotonic);
+        } else if fresh {
             incident.soak.take(reading, at, tolerance, slack);
         }
+    }
+
+    /// Why what is seen of a service may be an outage's, and not what a level has done to it: asked as at admission.
+    fn outage(&self, index: usize, incident: &Incident, now: &Now) -> Option<String> {
+        let service = &self.services[index];
+        let (breaching, unseen) = self.dependencies(service, now);
+        let reach = self.reach(service, incident.acted(), now);
+        guard::outage(self.tilt(service), &reach, (&breaching, &unseen), now)
     }
 
     /// The longest pause between two readings of a soak that still earns time, and how late its end may be noticed.
@@ -345,7 +361,7 @@ impl Machine {
         let waiting =
             incident.state.is_waiting() && incident.admitted.is_none() && !self.keeps_question(index, incident, now);
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
-        let situation = Situation {
+        let mut situation = Situation {
             running: &service.releases.running,
             breach: match breach_of(service, incident) {
                 Breach::Over if !self.is_proved(service, incident, now) => Breach::Unclear,
@@ -357,6 +373,7 @@ impl Machine {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
+            outage: if is_acting(incident) { self.outage(index, incident, now) } else { None },
             release_read: match incident.state {
                 State::Stepped { at, .. } => service.releases.read_since(at, now.monotonic),
                 _ => true,
@@ -367,6 +384,9 @@ impl Machine {
             patience: service.patience(incident.severity()),
             people: self.people(index, incident, now),
         };
+        if situation.outage.is_some() && situation.reading == Reading::Breached {
+            situation.reading = Reading::Unknown;
+        }
         let next = incident.advance(&situation, now.monotonic)?;
         let begins_level = matches!(next, Move::Event(IncidentEvent::Climbed { .. } | IncidentEvent::Proposed { .. }));
         // A person who orders it was told what blocks; silence was not.
@@ -472,6 +492,7 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         decision: None,
         level: 0,
         reading: Reading::Unknown,
+        outage: None,
         release_read: false,
         paused: false,
         journal_failing,

@@ -1156,6 +1156,7 @@ impl World {
         rules.generation = self.rules.generation + 1;
         rules.hash = format!("{:012x}", rules.generation).into();
         self.note(|| format!("reload to generation {}", rules.generation));
+        self.oracle.reloaded(self.t);
         self.rules = Arc::new(rules);
         self.hand(Input::Reload(Arc::clone(&self.rules)))?;
         for service in 0..self.fleets.len() {
@@ -1245,6 +1246,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "the world heals".to_owned());
         self.weather = Weather::Calm;
+        self.stopped_until = self.stopped_until.min(self.t);
         self.oracle.calm_from(self.t);
         self.crash_in = None;
         self.crash_at_sync = false;

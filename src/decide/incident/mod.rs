@@ -97,6 +97,9 @@ pub struct Situation<'a> {
     pub level: usize,
     /// Verification's view of the trigger windows and probes, since the level finished.
     pub reading: Reading,
+    /// Why what is seen may be an outage's, which proves nothing against a level: it is neither undone nor followed by the
+    /// next one. Needed only once it is admitted.
+    pub outage: Option<String>,
     /// What runs was looked at since the last step ended; needed only after an undo.
     pub release_read: bool,
     /// A pause or a freeze: no new level starts, unless a person ordered it.
@@ -558,6 +561,12 @@ impl Incident {
             .as_ref()
             .and_then(|plan| plan.levels.get(level))
             .map_or_else(String::new, |level| format!(" ({})", level.name))
+    }
+
+    /// What is seen now is to be about what came after this.
+    #[must_use]
+    pub fn acted(&self) -> Timestamp {
+        self.finished.map(|(_, at)| at).or(self.level_began).unwrap_or(self.began)
     }
 
     /// The level whose proofs count, and when it was carried out: while it is verified, and afterwards too, where a person

@@ -648,6 +648,7 @@ fn what_runs_after_an_undo_is_looked_at_before_the_next_level() {
             decision: None,
             level: 0,
             reading: Reading::Breached,
+            outage: None,
             release_read: false,
             paused: false,
             journal_failing: false,
