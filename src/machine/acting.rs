@@ -10,6 +10,7 @@ use super::notices::Told;
 use super::output::{LogLevel, Output, StepOrder};
 use crate::decide::event::{
     Actor, Attempt, Decision, Entry, IncidentEvent, IncidentId, Outcome, Plan, Record, Release, Running, StepResult,
+    Verified,
 };
 use crate::decide::incident::{Effect, State, deadline};
 use crate::decide::report;
@@ -34,10 +35,7 @@ impl Machine {
             *input_hash = step.input_hash(&plan.variables, &incident.captures);
         }
         let effects = incident.apply(&event, now.monotonic);
-        if matches!(event, IncidentEvent::Reopened { .. }) {
-            let (service, release) = (incident.service.clone(), incident.release.clone());
-            self.doubt(&service, release.as_ref());
-        }
+        self.follow_doubt(id, &event);
         self.follow_override(id, &event, now.monotonic);
         let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.log_event(id, &record, out);
@@ -48,10 +46,21 @@ impl Machine {
         self.dirty = true;
     }
 
-    /// A release that a trigger fired on is not known to be good any more.
-    pub(super) fn doubt(&mut self, service: &str, release: Option<&Release>) {
-        if let (Some(index), Some(release)) = (self.service_index(service), release) {
-            self.services[index].releases.doubt(release);
+    /// A release that a trigger fired on is not known to be good any more; nor is the way back that was seen failing.
+    pub(super) fn follow_doubt(&mut self, id: &IncidentId, event: &IncidentEvent) {
+        let Some(incident) = self.incidents.get(id) else { return };
+        let Some(index) = self.service_index(&incident.service) else { return };
+        let releases = &mut self.services[index].releases;
+        let doubtful = if let IncidentEvent::Opened { .. } | IncidentEvent::Reopened { .. } = event {
+            incident.release.as_ref()
+        } else if let IncidentEvent::LevelFailed { verified: Verified::NotRecovered, .. } = event {
+            let target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref());
+            target.filter(|target| incident.target_seen && releases.judged.as_ref() == Some(*target))
+        } else {
+            None
+        };
+        if let Some(release) = doubtful {
+            releases.doubt(release);
         }
     }
 

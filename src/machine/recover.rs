@@ -186,12 +186,7 @@ impl Machine {
                 } else if let Some(opened) = Incident::open(id.clone(), event, at) {
                     self.incidents.insert(id.clone(), opened);
                 }
-                if let IncidentEvent::Opened { .. } | IncidentEvent::Reopened { .. } = **event
-                    && let Some((service, release)) =
-                        self.incidents.get(&id).map(|incident| (incident.service.clone(), incident.release.clone()))
-                {
-                    self.doubt(&service, release.as_ref());
-                }
+                self.follow_doubt(&id, event);
                 if let IncidentEvent::LevelFinished { at: finished, .. } = **event {
                     let service = self.incidents.get(&id).map(|incident| incident.service.clone());
                     if let Some(index) = service.and_then(|service| self.service_index(&service)) {
