@@ -21,7 +21,7 @@ use backstop::decide::event::{
 use backstop::machine::input::CheckId;
 use backstop::machine::output::{CheckOrder, StepOrder};
 use backstop::platform::clock::Clock;
-use backstop::platform::process::{CommandEnd, CommandOutcome, CommandSpec, may_inherit, run, set_helper};
+use backstop::platform::process::{CommandEnd, CommandOutcome, CommandSpec, RUN, may_inherit, run, set_helper};
 use secrecy::SecretString;
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
@@ -161,7 +161,7 @@ async fn the_environment_is_cleared() {
     assert_eq!(seen.get(name.as_str()), Some(&value.as_str()));
     assert!(seen.contains_key("PATH"));
     let others: Vec<_> =
-        seen.keys().filter(|seen| !SAFE.contains(seen) && !["GIVEN", MARKER, &name].contains(seen)).collect();
+        seen.keys().filter(|seen| !SAFE.contains(seen) && !["GIVEN", MARKER, RUN, &name].contains(seen)).collect();
     assert!(others.is_empty(), "{others:?}");
 }
 
@@ -374,6 +374,41 @@ async fn a_helper_that_is_killed_leaves_the_outcome_open() {
     wait_until("the group of the leader is gone", || marked(&marker).is_empty());
 }
 
+/// Leaves processes in sessions of their own, one of which goes on to make more.
+fn scattered() -> String {
+    format!("{DAEMONIZE}\nsetsid sleep 300 &\nsetsid sh -c 'while :; do sleep 0.05; done' &\n")
+}
+
+/// Nobody is told of orphans any more: they are found by what is in their environment.
+#[tokio::test]
+async fn what_a_killed_helper_watched_over_ends_in_every_session() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pid");
+    let (killed, other) = (marker(), marker());
+    let bystander = tokio::spawn(run(shell(FOREVER, &other), |_, _| {}));
+    let script = format!("{}kill -KILL $PPID\n{FOREVER}", scattered());
+    let end = ended(spec(&["sh", "-c", &script, "sh", file.to_str().expect("Unicode")], &killed)).await;
+    assert_eq!(end.outcome, CommandOutcome::Lost("the helper that ran the command died".to_owned()));
+    assert_eq!(marked(&killed), [0; 0], "by the time that the outcome is told");
+    assert_eq!(end.left_behind, [0; 0]);
+    assert!(!marked(&other).is_empty(), "another command is not touched");
+    bystander.abort();
+    assert!(bystander.await.expect_err("aborted").is_cancelled());
+}
+
+#[tokio::test]
+async fn what_a_helper_that_hangs_watched_over_ends_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pid");
+    let marker = marker();
+    let script = format!("kill -STOP $PPID\n{}{FOREVER}", scattered());
+    let mut spec = spec(&["sh", "-c", &script, "sh", file.to_str().expect("Unicode")], &marker);
+    spec.timeout = Duration::from_secs(2);
+    let end = ended(spec).await;
+    assert_eq!(end.outcome, CommandOutcome::Lost("the helper did not report within its limit".to_owned()));
+    assert_eq!(marked(&marker), [0; 0], "by the time that the outcome is told");
+}
+
 #[tokio::test]
 async fn dropping_the_future_ends_the_command() {
     let marker = marker();
@@ -492,6 +527,8 @@ async fn a_step_learns_what_it_is_about() {
         ("BACKSTOP_LEVEL", "2"),
         ("BACKSTOP_RELEASE_BAD", "2.0"),
         ("BACKSTOP_RELEASE_TARGET", "1.9"),
+        // Differs each time.
+        (RUN, seen[RUN]),
         ("BACKSTOP_SERVICE", "api"),
         ("BACKSTOP_STEP", "3"),
         ("BACKSTOP_TRIGGER", "error-rate"),

@@ -111,6 +111,7 @@ fn the_complete_example_has_every_key() {
     let text = std::fs::read_to_string("config/backstop.toml").expect("part of the repository");
     let tables = [
         "[daemon]\nzzzzzzzz = 1",
+        "[daemon.approvals]\nzzzzzzzz = 1",
         "[receivers.a]\nzzzzzzzz = 1\nwebhook = {}",
         "[receivers.a]\nwebhook = { url = 'http://a/', zzzzzzzz = 1 }",
         "[defaults]\nzzzzzzzz = 1",

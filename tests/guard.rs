@@ -10,6 +10,7 @@ use std::sync::Arc;
 use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
 use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
+use backstop::machine::Machine;
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
 use backstop::promql::{Labels, TargetId};
 use backstop::time::Timestamp;
@@ -181,6 +182,39 @@ fn a_step_whose_intent_is_not_yet_durable_waits_for_the_kill_switch() {
 }
 
 #[test]
+fn a_step_that_was_intended_and_never_begun_is_begun_after_the_restart() {
+    let mut world = world_of(|rules| {
+        rules.services[0].ladder.push(level("second", vec![step("second")]));
+        rules.services[0].ladder[0].deadline = Some(secs(30));
+    });
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
+    world.disk_state = Disk::Stalls;
+    world.run_until(MINUTE, "the intent", |world| !world.incidents().is_empty() && latest(world).state == "running");
+    world.order(Command::KillSwitch { service: None, on: true, reason: "wait".to_owned() });
+    world.settle();
+    // Stopped while it waits for the disk and for the switch.
+    world.input(Input::Draining);
+    world.disk_state = Disk::Writes;
+    world.run(SECOND);
+    assert_eq!(
+        (world.machine.as_ref().map(Machine::steps_running), world.steps_begun().len()),
+        (Some(0), 0),
+        "{}",
+        world.story()
+    );
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!((latest(&world).state, world.steps_begun().len()), ("running", 0), "{}", world.story());
+    done(&kill(&mut world, None, false));
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    let begun: Vec<_> = world.steps_begun().iter().map(|order| (order.attempt.level, order.attempt.attempt)).collect();
+    assert_eq!(begun, [(0, 1)], "the first level has all its time: {}", world.story());
+    assert!(!world.kinds().contains(&N::StepFailed), "{:?}", world.kinds());
+}
+
+#[test]
 fn by_hand_the_kill_switch_must_be_named() {
     let mut world = world_of(|rules| {
         rules.services[0].ladder[0].steps = vec![step("drain"), step("rollback")];
@@ -265,6 +299,47 @@ fn the_next_level_by_hand_passes_over_the_kill_switch_that_is_named() {
     done(&kill(&mut world, Some("api"), false));
     world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
     assert!(world.story().contains("level 2 (overrides kill-switch)"), "{}", world.story());
+}
+
+#[test]
+fn an_order_that_passed_over_the_kill_switch_is_not_the_next_one() {
+    let mut world = world_of(|rules| {
+        rules.services[0].ladder.insert(0, level("flag off", vec![step("flag")]));
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    calm(&mut world);
+    done(&kill(&mut world, None, true));
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "the breach is held", |world| !world.incidents().is_empty());
+    done(&roll_back_by_hand(&mut world, &["kill-switch"]));
+    world.run_until(5 * MINUTE, "the flag helped", |world| latest(world).state == "recovered");
+    // Of the same release, and nobody says that the switch does not count.
+    let refused = roll_back_by_hand(&mut world, &[]);
+    assert!(
+        matches!(&refused, Answer::Refused(why) if why.to_string().contains("the kill switch is on")),
+        "{refused:?}"
+    );
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_step_that_waited_for_the_kill_switch_starts_when_it_is_durable_that_it_is_off() {
+    let mut world = world_of(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "pending", |world| world.service().triggers[0].held >= secs(25));
+    world.disk_state = Disk::Stalls;
+    world.run_until(MINUTE, "admitted", |world| !world.incidents().is_empty() && latest(world).state == "running");
+    world.order(Command::KillSwitch { service: None, on: true, reason: "wait".to_owned() });
+    world.disk_state = Disk::Writes;
+    world.run(MINUTE);
+    world.disk_state = Disk::Stalls;
+    world.order(Command::KillSwitch { service: None, on: false, reason: "done".to_owned() });
+    world.run(20 * SECOND);
+    assert!(world.steps_begun().is_empty(), "after a crash the switch would be on: {}", world.story());
+    world.disk_state = Disk::Writes;
+    world.run_until(4 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.steps_begun().len(), 1);
 }
 
 // --- tilt
@@ -381,7 +456,7 @@ fn postgres_signal(world: &mut World, raised: bool) {
     done(&world.command(if raised {
         Command::RaiseSignal { service, signal, ttl: secs(86_400), detail: String::new() }
     } else {
-        Command::ClearSignal { service, signal }
+        Command::ClearSignal { service, signal, reason: String::new() }
     }));
 }
 
@@ -396,6 +471,16 @@ fn a_dependency_that_breaches_alone_stops_it() {
 }
 
 fn probe_postgres(world: &mut World, ok: bool) {
+    look_at_postgres(world, if ok { UP } else { refused() }, 3600);
+}
+
+const UP: ProbeOutcome = ProbeOutcome::Up { status: None, release: None };
+
+fn refused() -> ProbeOutcome {
+    ProbeOutcome::Failed { status: None, why: "connection refused".into(), reached: true, release: None }
+}
+
+fn look_at_postgres(world: &mut World, outcome: ProbeOutcome, interval: u64) {
     let target = TargetId(900);
     let key = TargetKey {
         service: Some("postgres".into()),
@@ -404,14 +489,9 @@ fn probe_postgres(world: &mut World, ok: bool) {
         address: "10.1.0.1:5432".into(),
     };
     let labels = Labels::from_pairs([("job", "health"), ("instance", "10.1.0.1:5432")]);
-    let interval = secs(3600);
+    let interval = secs(interval);
     world.input(Input::Observation(Observation::TargetUp { target, key, labels, interval }));
     let at = Timestamp::from_millis(world.now);
-    let outcome = if ok {
-        ProbeOutcome::Up { status: None, release: None }
-    } else {
-        ProbeOutcome::Failed { status: None, why: "connection refused".into(), reached: true, release: None }
-    };
     world.input(Input::Observation(Observation::Probed { target, at, duration: secs(1), outcome }));
     world.settle();
 }
@@ -464,6 +544,147 @@ fn what_an_outage_of_a_dependency_left_in_the_windows_is_no_proof() {
         assert!(world.steps_begun().is_empty(), "{}", world.story());
         assert_eq!(latest(&world).state, "cleared");
     }
+}
+
+/// A first level that helps, with an undo, and a second one.
+fn two_levels(rules: &mut Rules) {
+    let mut flag = level("flag off", vec![step("flag")]);
+    flag.undo = vec![step("flag on")];
+    rules.services[0].ladder.insert(0, flag);
+}
+
+/// The first level has helped and is verified.
+fn verifying(change: impl Fn(&mut Rules)) -> World {
+    let mut world = world_of(|rules| {
+        two_levels(rules);
+        change(rules);
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    world.scripts.insert("flag on".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "verification", |world| world.state() == "verifying");
+    world
+}
+
+#[test]
+fn an_outage_of_a_dependency_neither_undoes_what_helped_nor_begins_the_next_level() {
+    let mut world = verifying(with_postgres);
+    probe_postgres(&mut world, false);
+    world.fleet.errors_anyway = 0.9;
+    world.run(150 * SECOND);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    assert_eq!(latest(&world).state, "verifying", "{}", world.story());
+    // The dependency is well first, the service a moment later: its time counts from there.
+    probe_postgres(&mut world, true);
+    world.run(20 * SECOND);
+    world.fleet.errors_anyway = 0.0;
+    world.run_until(4 * MINUTE, "the end", |world| latest(world).state == "recovered");
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn an_outage_that_lasts_until_the_deadline_calls_a_person_and_says_why() {
+    let mut world = verifying(with_postgres);
+    probe_postgres(&mut world, false);
+    world.fleet.errors_anyway = 0.9;
+    world.run_until(20 * MINUTE, "a person", |world| latest(world).state == "needs_human");
+    let incident = latest(&world);
+    assert!(incident.sentence.contains("postgres: the probe health fails"), "{}", incident.sentence);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_dependency_that_fails_before_the_next_level_holds_it() {
+    let mut world = world_of(|rules| {
+        two_levels(rules);
+        with_postgres(rules);
+    });
+    // It changes nothing, and its step says so when the database has gone meanwhile.
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "the first step", |world| world.steps_begun().len() == 1);
+    probe_postgres(&mut world, false);
+    world.run(2 * MINUTE);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    probe_postgres(&mut world, true);
+    world.run_until(4 * MINUTE, "the second level", |world| world.fleet.symlink == "r1");
+}
+
+#[test]
+fn while_backstop_is_cut_off_nothing_is_undone_and_no_further_level_begins() {
+    for references in [vec!["example".into()], Vec::new()] {
+        let mut world = verifying(|rules| rules.services[0].guard.references.clone_from(&references));
+        let reference = |world: &mut World, up| {
+            let at = Timestamp::from_millis(world.now);
+            world.input(Input::Observation(Observation::Reference { name: "example".into(), at, up }));
+        };
+        reference(&mut world, true);
+        world.run(SECOND);
+        world.fleet.processes[0].cut_until = world.now + 100 * SECOND;
+        for _ in 0..10 {
+            reference(&mut world, false);
+            world.run(10 * SECOND);
+        }
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+        reference(&mut world, true);
+        world.run_until(4 * MINUTE, "the end", |world| latest(world).state == "recovered");
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    }
+}
+
+/// `r2` is well, its database is not; then nothing can be seen of the database any more.
+fn dependency_gone(restarts: bool, goes: impl Fn(&mut World)) -> World {
+    let mut world = world_of(with_postgres);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(2 * MINUTE);
+    world.fleet.errors_anyway = 0.9;
+    for _ in 0..18 {
+        look_at_postgres(&mut world, refused(), 5);
+        world.run(5 * SECOND);
+    }
+    stands(&world, "held", "dependency", "what it depends on breaches too");
+    world.checkpoint();
+    goes(&mut world);
+    if restarts {
+        world.restart();
+    }
+    world.run(20 * MINUTE);
+    stands(&world, "held", "dependency", "what it depends on breaches too");
+    world
+}
+
+#[test]
+fn a_dependency_that_breached_and_then_cannot_be_seen_is_still_down() {
+    let gone = |world: &mut World| {
+        let at = Timestamp::from_millis(world.now);
+        world.input(Input::Observation(Observation::TargetGone { target: TargetId(900), at }));
+    };
+    let unsent = |world: &mut World| look_at_postgres(world, ProbeOutcome::Unsent("no route".to_owned()), 5);
+    let ways: [&dyn Fn(&mut World); 3] = [&|_| {}, &gone, &unsent];
+    for restarts in [false, true] {
+        for goes in ways {
+            let mut world = dependency_gone(restarts, goes);
+            // Seen to be well, it is no reason any more, and nor is what the windows kept of it.
+            world.fleet.errors_anyway = 0.0;
+            for _ in 0..4 {
+                look_at_postgres(&mut world, UP, 5);
+                world.run(5 * SECOND);
+            }
+            world.run(5 * MINUTE);
+            assert_eq!(latest(&world).state, "cleared", "{}", world.story());
+            assert!(world.steps_begun().is_empty(), "{}", world.story());
+        }
+    }
+}
+
+#[test]
+fn a_dependency_that_cannot_be_seen_holds_for_an_hour_at_most() {
+    let mut world = dependency_gone(false, |_| {});
+    world.run(50 * MINUTE);
+    assert_ne!(latest(&world).reasons, ["dependency"], "{}", world.story());
 }
 
 // --- what was wrong already
@@ -832,4 +1053,101 @@ fn a_heartbeat_says_what_limits_it_and_none_comes_from_one_that_sees_nothing() {
     assert_eq!(beats(&world).len(), blind, "it is alive, and sees nothing of the service");
     world.run(3 * MINUTE);
     assert!(beats(&world).len() > blind, "it sees again");
+}
+
+// --- what an earlier rollback leaves behind
+
+fn is_refused(world: &World, state: &str, code: &str, sentence: &str) {
+    let incident = latest(world);
+    assert_eq!((incident.state, incident.reasons), (state, vec![code.to_owned()]), "{}", world.story());
+    assert!(incident.sentence.contains(sentence), "{:?} says not {sentence:?}", incident.sentence);
+}
+
+#[test]
+fn a_step_that_still_runs_alone_stops_it() {
+    let mut world = world_of(|rules| rules.services[0].guard.cooldown = secs(1));
+    world.scripts.insert("rollback".to_owned(), Script::Nothing);
+    world.step_ms = 6 * MINUTE;
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "the step", |world| world.steps_begun().len() == 1);
+    // A person ends the incident and installs another release, which is broken too.
+    let incident = latest(&world).id.to_string();
+    done(&world.command(Command::Abort { incident, reason: "by hand".to_owned() }));
+    deploy(&mut world, "r0", Behaviour::GOOD);
+    world.run(MINUTE);
+    deploy(&mut world, "r3", Behaviour::BROKEN);
+    world.run(90 * SECOND);
+    is_refused(&world, "held", "step_in_flight", "a step of an earlier rollback still runs");
+    assert_eq!(world.steps_begun().len(), 1);
+    world.scripts.clear();
+    world.step_ms = SECOND;
+    world.run_until(6 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+    assert_eq!(world.steps_begun().len(), 2);
+}
+
+#[test]
+fn a_release_that_backstop_installed_alone_calls_a_person() {
+    let mut world = world_of(|rules| rules.services[0].guard.cooldown = secs(1));
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(6 * MINUTE);
+    deploy(&mut world, "r3", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    assert_eq!(world.fleet.symlink, "r2");
+    world.run(MINUTE);
+    // The way back breaks too, and r1 would be a way back from it.
+    world.fleet.errors_anyway = 0.4;
+    world.run(3 * MINUTE);
+    is_refused(&world, "escalated", "own_release", "r2 was installed by backstop itself (api-");
+    assert_eq!(world.steps_begun().len(), 1);
+    world.fleet.errors_anyway = 0.0;
+    world.run(3 * MINUTE);
+    deploy(&mut world, "r4", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+}
+
+#[test]
+fn a_ladder_that_is_at_its_end_alone_calls_a_person() {
+    for second in [false, true] {
+        let mut world = world_of(|rules| {
+            let previous = rules.services[0].ladder.pop();
+            rules.services[0].ladder.push(level("flag off", vec![step("flag")]));
+            rules.services[0].ladder.extend(previous.filter(|_| second));
+        });
+        world.scripts.insert("flag".to_owned(), Script::FlagOff);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+        // Somebody turns the flag on again.
+        world.fleet.flag_off = false;
+        if second {
+            world.run_until(5 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+        } else {
+            world.run(3 * MINUTE);
+            let sentence = "no rollback level is configured that was not tried for this release";
+            is_refused(&world, "escalated", "ladder_exhausted", sentence);
+            assert_eq!(world.steps_begun().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_release_that_was_not_read_since_the_breach_began_alone_stops_it_until_the_next_look() {
+    for (gate, waits) in [(Gate::Release, true), (Gate::None, false)] {
+        let mut world = world_of(|rules| rules.services[0].triggers.push(signal("alert", gate)));
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        // A second after a look at everything.
+        world.run(MINUTE + SECOND);
+        let (service, signal, detail) = ("api".to_owned(), "alert".to_owned(), String::new());
+        done(&world.command(Command::RaiseSignal { service, signal, ttl: secs(600), detail }));
+        world.run(SECOND);
+        assert_eq!(world.steps_begun().is_empty(), waits, "{}", world.story());
+        // It is over at the next look, so that nobody is told of it.
+        assert_eq!(latest(&world).state, if waits { "firing" } else { "running" });
+        world.run_until(INTERVAL, "the step", |world| world.steps_begun().len() == 1);
+        world.run(SECOND);
+        assert_eq!(world.kinds(), [N::Started]);
+    }
 }

@@ -4,10 +4,12 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use backstop::decide::event::{
     Autonomy, Entry, Gate, IncidentEvent, IncidentId, Notice, NoticeKind as N, Outcome, Seq,
 };
-use backstop::decide::rules::{Budget, ValueKind};
+use backstop::decide::rules::{Budget, Rules, ValueKind};
 use backstop::machine::input::{Answer, Command, Input, Refusal};
 use backstop::machine::output::{Output, StepOrder};
 use backstop::machine::{Machine, Recovered, Unreadable};
@@ -226,6 +228,99 @@ fn missing_data_never_fires_and_pauses_the_hold() {
     );
     world.run_until(10 * MINUTE, "data again", |world| world.state() == "recovered");
     assert!(world.kinds().contains(&N::Unblind));
+}
+
+/// Kind, and the end of the key, of what was told about sight.
+fn sights(world: &World) -> Vec<(N, String)> {
+    let told = delivered(world).into_iter().filter(|notice| matches!(notice.kind, N::Blind | N::Unblind));
+    told.map(|notice| (notice.kind, notice.dedup_key.rsplit('/').next().unwrap_or_default().to_owned())).collect()
+}
+
+#[test]
+fn what_was_told_of_a_trigger_that_is_gone_is_resolved() {
+    let other_trigger = |rules: &mut Rules| rules.services[0].triggers[0].name = "errors".into();
+    let other_service = |rules: &mut Rules| rules.services[0].name = "web".into();
+    let changes: [&dyn Fn(&mut Rules); 2] = [&other_trigger, &other_service];
+    for change in changes {
+        for by_reload in [true, false] {
+            let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+            calm(&mut world);
+            world.fleet.processes[0].gap_until = world.now + 300 * MINUTE;
+            world.run_until(20 * MINUTE, "blind", |world| !sights(world).is_empty());
+            let mut rules = (*world.rules).clone();
+            change(&mut rules);
+            world.rules = Arc::new(rules);
+            if by_reload {
+                world.input(Input::Reload(Arc::clone(&world.rules)));
+            } else {
+                world.restart();
+            }
+            world.run(10 * SECOND);
+            let pair = [(N::Blind, "error-rate".to_owned()), (N::Unblind, "error-rate".to_owned())];
+            assert_eq!(sights(&world), pair, "{}", world.story());
+            // A service that is not watched any more does not go blind.
+            if world.rules.services[0].name == "web".into() {
+                world.run(60 * MINUTE);
+                let of_api = delivered(&world).into_iter().filter(|n| n.dedup_key.contains("/api/"));
+                assert_eq!(of_api.count(), 2, "{}", world.story());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_told_right_before_a_crash_is_resolved_when_it_is_seen_again() {
+    let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+    calm(&mut world);
+    world.checkpoint();
+    world.fleet.processes[0].gap_until = world.now + 20 * MINUTE;
+    world.run_until(20 * MINUTE, "blind", |world| !sights(world).is_empty());
+    // The checkpoint does not know of it.
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!(sights(&world).len(), 1, "nothing is seen yet: {:?}", sights(&world));
+    world.fleet.processes[0].gap_until = 0;
+    world.run(3 * MINUTE);
+    let kinds: Vec<N> = sights(&world).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [N::Blind, N::Unblind]);
+}
+
+#[test]
+fn what_is_known_of_a_service_that_is_absent_at_the_start_holds_when_it_comes_back() {
+    let mut world = world(two_levels);
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(10 * MINUTE, "the end", |world| world.state() == "recovered");
+    let service = || Some("api".to_owned());
+    let reason = || "the database is being moved".to_owned();
+    assert!(is_done(&world.command(Command::KillSwitch { service: service(), on: true, reason: reason() })));
+    assert!(is_done(&world.command(Command::Pause { service: service(), duration: secs(7200), reason: reason() })));
+    world.run(10 * SECOND);
+    let seen = world.service();
+    let (here, mut away) = (Arc::clone(&world.rules), (*world.rules).clone());
+    away.services[0].name = "web".into();
+    world.rules = Arc::new(away);
+    world.restart();
+    world.run(MINUTE);
+    assert_eq!(world.service().kill_switch, None);
+    world.rules = Arc::clone(&here);
+    world.input(Input::Reload(here));
+    world.run(MINUTE);
+    let back = world.snapshot().services.into_iter().find(|service| &*service.name == "api").expect("it is back");
+    assert_eq!(back.kill_switch, seen.kill_switch, "{}", world.story());
+    assert_eq!(back.pause, seen.pause);
+    let marks = |service: &backstop::machine::snapshot::ServiceView| {
+        let marks = service.releases.iter().map(|release| (release.name.to_string(), release.good, release.bad));
+        marks.collect::<Vec<_>>()
+    };
+    assert_eq!(marks(&back), marks(&seen));
+    assert_eq!(marks(&back), [("r1".to_owned(), true, false), ("r2".to_owned(), false, true)]);
+    // It can be turned off, and the pause ends by itself.
+    assert!(is_done(&world.command(Command::KillSwitch { service: service(), on: false, reason: reason() })));
+    world.run(121 * MINUTE);
+    let back = world.snapshot().services.into_iter().find(|service| &*service.name == "api").expect("it is back");
+    assert_eq!((back.kill_switch, back.pause), (None, None));
 }
 
 #[test]
@@ -773,7 +868,7 @@ fn a_notice_names_the_person_who_did_it() {
     calm(&mut world);
     let pause = Command::Pause { service: None, duration: secs(60), reason: String::new() };
     world.command(pause.clone());
-    world.command(Command::Resume { service: None });
+    world.command(Command::Resume { service: None, reason: String::new() });
     world.command(pause);
     world.run(2 * MINUTE);
     deploy(&mut world, "r2", Behaviour::BROKEN);

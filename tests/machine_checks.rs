@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Ask, Autonomy, Check, CheckOutcome, Entry, IncidentEvent, NoticeKind as N, OnSilence, Proof, Running, Severity,
-    WhyHuman,
+    Ask, Autonomy, Check, CheckOutcome, Entry, IncidentEvent, NoticeKind as N, NoticeStatus, OnSilence, Proof, Running,
+    Severity, WhyHuman,
 };
 use backstop::decide::rules::{
-    Blocker, BlockerQuestion, BlockerUnknown, Question, ServiceRules, SeverityRules, Trigger, ValueKind,
+    Blocker, BlockerQuestion, BlockerUnknown, Question, Rules, ServiceRules, SeverityRules, Trigger, ValueKind,
 };
 use backstop::machine::input::{Answer, Command, Input, Refusal};
 use backstop::promql::{Comparison, Expr};
@@ -458,7 +458,10 @@ fn a_raised_signal_blocks_until_it_is_cleared() {
     world.restart();
     world.run(MINUTE);
     assert_eq!((world.state(), world.steps_begun().len()), ("escalated", 0));
-    assert!(matches!(world.command(Command::ClearSignal { service, signal }), Answer::Done { .. }));
+    assert!(matches!(
+        world.command(Command::ClearSignal { service, signal, reason: String::new() }),
+        Answer::Done { .. }
+    ));
     world.run_until(2 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
 }
 
@@ -772,6 +775,55 @@ fn the_way_back_is_looked_at_while_all_is_well() {
     assert_eq!(told[0].0, told[1].0);
     assert_eq!(told[0].1, "api: r1 could not be gone back to: image: exit status 1: no image r1");
     assert_eq!(told[1].1, "api: r1 can be gone back to again: image");
+}
+
+/// A notice that the way back is gone is open.
+fn told_that_the_way_back_is_gone() -> World {
+    let mut world = with_a_way_back(|world| {
+        world.check_answers.insert("image".to_owned(), failed("404"));
+    });
+    assert_eq!(degraded(&world), [("firing", "image".to_owned())], "{}", world.story());
+    world.check_answers.clear();
+    world
+}
+
+fn degraded(world: &World) -> Vec<(&'static str, String)> {
+    let told = world.seen.iter().filter_map(|seen| match seen {
+        Seen::Delivered { receiver, notice, .. } if receiver == "oncall" && notice.kind == N::Degraded => Some(notice),
+        _ => None,
+    });
+    let status = |notice: &backstop::decide::event::Notice| match notice.status {
+        NoticeStatus::Firing => "firing",
+        NoticeStatus::Resolved => "resolved",
+    };
+    told.map(|notice| (status(notice), notice.dedup_key.rsplit('/').next().unwrap_or_default().to_owned())).collect()
+}
+
+#[test]
+fn what_was_told_of_a_check_that_is_not_asked_any_more_is_resolved() {
+    let without_check = |rules: &mut Rules| rules.services[0].guard.ready.clear();
+    let without_service = |rules: &mut Rules| rules.services[0].name = "web".into();
+    let changes: [&dyn Fn(&mut Rules); 2] = [&without_check, &without_service];
+    for change in changes {
+        for by_reload in [true, false] {
+            let mut world = told_that_the_way_back_is_gone();
+            let mut rules = (*world.rules).clone();
+            change(&mut rules);
+            world.rules = Arc::new(rules);
+            if by_reload {
+                world.input(Input::Reload(Arc::clone(&world.rules)));
+            } else {
+                world.restart();
+            }
+            world.run(10 * SECOND);
+            let resolved = ("resolved", "image".to_owned());
+            assert_eq!(degraded(&world), [("firing", "image".to_owned()), resolved], "{}", world.story());
+            // Once is enough.
+            world.restart();
+            world.run(10 * SECOND);
+            assert_eq!(degraded(&world).len(), 2);
+        }
+    }
 }
 
 #[test]

@@ -608,7 +608,7 @@ fn held(seconds: u64) -> World {
     done(&world.command(pause));
     world.run_until(3 * MINUTE, "the incident", |world| world.state() == "held");
     done(&hold(&mut world, seconds));
-    done(&world.command(Command::Resume { service: None }));
+    done(&world.command(Command::Resume { service: None, reason: String::new() }));
     assert_eq!(world.state(), "held_by_person", "{}", world.story());
     world
 }

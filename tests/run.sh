@@ -42,6 +42,8 @@ skip_without() { # program, part of the tests' names
 skip_without setsid a_grandchild_in_its_own_session
 skip_without setsid a_crowd_of_orphans
 skip_without setsid nothing_outlives_a_daemon
+skip_without setsid watched_over_ends
+skip_without setsid a_killed_helper_leaves_behind
 skip_without kill signals_that_are_meant_for_others
 
 say "cargo fmt --check"

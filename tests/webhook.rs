@@ -15,8 +15,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use backstop::config::model::{AuthSpec, ClientSpec, ReceiverKind, ReceiverSpec, RequestLimits, TlsSpec};
-use backstop::decide::event::{NoticeKind, SecretRef, TextOrSecret};
+use backstop::config::model::{Approvals, AuthSpec, ClientSpec, ReceiverKind, ReceiverSpec, RequestLimits, TlsSpec};
+use backstop::decide::event::{Notice, NoticeKind, SecretRef, TextOrSecret};
+use backstop::link::Keys;
 use backstop::machine::input::DeliveryOutcome;
 use backstop::machine::output::DeliveryOrder;
 use backstop::notify::{Notifier, Origin};
@@ -77,15 +78,22 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 fn receiver(url: TextOrSecret, secrets: Vec<SecretRef>, client: ClientSpec) -> ReceiverSpec {
     ReceiverSpec {
-        approve_link: true,
         name: "oncall".into(),
         kind: ReceiverKind::Webhook { url, secrets, client },
         limits: RequestLimits { connect_timeout: PATIENCE, timeout: PATIENCE, body_bytes_max: 4096 },
+        approve_link: true,
     }
 }
 
 fn origin() -> Origin {
     Origin { instance: "shop-1".into(), public_url: Some("https://backstop.example.com".to_owned()), approvals: None }
+}
+
+/// Questions are answered behind this address, with this key.
+fn with_links(keys: Vec<SecretRef>, expires_after: Option<Duration>) -> Origin {
+    let external_url = "https://backstop.example.com/answer".to_owned();
+    let listen = "127.0.0.1:9465".parse().unwrap();
+    Origin { approvals: Some(Approvals { listen, external_url, keys, expires_after }), ..origin() }
 }
 
 fn notifier(spec: ReceiverSpec) -> Notifier {
@@ -379,6 +387,87 @@ async fn headers_credentials_and_the_address_come_from_secrets_and_never_come_ba
     assert!(server.arrived.try_recv().is_err());
 }
 
+/// The `approve_url` of the notice that asks, sent so.
+async fn link_of(origin: Origin, approve_link: bool, change: impl FnOnce(&mut DeliveryOrder)) -> Option<String> {
+    let mut server = Server::start(status(200)).await;
+    let spec = ReceiverSpec { approve_link, ..receiver(server.url(), vec![], ClientSpec::default()) };
+    let mut order = DeliveryOrder { notice: example(NoticeKind::ApprovalRequested), ..order(1) };
+    change(&mut order);
+    let outcome = Notifier::new(&[spec], origin).unwrap().deliver(&order, &example_now(1)).await;
+    assert_eq!(outcome, DeliveryOutcome::Delivered, "whatever becomes of its link");
+    let (_, body) = server.arrived.recv().await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    body["approve_url"].as_str().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_notice_that_asks_has_a_link_that_is_the_same_on_every_attempt() {
+    let secrets = Secrets::new();
+    let keys = || vec![secrets.file("key", &"k".repeat(32)), secrets.file("old", &"o".repeat(32))];
+    let origin = || with_links(keys(), None);
+    let link = link_of(origin(), true, |_| {}).await.expect("a link");
+    let token = link.strip_prefix("https://backstop.example.com/answer/approve/").expect("its address");
+    assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{token}");
+    assert_eq!(link_of(origin(), true, |order| order.attempt = 9).await, Some(link.clone()));
+    let said =
+        backstop::link::open(token, "https://backstop.example.com/answer", &Keys::read(&keys()).unwrap()).unwrap();
+    let example = example(NoticeKind::ApprovalRequested);
+    assert_eq!((said.incident.as_str(), said.receiver.as_str(), said.number), ("api-17", "oncall", 1));
+    assert_eq!((Some(said.expires), said.bad.as_deref()), (example.respond_by, Some("v42")));
+
+    let shorter = link_of(with_links(keys(), Some(Duration::from_mins(1))), true, |_| {}).await.expect("a link");
+    let token = shorter.rsplit('/').next().unwrap();
+    let said =
+        backstop::link::open(token, "https://backstop.example.com/answer", &Keys::read(&keys()).unwrap()).unwrap();
+    assert_eq!(said.expires, example.occurred_at + Duration::from_mins(1));
+}
+
+#[tokio::test]
+async fn what_asks_nothing_any_more_or_cannot_be_signed_has_no_link_and_is_sent() {
+    let secrets = Secrets::new();
+    let key = || vec![secrets.file("key", &"k".repeat(32))];
+    assert_eq!(link_of(origin(), true, |_| {}).await, None, "nobody listens");
+    assert_eq!(link_of(with_links(key(), None), false, |_| {}).await, None, "not to this receiver");
+    assert_eq!(link_of(with_links(key(), None), true, |order| order.outdated = true).await, None);
+    assert_eq!(link_of(with_links(key(), None), true, |order| order.notice.question = None).await, None);
+    assert_eq!(
+        link_of(with_links(key(), Some(Duration::from_secs(1))), true, |_| {}).await,
+        None,
+        "it is over already"
+    );
+    for keys in [vec![], vec![secrets.file("short", "k")], vec![SecretRef::File("/no/such/key".to_owned())]] {
+        assert_eq!(link_of(with_links(keys, None), true, |_| {}).await, None);
+    }
+    let long = |order: &mut DeliveryOrder| {
+        order.notice.question.as_mut().unwrap().bad = Some("v".repeat(5_000));
+    };
+    assert_eq!(link_of(with_links(key(), None), true, long).await, None);
+}
+
+#[tokio::test]
+async fn a_receiver_that_sends_the_link_back_does_not_bring_it_into_the_log() {
+    let secrets = Secrets::new();
+    let keys = vec![secrets.file("key", &"k".repeat(32))];
+    // It complains about the link alone, or so late that the link would be cut in two.
+    let complain = async |body: String| {
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let link = body["approve_url"].as_str().unwrap();
+        let before = if body["text"] == "late" { "x".repeat(100) } else { String::new() };
+        (StatusCode::BAD_REQUEST, format!("{before} I cannot show {link} to anybody"))
+    };
+    let app = Router::new().fallback(complain);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = TextOrSecret::Text(format!("http://{}/", listener.local_addr().unwrap()));
+    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let notifier = Notifier::new(&[receiver(url, vec![], ClientSpec::default())], with_links(keys, None)).unwrap();
+    for text in ["soon", "late"] {
+        let notice = Notice { text: text.to_owned(), ..example(NoticeKind::ApprovalRequested) };
+        let (_, why) = retry(notifier.deliver(&DeliveryOrder { notice, ..order(1) }, &example_now(1)).await);
+        assert!(why.contains("https://backstop.example.com/answer/approve/[redacted] to anybody"), "{why}");
+    }
+    server.abort();
+}
+
 #[tokio::test]
 async fn a_custom_ca_is_trusted_and_a_stranger_is_not() {
     backstop::platform::http::install_crypto();
@@ -420,7 +509,10 @@ async fn the_document_has_the_body_of_every_event_as_it_is_sent() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/webhook.md");
     let mut document = std::fs::read_to_string(&path).unwrap();
     let mut server = Server::start(status(200)).await;
-    let notifier = notifier(receiver(server.url(), vec![], ClientSpec::default()));
+    let secrets = Secrets::new();
+    let links = with_links(vec![secrets.file("key", &"k".repeat(32))], None);
+    let spec = receiver(server.url(), vec![], ClientSpec::default());
+    let notifier = Notifier::new(&[spec], links).unwrap();
     let late = DeliveryOrder { outdated: true, age: Duration::from_secs(2_706), ..order(14) };
     let examples = KINDS
         .map(|kind| (kind.as_str().to_owned(), DeliveryOrder { notice: example(kind), ..order(1) }, example_now(1)));

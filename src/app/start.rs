@@ -46,6 +46,7 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
+    // Length: all that runs, in the one order that keeps the promises.
     /// Doors before observers: a port that is taken is an error before anything was seen.
     pub async fn start(options: &Options) -> Result<Daemon, AppError> {
         let loaded = super::reload::load(options, 1).await?;
@@ -100,6 +101,7 @@ impl Daemon {
             tokens: tokens_read,
             metrics: Arc::new(adapters.metrics.clone()),
             failed_reload: failed_read,
+            past: past(loaded.state_dir.clone()),
         };
         let (approvals, approvals_read) = watch::channel(approvals.map(Arc::new));
         if let Some(listener) = link_listener {
@@ -110,11 +112,7 @@ impl Daemon {
                 clock: adapters.clock.clone(),
                 draining: shutdown.clone(),
             };
-            let stop = rest.clone();
-            supervisor.spawn("approvals", async move {
-                serve::approvals::start(listener, parts, stop).await;
-                Ok(())
-            });
+            serve_links(&mut supervisor, listener, parts, rest.clone());
         }
         let listeners = Listeners { tcp: listener, unix: Some(socket) };
         let api_stop = rest.clone();
@@ -182,6 +180,18 @@ impl Daemon {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+fn serve_links(
+    supervisor: &mut Supervisor,
+    listener: TcpListener,
+    parts: serve::approvals::Parts,
+    stop: CancellationToken,
+) {
+    supervisor.spawn("approvals", async move {
+        serve::approvals::start(listener, parts, stop).await;
+        Ok(())
+    });
 }
 
 fn note_end(stopped: &engine::Stopped) {
@@ -255,4 +265,12 @@ async fn tell_durability(
             return Ok(());
         }
     }
+}
+
+/// The journal, as the audit trail reads it.
+fn past(state_dir: std::path::PathBuf) -> serve::Past {
+    serve::Past::new(move |before, most| {
+        let crate::journal::Page { records, unreadable, older } = crate::journal::read_back(&state_dir, before, most)?;
+        Ok(serve::Piece { records, unreadable: unreadable.len(), older })
+    })
 }

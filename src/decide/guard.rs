@@ -158,9 +158,9 @@ pub fn judge(facts: &Facts<'_>, mandate: Mandate, now: &Now) -> Decision {
         answers.push((OVERRIDES_KILL_SWITCH, Answer::Allow(sentence)));
     }
     if !by_hand {
-        answers.push(("tilt", tilt(facts, now)));
-        answers.push(("reach", reach(facts)));
-        answers.push(("dependencies", dependencies(facts)));
+        answers.push(("tilt", tilt(facts.tilt, now)));
+        answers.push(("reach", reach(&facts.reach)));
+        answers.push(("dependencies", dependencies(&facts.dependencies_breaching, &facts.dependencies_unseen)));
         answers.push(("share", share(facts)));
         answers.push(("pause", pause(facts, now)));
         answers.push(("release_read", release_read(facts)));
@@ -284,8 +284,8 @@ fn running(facts: &Facts<'_>, mandate: Mandate) -> Answer {
     }
 }
 
-fn reach(facts: &Facts<'_>) -> Answer {
-    match &facts.reach {
+fn reach(reach: &Reach) -> Answer {
+    match reach {
         Reach::Target => Answer::Allow("a target of the service answers".to_owned()),
         Reach::Reference(name) => Answer::Allow(format!("no target answers, but {name} does: the service is down")),
         Reach::Back => Answer::Hold(
@@ -322,8 +322,8 @@ fn kill_switch(facts: &Facts<'_>) -> Answer {
     }
 }
 
-fn tilt(facts: &Facts<'_>, now: &Now) -> Answer {
-    match facts.tilt {
+fn tilt(tilt: Option<(Timestamp, &str)>, now: &Now) -> Answer {
+    match tilt {
         Some((until, why)) if until > now.monotonic => {
             Answer::Hold("tilt", format!("{why}; backstop only watches until {}", now.wall_of(until)))
         }
@@ -331,13 +331,32 @@ fn tilt(facts: &Facts<'_>, now: &Now) -> Answer {
     }
 }
 
+/// Why what is seen now may be an outage's, and proves nothing against a release or against a level that was carried out:
+/// what holds an admission for that reason.
+#[must_use]
+pub fn outage(
+    clock: Option<(Timestamp, &str)>,
+    reached: &Reach,
+    (breaching, unseen): (&[String], &[Arc<str>]),
+    now: &Now,
+) -> Option<String> {
+    let holds: Vec<String> = [tilt(clock, now), reach(reached), dependencies(breaching, unseen)]
+        .into_iter()
+        .filter_map(|answer| match answer {
+            Answer::Hold(_, sentence) => Some(sentence),
+            Answer::Allow(_) | Answer::Escalate(..) | Answer::Propose(..) => None,
+        })
+        .collect();
+    (!holds.is_empty()).then(|| holds.join("; "))
+}
+
 /// Only what is known to breach counts: a dependency that cannot be seen would otherwise hold for ever.
-fn dependencies(facts: &Facts<'_>) -> Answer {
-    let unseen = match facts.dependencies_unseen.as_slice() {
+fn dependencies(breaching: &[String], unseen: &[Arc<str>]) -> Answer {
+    let unseen = match unseen {
         [] => String::new(),
         names => format!(" ({} cannot be seen)", names.join(", ")),
     };
-    match facts.dependencies_breaching.as_slice() {
+    match breaching {
         [] => Answer::Allow(format!("no dependency breaches{unseen}")),
         breaching => Answer::Hold(
             DEPENDENCY,

@@ -212,6 +212,16 @@ impl Verdict {
         self.past.restored(at);
     }
 
+    /// When it was last seen to be breached, if it was not seen to be well since. Of a breach that another release took
+    /// over, nothing is known but when that came.
+    #[must_use]
+    pub fn last_breached(&self) -> Option<Timestamp> {
+        match self.known {
+            Some((at, breached)) => breached.then_some(at),
+            None => self.inherited.and(Some(self.unknown_since.unwrap_or(self.since))),
+        }
+    }
+
     /// Did it become wrong after `instant`? Known only where it was seen to be right before.
     #[must_use]
     pub fn went_wrong_after(&self, instant: Timestamp) -> bool {

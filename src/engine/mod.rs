@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::task::coop::consume_budget;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::input::{CommandId, Input, Observation};
@@ -37,6 +38,9 @@ pub const CONTROL_QUEUED_MAX: usize = 256;
 const OBSERVATIONS_IN_A_ROW_MAX: u32 = 1024;
 /// Four snapshots a second are enough for people; an incident's transition is published at once.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+
+/// So long may the last checkpoint take. It costs held time only, and who waits for the end may have a bound of its own.
+const SAVE_LAST_MAX: Duration = Duration::from_secs(2);
 
 /// How exactly the bound of the drain is kept.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -200,7 +204,10 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
         }
         self.publish();
         let now = self.clock.now();
-        self.dispatch.save_last(self.core.checkpoint(&now)).await;
+        let saved = timeout(SAVE_LAST_MAX, self.dispatch.save_last(self.core.checkpoint(&now))).await;
+        if saved.is_err() {
+            tracing::warn!("the last checkpoint is not on the disk after {SAVE_LAST_MAX:?}: it may cost held time");
+        }
         Ok(Stopped { steps_left: self.dispatch.steps_running(), entries_left: self.dispatch.entries_waiting() })
     }
 
@@ -209,6 +216,9 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
         if let Some(input) = self.dispatch.next_own() {
             return Ok(Event::Own(input));
         }
+        // The lane of observations counts against no budget: where there is one worker, a flood would keep the steps
+        // that this task has begun, and everyone else, from running.
+        consume_budget().await;
         let now = self.clock.monotonic();
         let deadline = self.core.next_deadline();
         if self.observations_in_a_row >= OBSERVATIONS_IN_A_ROW_MAX && deadline.is_some_and(|deadline| deadline <= now) {

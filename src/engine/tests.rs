@@ -77,6 +77,8 @@ struct Noted {
     /// A permit for each that may end.
     checks_end: Arc<Semaphore>,
     saved: Mutex<u32>,
+    /// A save waits until the other end is dropped.
+    save_hangs: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
     lags: Mutex<Vec<Lag>>,
     alive: Mutex<u32>,
 }
@@ -89,6 +91,7 @@ impl Default for Noted {
             checks: Arc::default(),
             checks_end: Arc::new(Semaphore::new(0)),
             saved: Mutex::default(),
+            save_hangs: Mutex::default(),
             lags: Mutex::default(),
             alive: Mutex::default(),
         }
@@ -142,6 +145,10 @@ impl World for Noted {
     }
 
     fn save(&self, _: &Checkpoint) -> Result<(), String> {
+        let hangs = self.save_hangs.lock().unwrap().take();
+        if let Some(hangs) = hangs {
+            assert!(hangs.recv().is_err(), "nothing is sent");
+        }
         *self.saved.lock().unwrap() += 1;
         Ok(())
     }
@@ -238,7 +245,7 @@ fn record(seq: u64) -> Record {
         at: Timestamp::from_millis(0),
         wall: Timestamp::from_millis(0),
         boot: crate::time::BootId(Arc::from("boot")),
-        entry: Entry::Resumed { service: None, actor: actor() },
+        entry: Entry::Resumed { service: None, actor: actor(), reason: String::new() },
     }
 }
 
@@ -335,7 +342,10 @@ async fn a_command_is_answered_after_its_entries_are_durable_and_the_snapshot_sh
     });
     let mut watch = rig.handle.watch();
     let handle = rig.handle.clone();
-    let answer = tokio::spawn(async move { handle.command(actor(), Command::Resume { service: None }).await });
+    let answer =
+        tokio::spawn(
+            async move { handle.command(actor(), Command::Resume { service: None, reason: String::new() }).await },
+        );
     tokio::time::timeout(SOON, watch.wait_for(|snapshot| snapshot.generation == 1)).await.unwrap().unwrap();
     assert!(!answer.is_finished());
     rig.control.send(Input::Durable(Seq(1))).await.unwrap();
@@ -405,7 +415,10 @@ async fn stopping_waits_for_a_running_step_and_for_its_entries() {
     assert_eq!(next(&mut seen).await, Input::Draining);
     // Commands are no longer taken; the one who asks is told so at the end.
     let handle = rig.handle.clone();
-    let late = tokio::spawn(async move { handle.command(actor(), Command::Resume { service: None }).await });
+    let late =
+        tokio::spawn(
+            async move { handle.command(actor(), Command::Resume { service: None, reason: String::new() }).await },
+        );
     end.send(Outcome::Failed).unwrap();
     assert!(matches!(next(&mut seen).await, Input::StepFinished { .. }));
     assert!(!rig.engine.is_finished(), "its entry is not durable yet");
@@ -530,4 +543,91 @@ async fn chores_are_done_while_nothing_happens() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     rig.stopped().await;
+}
+
+/// A disk that takes a checkpoint and never ends; dropping the sender frees it.
+fn hanging() -> (std::sync::mpsc::Sender<()>, Noted) {
+    let (free, hangs) = std::sync::mpsc::channel();
+    (free, Noted { save_hangs: Mutex::new(Some(hangs)), ..Noted::default() })
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_hangs_stands_before_no_intent() {
+    let (tell, mut seen) = seen();
+    let (free, world) = hanging();
+    let settings = Settings { save_every: Duration::from_millis(5), ..Settings::DAEMON };
+    let rig = start(Setup { settings, world, ..Setup::default() }, move |input, out| {
+        match &input {
+            Input::JournalBack => out.push(Output::Append(vec![record(1)])),
+            Input::Durable(_) => out.push(order()),
+            _ => {}
+        }
+        tell.send(input).unwrap();
+    });
+    let deadline = rig.clock.uptime() + SOON;
+    while rig.world.save_hangs.lock().unwrap().is_some() {
+        assert!(rig.clock.uptime() < deadline, "nothing is saved");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rig.control.send(Input::JournalBack).await.unwrap();
+    rig.control.send(Input::Durable(Seq(1))).await.unwrap();
+    assert_eq!(next(&mut seen).await, Input::JournalBack);
+    assert_eq!(next(&mut seen).await, Input::Durable(Seq(1)));
+    assert!(matches!(next(&mut seen).await, Input::StepStarted { .. }));
+    assert_eq!(read(&rig.world.saved), 0, "it hangs still, and none was begun beside it");
+    drop(free);
+    rig.stopped().await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_hangs_does_not_keep_the_daemon_from_ending() {
+    let (free, world) = hanging();
+    let rig = start(Setup { world, ..Setup::default() }, |_, _| {});
+    rig.stop.cancel();
+    let ended = tokio::time::timeout(SAVE_LAST_MAX + Duration::from_secs(5), rig.engine).await;
+    drop(free);
+    assert_eq!(ended.expect("the end has a bound").unwrap().unwrap(), Stopped { steps_left: 0, entries_left: 0 });
+}
+
+/// Always one more, until there are none.
+struct Flood(i64);
+
+impl Observations for Flood {
+    async fn next(&mut self) -> Option<Observation> {
+        if self.0 == 0 {
+            return std::future::pending().await;
+        }
+        self.0 -= 1;
+        Some(overrun(self.0))
+    }
+}
+
+#[tokio::test]
+async fn a_step_begins_while_observations_flood() {
+    let (tell, mut seen) = seen();
+    let core = Scripted {
+        script: Box::new(move |input, out| {
+            if input == Input::Observation(overrun(4999)) {
+                out.push(order());
+            }
+            tell.send(input).unwrap();
+        }),
+        deadline: None,
+        handled: 0,
+    };
+    let (control, control_lane) = mpsc::channel(1);
+    let (commands, command_lane) = mpsc::channel(1);
+    let lanes = Lanes { control: control_lane, commands: command_lane, observations: Flood(5000) };
+    let world = Arc::new(Noted::default());
+    let (engine, _) = Engine::new(core, Vec::new(), world, Clock::start(None), Settings::DAEMON, lanes);
+    let stop = CancellationToken::new();
+    let engine = tokio::spawn(engine.run(stop.clone()));
+    let mut before = 0;
+    while !matches!(next(&mut seen).await, Input::StepStarted { .. }) {
+        before += 1;
+    }
+    assert!(before <= 256, "{before} observations were read before the step could begin");
+    stop.cancel();
+    engine.await.unwrap().unwrap();
+    drop((control, commands));
 }

@@ -60,6 +60,7 @@ kinds! {
         Entry::KillSwitch { .. } => "kill_switch",
         Entry::SignalRaised { .. } => "signal_raised",
         Entry::SignalCleared { .. } => "signal_cleared",
+        Entry::Command(_) => "command",
     }
     events {
         IncidentEvent::Opened { .. } => "incident.opened",
@@ -78,6 +79,7 @@ kinds! {
         IncidentEvent::StepIntended { .. } => "incident.step_intended",
         IncidentEvent::StepStarted { .. } => "incident.step_started",
         IncidentEvent::StepFinished { .. } => "incident.step_finished",
+        IncidentEvent::StepNotStarted { .. } => "incident.step_not_started",
         IncidentEvent::StepChecked { .. } => "incident.step_checked",
         IncidentEvent::LevelFinished { .. } => "incident.level_finished",
         IncidentEvent::CheckAnswered { .. } => "incident.check_answered",

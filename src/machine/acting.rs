@@ -35,7 +35,9 @@ impl Machine {
             *input_hash = step.input_hash(&plan.variables, &incident.captures);
         }
         let effects = incident.apply(&event, now.monotonic);
-        self.follow_doubt(id, &event);
+        if let Some((service, release)) = self.doubtful(id, &event) {
+            self.doubt(&service, &release);
+        }
         self.follow_override(id, &event, now.monotonic);
         let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.log_event(id, &record, out);
@@ -46,21 +48,23 @@ impl Machine {
         self.dirty = true;
     }
 
-    /// A release that a trigger fired on is not known to be good any more; nor is the way back that was seen failing.
-    pub(super) fn follow_doubt(&mut self, id: &IncidentId, event: &IncidentEvent) {
-        let Some(incident) = self.incidents.get(id) else { return };
-        let Some(index) = self.service_index(&incident.service) else { return };
-        let releases = &mut self.services[index].releases;
-        let doubtful = if let IncidentEvent::Opened { .. } | IncidentEvent::Reopened { .. } = event {
-            incident.release.as_ref()
+    /// The release that is not known to be good any more: a trigger fired on it, or it was the way back and was seen
+    /// failing.
+    pub(super) fn doubtful(&self, id: &IncidentId, event: &IncidentEvent) -> Option<(String, Release)> {
+        let incident = self.incidents.get(id)?;
+        let release = if let IncidentEvent::Opened { .. } | IncidentEvent::Reopened { .. } = event {
+            incident.release.clone()
         } else if let IncidentEvent::LevelFailed { verified: Verified::NotRecovered, .. } = event {
-            let target = incident.plan.as_ref().and_then(|plan| plan.target.as_ref());
-            target.filter(|target| incident.target_seen && releases.judged.as_ref() == Some(*target))
+            incident.plan.as_ref().and_then(|plan| plan.target.clone()).filter(|_| incident.target_seen)
         } else {
             None
         };
-        if let Some(release) = doubtful {
-            releases.doubt(release);
+        release.map(|release| (incident.service.clone(), release))
+    }
+
+    pub(super) fn doubt(&mut self, service: &str, release: &Release) {
+        if let Some(index) = self.service_index(service) {
+            self.services[index].releases.doubt(release);
         }
     }
 
@@ -278,15 +282,8 @@ impl Machine {
             (true, Running::One(_) | Running::Mix(_)) => "another release runs by now",
             (false, _) => "the incident went on without it",
         };
-        let result = StepResult {
-            outcome: Outcome::Failed,
-            detail: format!("not started: {why}"),
-            output: String::new(),
-            truncated: false,
-            captures: BTreeMap::new(),
-            duration_ms: 0,
-        };
-        self.step_finished(now, &order.incident.clone(), order.attempt, result, out);
+        let event = IncidentEvent::StepNotStarted { attempt: order.attempt, why: why.to_owned() };
+        self.incident_event(&order.incident, event, now, out);
         Some(false)
     }
 

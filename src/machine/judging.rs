@@ -326,7 +326,7 @@ impl Machine {
         }
     }
 
-    fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
+    pub(super) fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
         let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
         let answering: Vec<Timestamp> =
             own().filter(|target| is_recent(target, now.monotonic)).filter_map(|target| target.reached_since).collect();

@@ -4,8 +4,10 @@
 //! releases named, incidents advanced until nothing follows. What must be remembered leaves as one `Append`; effects
 //! that depend on it wait until it is durable.
 
+mod absent;
 mod acting;
 mod asking;
+mod audit;
 pub mod checkpoint;
 mod commands;
 pub mod input;
@@ -72,6 +74,8 @@ pub struct Machine {
     /// Questions under way.
     asked: asking::Asked,
     pause: Option<Pause>,
+    /// By name, what the journal has of services that are not in the configuration: they may come back.
+    absent: BTreeMap<String, Vec<absent::Absent>>,
     /// By service and instant: what was admitted, for cooldown and budgets.
     admissions: Vec<(Arc<str>, IncidentId, Timestamp)>,
     /// The last sequence that was given out.
@@ -96,6 +100,7 @@ pub struct Machine {
     /// The daemon stops: nothing new is begun.
     draining: bool,
     kills: safety::Kills,
+    allowances: audit::Allowances,
     clocks: safety::Clocks,
 }
 
@@ -113,6 +118,7 @@ impl Machine {
             outbox: Outbox::new(&rules.receivers),
             asked: asking::Asked::default(),
             pause: None,
+            absent: BTreeMap::new(),
             admissions: Vec::new(),
             seq: Seq(0),
             durable: Seq(0),
@@ -130,6 +136,7 @@ impl Machine {
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
             draining: false,
             kills: safety::Kills::default(),
+            allowances: audit::Allowances::default(),
             clocks: safety::Clocks::default(),
             rules,
         };
@@ -269,12 +276,14 @@ impl Machine {
 
     /// Another configuration. Windows of what did not change are kept, and so are open incidents with their plans.
     fn reload(&mut self, now: &Now, rules: Arc<Rules>, out: &mut Vec<Output>) {
+        let open = self.open_notices();
         self.rules = rules;
         self.store.retarget(&exprs(&self.rules));
         // What was asked may be another question now.
         self.asked.forget();
         self.adopt_services(now);
         self.outbox.reconfigure(&self.rules.receivers);
+        self.resolve_what_is_gone(open, now);
         self.references
             .retain(|name, _| self.rules.services.iter().any(|service| service.guard.references.contains(name)));
         self.heartbeat_due = self.rules.heartbeat.as_ref().map(|_| now.monotonic);

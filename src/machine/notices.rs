@@ -12,7 +12,7 @@ use crate::decide::event::{
 };
 use crate::decide::incident::{Incident, State};
 use crate::decide::rules::Question;
-use crate::decide::verdict::Phase;
+use crate::decide::verdict::{Blank, Phase, Says};
 use crate::time::{Now, Timestamp};
 
 /// A heartbeat that could not be sent is tried again after this long.
@@ -129,19 +129,6 @@ impl Machine {
         Some((index, notice.dedup_key.strip_prefix(&key)?))
     }
 
-    /// What was told of a way back before a restart is not told again, and can still be closed.
-    pub(super) fn replay_way_back_told(&mut self, notice: &Notice) {
-        let Some((index, check)) = self.way_back_told(notice) else { return };
-        let service = &mut self.services[index];
-        match notice.status {
-            NoticeStatus::Resolved => drop(service.ready_told.remove(check)),
-            NoticeStatus::Firing if service.rules.guard.ready.iter().any(|ready| ready.name == check) => {
-                service.ready_told.insert(Arc::from(check));
-            }
-            NoticeStatus::Firing => {}
-        }
-    }
-
     /// A notice about the daemon itself, to every receiver.
     fn tell_all(&mut self, told: Told<'_>, now: &Now) {
         let receivers = self.outbox.names().map(str::to_owned).collect();
@@ -195,7 +182,10 @@ impl Machine {
         let service = &self.services[index];
         let state = &service.triggers[place];
         let is_blind = state.verdicts.values().any(|verdict| verdict.phase == Phase::Blind);
-        if is_blind == state.blind_told {
+        // What cannot be seen now, and not yet for so long that it is blind, is not seen again.
+        let says = state.latest.as_ref().map(|latest| latest.worst().1.says(service.rules.triggers[place].on_unknown));
+        let sees = says.is_some_and(|says| says != Says::Unknown(Blank::Blind));
+        if is_blind == state.blind_told || service.retired || (!is_blind && !sees) {
             return;
         }
         let name = Arc::clone(&service.rules.triggers[place].name);
@@ -321,7 +311,7 @@ impl Machine {
 }
 
 /// What a notice of the daemon is about: opening and resolving share it.
-const fn topic(kind: NoticeKind) -> &'static str {
+pub(super) const fn topic(kind: NoticeKind) -> &'static str {
     match kind {
         NoticeKind::Blind | NoticeKind::Unblind => "blind",
         NoticeKind::Paused | NoticeKind::Resumed => "paused",

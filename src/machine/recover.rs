@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::absent::{Absent, OpenNotices, service_of};
 use super::checkpoint::{Checkpoint, EverMatched};
 use super::output::{LogLevel, Output};
 use super::service::{Raised, Service};
@@ -48,6 +49,7 @@ impl Machine {
             } else {
                 let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
                 self.services.push(Service::new(id, rules, now.monotonic));
+                self.come_back(self.services.len() - 1, now);
             }
         }
     }
@@ -57,8 +59,12 @@ impl Machine {
             self.founded = first.wall;
         }
         let last = recovered.records.last().map(|record| record.at);
+        let mut open = OpenNotices::default();
         for record in recovered.records {
             self.seq = self.seq.max(record.seq);
+            if let Entry::NoticeQueued { notice, receivers } = &record.entry {
+                open.follow(notice, receivers);
+            }
             self.replay(record);
         }
         self.seq = self.seq.max(recovered.last);
@@ -102,7 +108,8 @@ impl Machine {
                 config_hash: self.rules.hash.to_string(),
             },
         );
-        self.recover_dependencies();
+        self.recover_dependencies(now);
+        self.resolve_what_is_gone(open, now);
         self.resume_incidents(now, out);
         self.report_unreadable(&recovered.unreadable, now, out);
     }
@@ -130,49 +137,76 @@ impl Machine {
         }
     }
 
+    /// What an entry means for the service that it is about.
+    pub(super) fn replay_of_service(&mut self, index: usize, record: &Record) {
+        let at = record.at;
+        let service = &mut self.services[index];
+        match &record.entry {
+            Entry::ReleaseSeen { release, old_last_seen, first_seen, installed_by, .. } => {
+                service.releases.take(Change {
+                    release: release.clone(),
+                    previous: service.releases.judged.clone(),
+                    old_last_seen: *old_last_seen,
+                    first_seen: *first_seen,
+                    returned: service.releases.known().iter().any(|known| known.release == *release),
+                    installed_by: installed_by.clone(),
+                });
+                if old_last_seen.is_some() {
+                    service.windows_from = service.windows_from.max(*first_seen);
+                }
+            }
+            Entry::ReleaseGood { release, .. } => service.releases.mark_good(release),
+            Entry::ReleaseBad { release, incident, .. } => service.releases.mark_bad(release, incident.clone()),
+            Entry::ReleaseForgotten { release, .. } => drop(service.releases.forget(&release.0)),
+            Entry::Paused { until, actor, reason, .. } => {
+                service.pause = Some(Pause { until: *until, actor: actor.clone(), reason: reason.clone() });
+            }
+            Entry::Resumed { .. } => service.pause = None,
+            Entry::KillSwitch { service, on, actor, reason } => {
+                self.set_kill(service.as_deref(), *on, at, actor, reason);
+            }
+            Entry::SignalRaised { signal, until, detail, .. } => {
+                service.signals.insert(signal.clone(), Raised { until: *until, detail: detail.clone() });
+            }
+            Entry::SignalCleared { signal, .. } => drop(service.signals.remove(signal)),
+            Entry::DaemonStarted { .. }
+            | Entry::Command(_)
+            | Entry::Incident { .. }
+            | Entry::NoticeQueued { .. }
+            | Entry::NoticeDelivered { .. }
+            | Entry::NoticeDead { .. }
+            | Entry::NoticeFellBack { .. } => {}
+        }
+    }
+
     // Length: one arm per kind of entry.
-    #[expect(clippy::too_many_lines, reason = "one arm per kind of entry")]
     fn replay(&mut self, record: Record) {
         let at = record.at;
+        if let Entry::ReleaseSeen { service, release, .. } = &record.entry {
+            for incident in self.incidents.values_mut().filter(|incident| incident.service == *service) {
+                if incident.state.is_open() {
+                    incident.saw(release);
+                }
+            }
+        }
+        if let Some(service) = service_of(&record.entry) {
+            if let Some(index) = self.service_index(service) {
+                self.replay_of_service(index, &record);
+            } else {
+                let service = service.to_owned();
+                self.remember_absent(service, Absent::Recorded(record));
+            }
+            return;
+        }
         match &record.entry {
-            Entry::DaemonStarted { .. } => {}
-            Entry::ReleaseSeen { service, release, old_last_seen, first_seen, installed_by } => {
-                if let Some(index) = self.service_index(service) {
-                    let releases = &mut self.services[index].releases;
-                    releases.take(Change {
-                        release: release.clone(),
-                        previous: releases.judged.clone(),
-                        old_last_seen: *old_last_seen,
-                        first_seen: *first_seen,
-                        returned: releases.known().iter().any(|known| known.release == *release),
-                        installed_by: installed_by.clone(),
-                    });
-                    if old_last_seen.is_some() {
-                        let service = &mut self.services[index];
-                        service.windows_from = service.windows_from.max(*first_seen);
-                    }
-                }
-                for incident in self.incidents.values_mut().filter(|incident| incident.service == *service) {
-                    if incident.state.is_open() {
-                        incident.saw(release);
-                    }
-                }
-            }
-            Entry::ReleaseGood { service, release } => {
-                if let Some(index) = self.service_index(service) {
-                    self.services[index].releases.mark_good(release);
-                }
-            }
-            Entry::ReleaseBad { service, release, incident } => {
-                if let Some(index) = self.service_index(service) {
-                    self.services[index].releases.mark_bad(release, incident.clone());
-                }
-            }
-            Entry::ReleaseForgotten { service, release, .. } => {
-                if let Some(index) = self.service_index(service) {
-                    self.services[index].releases.forget(&release.0);
-                }
-            }
+            Entry::DaemonStarted { .. }
+            | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseGood { .. }
+            | Entry::ReleaseBad { .. }
+            | Entry::ReleaseForgotten { .. }
+            | Entry::SignalRaised { .. }
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
             Entry::Incident { incident, event } => {
                 let id = incident.clone();
                 if let Some(incident) = self.incidents.get_mut(&id) {
@@ -186,7 +220,13 @@ impl Machine {
                 } else if let Some(opened) = Incident::open(id.clone(), event, at) {
                     self.incidents.insert(id.clone(), opened);
                 }
-                self.follow_doubt(&id, event);
+                if let Some((service, release)) = self.doubtful(&id, event) {
+                    if self.service_index(&service).is_some() {
+                        self.doubt(&service, &release);
+                    } else {
+                        self.remember_absent(service, Absent::Doubted(release));
+                    }
+                }
                 if let IncidentEvent::LevelFinished { at: finished, .. } = **event {
                     let service = self.incidents.get(&id).map(|incident| incident.service.clone());
                     if let Some(index) = service.and_then(|service| self.service_index(&service)) {
@@ -201,7 +241,6 @@ impl Machine {
                     incident.notices = incident.notices.max(notice.seq);
                     incident.told_to.clone_from(receivers);
                 }
-                self.replay_way_back_told(notice);
                 self.outbox.replay_queued((**notice).clone(), receivers, record.seq, at);
             }
             Entry::NoticeDelivered { notice, receiver } => self.outbox.replay_gone(notice, receiver, None),
@@ -209,39 +248,11 @@ impl Machine {
             Entry::NoticeFellBack { notice, receiver, fallback } => {
                 self.outbox.replay_fell_back(notice, receiver, fallback, record.seq, at);
             }
-            Entry::Paused { service, until, actor, reason } => {
-                let pause = Some(Pause { until: *until, actor: actor.clone(), reason: reason.clone() });
-                match service {
-                    None => self.pause = pause,
-                    Some(service) => {
-                        if let Some(index) = self.service_index(service) {
-                            self.services[index].pause = pause;
-                        }
-                    }
-                }
+            Entry::Paused { until, actor, reason, .. } => {
+                self.pause = Some(Pause { until: *until, actor: actor.clone(), reason: reason.clone() });
             }
-            Entry::Resumed { service, .. } => match service {
-                None => self.pause = None,
-                Some(service) => {
-                    if let Some(index) = self.service_index(service) {
-                        self.services[index].pause = None;
-                    }
-                }
-            },
-            Entry::KillSwitch { service, on, actor, reason } => {
-                self.set_kill(service.as_deref(), *on, at, actor, reason);
-            }
-            Entry::SignalRaised { service, signal, until, detail, .. } => {
-                if let Some(index) = self.service_index(service) {
-                    let raised = Raised { until: *until, detail: detail.clone() };
-                    self.services[index].signals.insert(signal.clone(), raised);
-                }
-            }
-            Entry::SignalCleared { service, signal, .. } => {
-                if let Some(index) = self.service_index(service) {
-                    self.services[index].signals.remove(signal);
-                }
-            }
+            Entry::Resumed { .. } => self.pause = None,
+            Entry::KillSwitch { on, actor, reason, .. } => self.set_kill(None, *on, at, actor, reason),
         }
     }
 

@@ -16,8 +16,8 @@ use crate::decide::event::{Actor, Entry, GuardCheck, IncidentEvent, IncidentId, 
 use crate::decide::freeze;
 use crate::decide::guard::{DEPENDENCY, OVERRIDES_KILL_SWITCH};
 use crate::decide::rules::Question;
-use crate::decide::trigger::{Finding, short};
-use crate::decide::verdict::Phase;
+use crate::decide::trigger::{Finding, Unknown, short};
+use crate::decide::verdict::{Phase, Verdict};
 use crate::promql::Scope;
 use crate::time::{Now, Timestamp};
 
@@ -36,6 +36,13 @@ const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// After a jump nothing is begun for this long, and for two of the longest intervals of the service.
 const TILT_MIN: Duration = Duration::from_secs(10);
+
+/// A dependency that breached when it was last seen counts as breaching for this long: an outage in which nothing answers
+/// any more is not over. Not for ever, for what is watched no longer would hold for ever.
+const DEPENDENCY_MEMORY: Duration = Duration::from_hours(1);
+
+/// How a sentence about a dependency names its probe.
+pub(super) const PROBE: &str = "the probe";
 
 /// The kill switch is on.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +125,9 @@ impl Machine {
             },
         );
         self.set_kill(service, on, now.monotonic, actor, reason);
+        if !on {
+            self.wait_until_off();
+        }
         let (kind, status, state) = if on {
             (NoticeKind::Paused, NoticeStatus::Firing, "on")
         } else {
@@ -127,6 +137,16 @@ impl Machine {
         let text = format!("the kill switch is {state} ({}): {reason}{rest}", actor.name);
         let by = (actor.via != FILE).then(|| actor.name.clone());
         self.tell_kill(service, Told { kind, status, action_required: false, actor: by, text: &text }, now);
+    }
+
+    /// A step that waits with its intent starts when it is durable that the switch is off: after a crash it would be on.
+    fn wait_until_off(&mut self) {
+        let off = self.seq;
+        for (seq, output) in &mut self.gated {
+            if let Output::RunStep(_) = output {
+                *seq = off;
+            }
+        }
     }
 
     /// To the service's receivers, or to all. The end of a pause must not close what was told of the kill switch.
@@ -176,7 +196,9 @@ impl Machine {
 
     /// What stops everything that is begun for an incident of this service.
     pub(super) fn killed(&self, service: Option<usize>, incident: Option<&IncidentId>) -> Option<&Kill> {
-        let passed = incident.and_then(|id| self.kills.passed.get(id));
+        // Of a rollback that is over nothing is left: the next one of the same release is another order.
+        let open = incident.filter(|id| self.incidents.get(*id).is_some_and(|incident| incident.state.is_open()));
+        let passed = open.and_then(|id| self.kills.passed.get(id));
         let of_service = service.and_then(|index| self.services[index].kill.as_ref());
         let kills = [of_service, self.kills.ordered.as_ref(), self.kills.file.as_ref()];
         kills.into_iter().flatten().find(|kill| passed.is_none_or(|passed| kill.since > *passed))
@@ -243,12 +265,23 @@ impl Machine {
     }
 
     /// An open incident that waited for a dependency when the daemon ended waits for it still.
-    pub(super) fn recover_dependencies(&mut self) {
-        for service in &mut self.services {
-            let own = self.incidents.values().filter(|incident| *incident.service == *service.rules.name);
-            let reasons = own.filter(|incident| incident.state.is_open()).filter_map(|open| open.decision.as_ref());
-            service.dependency_down =
-                reasons.flat_map(|decision| &decision.reasons).any(|reason| reason.code == DEPENDENCY);
+    pub(super) fn recover_dependencies(&mut self, now: &Now) {
+        let open = self.incidents.values().filter(|incident| incident.state.is_open());
+        let reasons = open.flat_map(|incident| {
+            let reasons = incident.decision.iter().flat_map(|decision| &decision.reasons);
+            reasons.filter(|reason| reason.code == DEPENDENCY).map(|reason| (&*incident.service, &*reason.sentence))
+        });
+        for (name, sentence) in reasons {
+            let Some(index) = self.services.iter().position(|service| *service.rules.name == *name) else { continue };
+            self.services[index].dependency_down = true;
+            for name in self.services[index].rules.guard.dependencies.clone() {
+                // Triggers come back with the checkpoint, signals with the journal; of a probe only this sentence is left.
+                if sentence.contains(&format!("{name}: {PROBE} "))
+                    && let Some(index) = self.services.iter().position(|service| service.rules.name == name)
+                {
+                    self.services[index].probe_failed = Some((now.monotonic, "a probe".to_owned()));
+                }
+            }
         }
     }
 
@@ -266,7 +299,8 @@ impl Machine {
         (breaching, unseen)
     }
 
-    /// A trigger that is breached (its hold need not be full), a probe whose latest look failed, or a rollback under way.
+    /// A trigger that is breached (its hold need not be full), a probe whose latest look failed, a rollback under way, or
+    /// what did when it was last seen.
     fn breaches(&self, index: usize, now: &Now) -> Option<String> {
         let service = &self.services[index];
         for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
@@ -284,11 +318,32 @@ impl Machine {
         for target in self.targets.values().filter(own).filter(|target| is_recent(target, now.monotonic)) {
             if let Some(look) = target.last.as_ref().filter(|look| !look.ok && look.sent) {
                 let why = look.error.as_deref().unwrap_or("it fails");
-                return Some(format!("the probe {} fails: {why}", target.key.source));
+                return Some(format!("{PROBE} {} fails: {why}", target.key.source));
             }
         }
         let acting = self.incidents.values().find(|i| *i.service == *service.rules.name && is_acting(i));
-        acting.map(|incident| format!("{} is not over", incident.id))
+        acting.map(|incident| format!("{} is not over", incident.id)).or_else(|| self.breached_last(service, now))
+    }
+
+    /// What breached when it was last seen, and cannot be seen now. Only what breached can show that it is well again: that
+    /// something else of the dependency answers says nothing of it. Where nothing but traffic is missing, a probe may.
+    fn breached_last(&self, service: &Service, now: &Now) -> Option<String> {
+        let own = |target: &&super::Target| {
+            target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe
+        };
+        let answers = |target: &super::Target| {
+            is_recent(target, now.monotonic) && target.last.as_ref().is_some_and(|look| look.ok)
+        };
+        let answers = self.targets.values().filter(own).any(answers);
+        let triggers = service.rules.triggers.iter().zip(&service.triggers).filter_map(|(trigger, state)| {
+            let latest = state.latest.as_ref().map(|latest| latest.worst().1);
+            let idle = matches!(latest, Some(Finding::Unknown(Unknown::TooFewEvents { .. })));
+            let last = state.verdicts.values().filter_map(Verdict::last_breached).max()?;
+            (!(idle && answers)).then(|| (last, trigger.name.to_string()))
+        });
+        let (last, what) = triggers.chain(service.probe_failed.clone()).max()?;
+        (now.monotonic.since(last) <= DEPENDENCY_MEMORY)
+            .then(|| format!("{what} was last seen breaching at {}, and cannot be seen since", now.wall_of(last)))
     }
 
     /// Some question about it has an answer.

@@ -118,6 +118,8 @@ pub struct Service {
     pub cut_off: bool,
     /// Something that it depends on breaches, or did when the machine settled last.
     pub dependency_down: bool,
+    /// The latest probe of it that failed, and how, if none succeeded since. It outlives its target.
+    pub probe_failed: Option<(Timestamp, String)>,
     /// Something answered in this run. Before that nobody knows for how long backstop has been cut off.
     pub reached_once: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
@@ -145,6 +147,7 @@ impl Service {
             unnamed: true,
             cut_off: false,
             dependency_down: false,
+            probe_failed: None,
             reached_once: false,
             newest_look: now,
             windows_from: Timestamp::MIN,
@@ -192,7 +195,6 @@ impl Service {
             if trigger.name == dump.trigger && identity(trigger) == dump.question {
                 let mut verdict = dump.verdict.clone();
                 verdict.restored(now);
-                state.blind_told |= verdict.phase == Phase::Blind;
                 state.verdicts.insert(dump.labels.clone(), verdict);
             }
         }

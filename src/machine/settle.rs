@@ -12,6 +12,7 @@ use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
 use crate::decide::event::{
     Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
 };
+use crate::decide::guard;
 use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::Change;
 use crate::decide::rules::{DetectorKind, Question, Trigger};
@@ -68,7 +69,7 @@ impl Machine {
         ended.extend(services.map(|service| Some(service.rules.name.to_string())));
         for service in ended {
             let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: TIMER.to_owned() };
-            self.resume(now, service.as_deref(), &actor);
+            self.resume(now, service.as_deref(), &actor, String::new());
         }
     }
 
@@ -261,7 +262,9 @@ impl Machine {
         let event = IncidentEvent::Opened { service: service.to_owned(), release, fact };
         let incident = Incident::open(id.clone(), &event, now.monotonic)?;
         self.incidents.insert(id.clone(), incident);
-        self.follow_doubt(&id, &event);
+        if let Some((service, release)) = self.doubtful(&id, &event) {
+            self.doubt(&service, &release);
+        }
         let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.log_event(&id, &record, out);
         self.histories.insert(id.clone(), Arc::new(vec![record]));
@@ -279,11 +282,21 @@ impl Machine {
         let level = incident.level().unwrap_or(0);
         let (tolerance, slack) = self.soak_gaps(index, incident, level);
         let fresh = incident.soak.from < at;
-        if let Some(incident) = self.incident_mut(id)
-            && fresh
-        {
+        let suspended = reading != Reading::Clear && self.outage(index, incident, now).is_some();
+        let Some(incident) = self.incident_mut(id) else { return };
+        if suspended {
+            incident.soak.suspend(now.monotonic);
+        } else if fresh {
             incident.soak.take(reading, at, tolerance, slack);
         }
+    }
+
+    /// Why what is seen of a service may be an outage's, and not what a level has done to it: asked as at admission.
+    fn outage(&self, index: usize, incident: &Incident, now: &Now) -> Option<String> {
+        let service = &self.services[index];
+        let (breaching, unseen) = self.dependencies(service, now);
+        let reach = self.reach(service, incident.acted(), now);
+        guard::outage(self.tilt(service), &reach, (&breaching, &unseen), now)
     }
 
     /// The longest pause between two readings of a soak that still earns time, and how late its end may be noticed.
@@ -355,7 +368,7 @@ impl Machine {
         let waiting =
             incident.state.is_waiting() && incident.admitted.is_none() && !self.keeps_question(index, incident, now);
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
-        let situation = Situation {
+        let mut situation = Situation {
             running: &service.releases.running,
             breach: match breach_of(service, incident) {
                 Breach::Over if !self.is_proved(service, incident, now) => Breach::Unclear,
@@ -367,6 +380,7 @@ impl Machine {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
+            outage: if is_acting(incident) { self.outage(index, incident, now) } else { None },
             release_read: match incident.state {
                 State::Stepped { at, .. } => service.releases.read_since(at, now.monotonic),
                 _ => true,
@@ -377,6 +391,9 @@ impl Machine {
             patience: service.patience(incident.severity()),
             people: self.people(index, incident, now),
         };
+        if situation.outage.is_some() && situation.reading == Reading::Breached {
+            situation.reading = Reading::Unknown;
+        }
         let next = incident.advance(&situation, now.monotonic)?;
         let begins_level = matches!(next, Move::Event(IncidentEvent::Climbed { .. } | IncidentEvent::Proposed { .. }));
         // A person who orders it was told what blocks; silence was not.
@@ -482,6 +499,7 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         decision: None,
         level: 0,
         reading: Reading::Unknown,
+        outage: None,
         release_read: false,
         paused: false,
         journal_failing,

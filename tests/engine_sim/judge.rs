@@ -2,6 +2,8 @@
 //! what the machine asked for and what the world was given of it, what is durable, who was answered.
 //!
 //! It never looks into the engine.
+//!
+//! Length: one judge; its rules read the same few facts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -204,9 +206,9 @@ impl Judge {
             | Input::JournalBack
             | Input::KillFile { .. }
             | Input::Reload(_) => self.controlled(input),
-            Input::StepStarted { incident, attempt, .. } => self.step_told((incident.clone(), *attempt)),
+            Input::StepStarted { incident, attempt, .. } => self.step_told(&(incident.clone(), *attempt)),
             Input::StepFinished { incident, attempt, result } => {
-                self.step_finished((incident.clone(), *attempt), result.outcome);
+                self.step_finished(&(incident.clone(), *attempt), result.outcome);
             }
             Input::Checked { id, .. } => match self.checks.remove(id) {
                 Some(Some(ended)) => self.in_time(ended, "the end of a check"),
@@ -234,7 +236,9 @@ impl Judge {
     /// In the order in which the machine asked.
     fn given(&mut self, effect: &Effect) {
         let asked = self.effects.pop_front();
-        self.demand(asked.as_ref() == Some(effect), || format!("the world was given {effect:?}, and {asked:?} was next"));
+        self.demand(asked.as_ref() == Some(effect), || {
+            format!("the world was given {effect:?}, and {asked:?} was next")
+        });
     }
 
     fn in_time(&mut self, sent: u64, what: &str) {
@@ -249,14 +253,10 @@ impl Judge {
             Some((sent, observations)) if sent == *input => self.in_time(observations, "something of the control lane"),
             other => self.fail(format!("of the control lane {input:?} was read, and {other:?} was next")),
         }
-        match input {
-            Input::Durable(upto) => {
-                while self.unconfirmed.front().is_some_and(|last| last <= upto) {
-                    self.unconfirmed.pop_front();
-                }
-            }
-            Input::Reload(rules) => self.generation = rules.generation,
-            _ => {}
+        if let Input::Durable(upto) = input {
+            self.unconfirmed.retain(|last| last > upto);
+        } else if let Input::Reload(rules) = input {
+            self.generation = rules.generation;
         }
     }
 
@@ -313,8 +313,8 @@ impl Judge {
         }
     }
 
-    fn step_told(&mut self, run: Run) {
-        match self.steps.get_mut(&run) {
+    fn step_told(&mut self, run: &Run) {
+        match self.steps.get_mut(run) {
             Some(step) if step.began && !step.told => step.told = true,
             other => {
                 let other = format!("{other:?}");
@@ -323,8 +323,8 @@ impl Judge {
         }
     }
 
-    fn step_finished(&mut self, run: Run, outcome: Outcome) {
-        match self.steps.remove(&run) {
+    fn step_finished(&mut self, run: &Run, outcome: Outcome) {
+        match self.steps.remove(run) {
             Some(Step { told: true, ended: Some((ended, observations)), .. }) if ended == outcome => {
                 self.in_time(observations, "the end of a step");
             }
@@ -534,7 +534,17 @@ impl Judge {
                     accepted.waiting.insert(fallback.clone());
                 }
             }
-            _ => {}
+            Entry::DaemonStarted { .. }
+            | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseGood { .. }
+            | Entry::ReleaseBad { .. }
+            | Entry::ReleaseForgotten { .. }
+            | Entry::Paused { .. }
+            | Entry::Resumed { .. }
+            | Entry::KillSwitch { .. }
+            | Entry::SignalRaised { .. }
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
         }
     }
 
@@ -559,7 +569,8 @@ impl Judge {
         if self.control.iter().any(|(_, sent)| self.observations - sent > OBSERVATIONS_BEFORE_CONTROL_MAX) {
             self.fail("the control lane is not read".to_owned());
         }
-        if let Some((run, _)) = self.steps.iter().find(|(_, step)| !step.began && step.ordered + 1 < self.observations) {
+        if let Some((run, _)) = self.steps.iter().find(|(_, step)| !step.began && step.ordered + 1 < self.observations)
+        {
             let why = format!("{run:?} was ordered and does not begin");
             self.fail(why);
         }

@@ -62,7 +62,8 @@ pub fn run(seed: u64) -> Ended {
         if let Some(broken) = site.judge.broken.take() {
             result = Err(broken);
         }
-        let (story, tally, turns) = (std::mem::take(&mut site.story), std::mem::take(&mut site.tally), site.judge.turns);
+        let (story, tally, turns) =
+            (std::mem::take(&mut site.story), std::mem::take(&mut site.tally), site.judge.turns);
         Ended { result, story, tally, turns }
     })
 }
@@ -103,6 +104,7 @@ impl Play {
             }
             let storm = self.with(|site| site.rng.within(2 * MINUTE, 5 * MINUTE));
             self.storm(storm).await?;
+            self.switch_on().await;
             let calm = self.with(|site| site.rng.within(SECOND, 2 * MINUTE));
             self.advance(calm).await?;
         }
@@ -399,8 +401,9 @@ impl Play {
         if count > 100 {
             self.with(|site| site.count("burst of commands"));
         }
+        let lost = self.command(&snapshot);
         for _ in 0..count {
-            life.ask(self.command(&snapshot), false);
+            life.ask(if count > 100 { lost.clone() } else { self.command(&snapshot) }, false);
         }
         // The same answer, twice.
         if let Some(incident) = snapshot.incidents.iter().find(|incident| incident.open) {
@@ -424,17 +427,17 @@ impl Play {
                 snapshot.incidents.iter().filter(|incident| incident.open).map(|one| one.id.to_string()).collect();
             let incident = if open.is_empty() { "none".to_owned() } else { open[site.rng.index(open.len())].clone() };
             let duration = Duration::from_secs(1 + site.rng.below(60));
-            match site.rng.below(13) {
+            match site.rng.below(15) {
                 0 | 1 => Command::Approve { incident, reason },
                 2 => Command::Decline { incident, reason },
                 3 => Command::Acknowledge { incident, reason },
                 4 => Command::Abort { incident, reason },
                 5 => Command::Hold { incident, duration, reason },
                 6 => Command::Pause { service: one(site), duration, reason },
-                7 => Command::Resume { service: one(site) },
-                8 => Command::KillSwitch { service: one(site), on: site.rng.one_in(3), reason },
-                9 | 10 => Command::Rollback { service, reason, level: None, overrides: Vec::new() },
-                11 => Command::TestNotify { receiver: None },
+                7 => Command::Resume { service: one(site), reason: "it is over".to_owned() },
+                8 => Command::KillSwitch { service: one(site), on: site.rng.one_in(4), reason },
+                9..=12 => Command::Rollback { service, reason, level: None, overrides: Vec::new() },
+                13 => Command::TestNotify { receiver: None },
                 _ => {
                     let signal = setup::SIGNAL.to_owned();
                     Command::RaiseSignal { service, signal, ttl: duration, detail: "CVE".to_owned() }
@@ -462,13 +465,14 @@ impl Play {
 
     /// Nothing is switched off any more.
     async fn switch_on(&self) {
-        let Some(life) = &self.life else { return };
-        let services: Vec<String> = self.with(|site| site.fleets.iter().map(|fleet| fleet.service.to_string()).collect());
+        let Some(life) = self.life.as_ref().filter(|life| life.stopping.is_none()) else { return };
+        let services: Vec<String> =
+            self.with(|site| site.fleets.iter().map(|fleet| fleet.service.to_string()).collect());
         let reason = || "it is over".to_owned();
         tell(&self.shared, &life.control, Input::KillFile { path: "/stop".into(), says: None }).await;
         for service in [None].into_iter().chain(services.into_iter().map(Some)) {
             life.ask(Command::KillSwitch { service: service.clone(), on: false, reason: reason() }, false);
-            life.ask(Command::Resume { service }, false);
+            life.ask(Command::Resume { service, reason: reason() }, false);
         }
     }
 

@@ -34,10 +34,7 @@ pub struct Witness {
 
 impl Core for Witness {
     fn handle(&mut self, now: &Now, input: Input, out: &mut Vec<Output>) {
-        let command = match &input {
-            Input::Command { id, .. } => Some(*id),
-            _ => None,
-        };
+        let command = if let Input::Command { id, .. } = &input { Some(*id) } else { None };
         let cost = {
             let mut site = self.shared.site();
             site.judge.before(now.monotonic, &input);
@@ -120,7 +117,7 @@ impl Hands {
     fn course(site: &mut Site, order: &StepOrder) -> Course {
         let rng = &mut site.rng;
         let usual = site.scripts.get(order.step.name.as_str()).copied().unwrap_or(Script::Nothing);
-        let panics = site.chaos && rng.one_in(12);
+        let panics = site.chaos && rng.one_in(8);
         let script = if panics || (site.chaos && rng.one_in(3)) {
             rng.pick(&[Script::Fails, Script::FailsAndWorks, Script::HalfWorks, Script::Hangs, Script::Ambiguous])
         } else {
@@ -218,7 +215,14 @@ impl World for Hands {
 
     fn run_step(&self, order: StepOrder, started: Started) -> impl Future<Output = StepResult> + Send + 'static {
         let run: Run = (order.incident.clone(), order.attempt);
-        self.0.site().judge.step_ordered(run.clone());
+        {
+            let mut site = self.0.site();
+            site.judge.step_ordered(run.clone());
+            // Everything is looked at just now, again and again.
+            if site.chaos && site.rng.one_in(3) {
+                site.flood = 400;
+            }
+        }
         self.may_die();
         let shared = self.0.clone();
         async move {

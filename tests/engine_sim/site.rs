@@ -49,6 +49,7 @@ impl Dial {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Site {
     pub rng: Rng,
     pub rules: Arc<Rules>,
@@ -138,18 +139,9 @@ impl Shared {
             rules,
             rng,
         };
-        let dial = Dial {
-            begun: Instant::now(),
-            spent: Duration::ZERO,
-            wall_offset_ms: 0,
-            booted: Duration::ZERO,
-            boots: 1,
-        };
-        Shared {
-            site: Arc::new(Mutex::new(site)),
-            dial: Arc::new(Mutex::new(dial)),
-            journal: Arc::new(Notify::new()),
-        }
+        let dial =
+            Dial { begun: Instant::now(), spent: Duration::ZERO, wall_offset_ms: 0, booted: Duration::ZERO, boots: 1 };
+        Shared { site: Arc::new(Mutex::new(site)), dial: Arc::new(Mutex::new(dial)), journal: Arc::new(Notify::new()) }
     }
 
     pub fn site(&self) -> MutexGuard<'_, Site> {

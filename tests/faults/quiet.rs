@@ -1,5 +1,8 @@
 //! What must not lead to a rollback, though a release has just come; and `backstop status` says why in one line.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::process::Daemon;
 use super::site::{File, Receiver, Site, until};
 use super::wire::{Reply, Server};
@@ -51,6 +54,20 @@ const ERRORS: &str = "[services.api.triggers.errors]\nratio = { part = 'req{stat
                       \"1s\", widen_to = \"3s\" }\nabove = \"15%\"\nfor = \"500ms\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_failed_request_at_low_traffic_is_not_a_breach() {
+    let site = Site::new();
+    site.app.set(|mood| mood.more = requests(1000, 0));
+    let daemon = after_a_release(&site, ERRORS).await;
+    daemon.says("errors ", "0 events, 20 are needed").await;
+    // A third of all that there is.
+    site.app.set(|mood| mood.more = requests(1002, 1));
+    daemon.says("errors ", "3 events, 20 are needed").await;
+    let breached = "backstop_findings_total{service=\"api\",trigger=\"errors\",finding=\"breached\"}";
+    assert!(daemon.metric(breached).await.abs() < f64::EPSILON);
+    nothing_happens(&site, daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn traffic_that_stops_is_not_a_breach() {
     let site = Site::new();
     site.app.set(|mood| mood.more = requests(1000, 0));
@@ -99,18 +116,43 @@ async fn a_prometheus_that_is_down_is_not_a_breach() {
     nothing_happens(&site, daemon).await;
 }
 
+/// A database of its own process, with a service `db` that watches it, and on which `api` depends.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dependency_that_fails_without_a_release_is_told_to_people() {
+async fn a_dependency_that_fails_without_a_release_is_held_and_then_told_to_people() {
     let site = Site::new();
     let (receiver, tables) = Receiver::start();
-    site.write(&File { service: "notify = [\"team\"]".to_owned(), more: tables, ..File::default() });
+    let down = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&down);
+    let answer = move |_| Reply::json(if seen.load(Ordering::Relaxed) { 503 } else { 200 }, &serde_json::json!({}));
+    let database = Server::start(answer);
+    let address = database.address;
+    let db = format!(
+        "[services.db.probes.ping]\nhttp = {{ url = \"http://{address}/\" }}\n\
+         interval = \"100ms\"\ntimeout = \"100ms\"\n\
+         [services.db.triggers.down]\nhealth = {{ probe = \"ping\", failures = 3 }}\ngap_tolerance = \"20s\"\n"
+    );
+    site.write(&File {
+        service: "notify = [\"team\"]".to_owned(),
+        guard: "dependencies = [\"db\"]".to_owned(),
+        more: format!("{tables}\n{db}"),
+        ..File::default()
+    });
     let daemon = Daemon::start(&site).await;
     daemon.knows_good("v1").await;
-    // The database behind it is gone: nobody deployed anything.
+    // The database fails, and api for it: nobody deployed anything.
+    down.store(true, Ordering::Relaxed);
+    daemon.says("down ", "firing").await;
     site.app.set(|mood| mood.broken.extend(["v1".to_owned()]));
-    receiver.told("escalated").await;
-    daemon.says("open incident ", "no release").await;
-    looks(&daemon, 30.0).await;
+    println!("{}", daemon.says("open incident ", "db: down breaches since").await);
+    looks(&daemon, 40.0).await;
     assert!(site.ran().is_empty());
+
+    // It answers again, and api does not recover by that: a person is told, and still nothing is rolled back.
+    down.store(false, Ordering::Relaxed);
+    println!("{}", daemon.says("open incident ", "no release").await);
+    receiver.told("escalated").await;
+    looks(&daemon, 40.0).await;
+    assert!(site.ran().is_empty());
+    assert_eq!(site.running(), "v1");
     daemon.stop().await;
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use backstop::decide::event::{IncidentId, Notice, NoticeKind, NoticeLevel, NoticeStatus, NoticeTrigger, Severity};
+use backstop::decide::event::{
+    IncidentId, Notice, NoticeKind, NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger, Severity,
+};
 use backstop::time::{BootId, Now, Timestamp};
 
 /// Seconds after 2026-11-20T03:14:00Z, when the rollback of the examples starts.
@@ -142,6 +144,12 @@ pub fn example(kind: NoticeKind) -> Notice {
             reasons: reasons(["autonomy is propose"]),
             level: Some(level(1)),
             respond_by: Some(at(900)),
+            question: Some(Box::new(NoticeQuestion {
+                number: 1,
+                level: 0,
+                bad: Some(text("v42")),
+                target: Some(text("v41")),
+            })),
             ..of_incident(
                 kind,
                 1,

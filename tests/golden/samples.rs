@@ -6,10 +6,11 @@ use std::time::Duration;
 use backstop::decide::event::{
     Action, Actor, Ask, Attempt, Autonomy, BodyTemplate, Capture, Check, CheckAnswer, CheckOutcome, Decision,
     DecisionKind, Entry, Evidence, GuardCheck, IncidentEvent, IncidentId, JsonTest, Level, Notice, NoticeKind,
-    NoticeLevel, NoticeStatus, NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Retry, Running,
-    SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants, WhyHuman,
+    NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger, OnFailure, Outcome, Plan, Proof, Reason, Release, Retry,
+    Running, SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants,
+    WhyHuman,
 };
-use backstop::decide::event::{Asked, OnSilence};
+use backstop::decide::event::{Asked, OnSilence, Ordered, Refused, RefusedAs};
 use backstop::time::Timestamp;
 
 pub fn at(seconds: i64) -> Timestamp {
@@ -377,6 +378,7 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::StepIntended { attempt: attempt(), input_hash: text("9f86d081") },
         IncidentEvent::StepStarted { attempt: attempt(), pid: Some(4711), process_start: Some(text("88123")) },
         IncidentEvent::StepStarted { attempt: attempt(), pid: None, process_start: None },
+        IncidentEvent::StepNotStarted { attempt: attempt(), why: text("the kill switch is on, and backstop stops") },
         IncidentEvent::LevelFinished { level: 0, at: at(30) },
         IncidentEvent::CheckAnswered { level: 0, check: text("smoke"), outcome: CheckOutcome::Passed },
         IncidentEvent::CheckAnswered {
@@ -462,14 +464,26 @@ pub fn samples() -> Vec<Entry> {
         },
         Entry::ReleaseGood { service: service.clone(), release: release.clone() },
         Entry::ReleaseBad { service: service.clone(), release: release.clone(), incident: incident_id() },
-        Entry::ReleaseForgotten { service: service.clone(), release, actor: actor() },
+        Entry::ReleaseForgotten {
+            service: service.clone(),
+            release: release.clone(),
+            actor: actor(),
+            reason: String::new(),
+        },
+        Entry::ReleaseForgotten {
+            service: service.clone(),
+            release,
+            actor: actor(),
+            reason: text("it was the network"),
+        },
         Entry::NoticeQueued { notice: Box::new(bare_notice()), receivers: vec![receiver.clone()] },
         Entry::NoticeDelivered { notice: notice_id.clone(), receiver: receiver.clone() },
         Entry::NoticeDead { notice: notice_id.clone(), receiver: receiver.clone(), why: text("HTTP 410 Gone") },
         Entry::NoticeFellBack { notice: notice_id, receiver, fallback: text("mail") },
         Entry::Paused { service: None, until: at(3_600), actor: actor(), reason: text("migration") },
         Entry::Paused { service: Some(service.clone()), until: at(60), actor: actor(), reason: String::new() },
-        Entry::Resumed { service: None, actor: actor() },
+        Entry::Resumed { service: None, actor: actor(), reason: String::new() },
+        Entry::Resumed { service: Some(service.clone()), actor: actor(), reason: text("it is over") },
         Entry::KillSwitch { service: None, on: true, actor: actor(), reason: text("the database is being moved") },
         Entry::KillSwitch { service: Some(service.clone()), on: false, actor: actor(), reason: text("moved") },
         Entry::SignalRaised {
@@ -479,9 +493,35 @@ pub fn samples() -> Vec<Entry> {
             actor: actor(),
             detail: text("CVE-2026-0001"),
         },
-        Entry::SignalCleared { service, signal: text("cve"), actor: actor() },
+        Entry::SignalCleared { service: service.clone(), signal: text("cve"), actor: actor(), reason: String::new() },
+        Entry::SignalCleared { service: service.clone(), signal: text("cve"), actor: actor(), reason: text("patched") },
+        Entry::Command(Box::new(Ordered {
+            actor: actor(),
+            command: text("approve api-17 --question 2"),
+            service: Some(service),
+            incident: Some(incident_id()),
+            reason: text("go"),
+            refused: Some(Refused { kind: RefusedAs::Conflict, why: text("it asks another question by now") }),
+            unwritten: 3,
+        })),
+        Entry::Command(Box::new(Ordered {
+            actor: actor(),
+            command: text("test-notify"),
+            service: None,
+            incident: None,
+            reason: String::new(),
+            refused: None,
+            unwritten: 0,
+        })),
     ];
     samples.extend(NOTICE_KINDS.map(|kind| Entry::NoticeQueued { notice: Box::new(notice(kind)), receivers: vec![] }));
+    // Written since there are links; both forms are read.
+    let of = |bad, target| NoticeQuestion { number: 2, level: 0, bad, target };
+    let asks = [of(Some(text("v42")), Some(text("v41"))), of(None, None)];
+    samples.extend(asks.map(|question| {
+        let notice = Notice { question: Some(Box::new(question)), ..notice(NoticeKind::ApprovalRequested) };
+        Entry::NoticeQueued { notice: Box::new(notice), receivers: vec![] }
+    }));
     samples
         .extend(events().into_iter().map(|event| Entry::Incident { incident: incident_id(), event: Box::new(event) }));
     samples

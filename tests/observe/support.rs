@@ -141,6 +141,7 @@ pub fn config(selectors: &[&str]) -> Config {
             state_dir: PathBuf::from("/nonexistent"),
             listen: None,
             external_url: None,
+            approvals: None,
             socket: None,
             tokens: BTreeMap::new(),
             kill_file: None,

@@ -1,7 +1,7 @@
 //! What goes wrong by chance, and when.
 
 use super::disk::State;
-use super::fleet::{Behaviour, Lie};
+use super::fleet::{Behaviour, Lie, MILD_MAX};
 use super::oracle::Broken;
 use super::tally::Fault;
 use super::world::{Manner, Weather, World};
@@ -127,13 +127,13 @@ fn clock(world: &mut World) {
         0 => {
             let jump = world.rng.within(SECOND, 30 * MINUTE);
             world.note(|| format!("the wall jumps forward by {} s", jump / 1000));
-            world.wall_offset += jump;
+            world.jump(jump);
             world.tally.fault(Fault::WallForward);
         }
         1 => {
             let jump = world.rng.within(SECOND, 30 * MINUTE);
             world.note(|| format!("the wall jumps back by {} s", jump / 1000));
-            world.wall_offset -= jump;
+            world.jump(-jump);
             world.tally.fault(Fault::WallBack);
         }
         _ => {
@@ -233,7 +233,36 @@ fn detectors(world: &mut World) {
 fn counters(world: &mut World) {
     let t = world.t;
     let (service, process) = process(world);
-    match world.rng.below(5) {
+    match world.rng.below(8) {
+        5 => {
+            let needs: Vec<usize> = (0..world.fleets.len()).filter(|other| needs(world, *other, service)).collect();
+            if !needs.is_empty() {
+                world.note(|| format!("{service} is down, and with it {needs:?}"));
+                world.tally.fault(Fault::SharedOutage);
+                outage(world, service, 0.6);
+                for other in needs {
+                    outage(world, other, 0.6);
+                }
+            }
+        }
+        6 => {
+            let level = world.fleets[service].errors_anyway;
+            if level > 0.0 && level < MILD_MAX {
+                world.tally.fault(Fault::Worsens);
+                people::deploy(world, service, |_| Behaviour { errors: 0.9, ..Behaviour::GOOD });
+            } else {
+                outage(world, service, 0.2);
+            }
+        }
+        7 => {
+            world.oracle.truth(service, &world.fleets[service], t);
+            let fleet = &mut world.fleets[service];
+            fleet.memory_anyway = !fleet.memory_anyway;
+            if fleet.memory_anyway {
+                world.tally.fault(Fault::StillWrong);
+            }
+            world.note(|| format!("{service}: memory fills, or is free again, whatever runs"));
+        }
         0 => {
             world.fleets[service].reset_counters(process, t);
             world.tally.fault(Fault::CounterReset);
@@ -242,17 +271,18 @@ fn counters(world: &mut World) {
             let release = world.fleets[service].processes[process].release;
             world.note(|| format!("{service}/{process} restarts"));
             world.fleets[service].restart(process, release, t);
+            world.oracle.disturbed(service, t);
             world.tally.fault(Fault::RestartWithoutDeploy);
         }
         3 => {
             world.note(|| format!("a dependency of {service} is down"));
-            outage(world, service);
+            outage(world, service, 0.6);
             world.tally.fault(Fault::DependencyOutage);
         }
         _ => {
             world.note(|| "all services fail at once".to_owned());
             for service in 0..world.fleets.len() {
-                outage(world, service);
+                outage(world, service, 0.6);
             }
             world.tally.fault(Fault::AllBreach);
         }
@@ -260,12 +290,19 @@ fn counters(world: &mut World) {
 }
 
 /// Begins, or ends.
-fn outage(world: &mut World, service: usize) {
+pub fn outage(world: &mut World, service: usize, share: f64) {
     let t = world.t;
     world.oracle.truth(service, &world.fleets[service], t);
     let fleet = &mut world.fleets[service];
     fleet.count_all(t);
-    fleet.errors_anyway = if fleet.errors_anyway > 0.0 { 0.0 } else { 0.6 };
+    fleet.errors_anyway = if fleet.errors_anyway > 0.0 { 0.0 } else { share };
+}
+
+/// Is the one named as a dependency of the other?
+fn needs(world: &World, service: usize, dependency: usize) -> bool {
+    let name = &world.fleets[dependency].service;
+    let rules = world.rules.services.iter().find(|rules| rules.name == world.fleets[service].service);
+    rules.is_some_and(|rules| rules.guard.dependencies.contains(name))
 }
 
 /// The intent of a step is on its way to the disk.
@@ -300,8 +337,8 @@ pub fn during_a_step(world: &mut World, service: usize) {
             people::deploy(world, service, people::behaviour);
             world.tally.fault(Fault::DeployDuringStep);
         }
-        1 => world.crash_in = Some(u32::try_from(world.rng.below(4)).unwrap_or(0)),
-        2 => world.crash_at_sync = true,
+        1 | 2 => world.crash_in = Some(u32::try_from(world.rng.below(4)).unwrap_or(0)),
+        4 => world.crash_at_sync = true,
         3 => {
             let millis = world.rng.within(SECOND, 90 * SECOND);
             world.stop_for(millis);
@@ -314,6 +351,7 @@ pub fn during_a_step(world: &mut World, service: usize) {
 /// Rolls dice until the chaos is over.
 pub fn storm(world: &mut World, until: i64) -> Result<(), Broken> {
     world.weather = Weather::Chaos;
+    world.oracle.calm_from(i64::MAX);
     let apart = world.rng.pick(&[8 * SECOND, 20 * SECOND, 60 * SECOND]);
     while world.t < until {
         let next = world.t + world.rng.within(SECOND, apart);

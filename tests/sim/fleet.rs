@@ -17,6 +17,18 @@ pub type ReleaseNo = u16;
 /// Stands for everything that is wrong whatever release runs.
 pub const ENVIRONMENT: ReleaseNo = ReleaseNo::MAX;
 
+/// Stands for the same, where only few requests fail.
+pub const MILD: ReleaseNo = ReleaseNo::MAX - 2;
+
+/// Stands for memory that is full whatever release runs.
+pub const CROWD: ReleaseNo = ReleaseNo::MAX - 3;
+
+/// Errors of less than this share are [`MILD`].
+pub const MILD_MAX: f64 = 0.25;
+
+/// Stands for what a scrape told that never was.
+pub const LIES: ReleaseNo = ReleaseNo::MAX - 1;
+
 /// Not up for longer than this after its start is down: more than one look fails.
 const MAY_START_MS: i64 = 4 * SECOND;
 
@@ -111,6 +123,8 @@ pub struct Fleet {
     pub rate: f64,
     /// Errors whatever release runs: a dependency is down.
     pub errors_anyway: f64,
+    /// Memory is full whatever release runs.
+    pub memory_anyway: bool,
     /// A feature flag that hides the errors of releases.
     pub flag_off: bool,
     /// Since when the old release would not understand the database.
@@ -159,6 +173,7 @@ impl Fleet {
             names: vec![Arc::from("r1")],
             rate,
             errors_anyway: 0.0,
+            memory_anyway: false,
             flag_off: false,
             blocked: None,
             image_gone: None,
@@ -251,7 +266,10 @@ impl Fleet {
     /// Who is to blame for what is wrong now.
     pub fn failing(&self, now: i64, mut tell: impl FnMut(ReleaseNo)) {
         if self.errors_anyway > 0.0 {
-            tell(ENVIRONMENT);
+            tell(if self.errors_anyway < MILD_MAX { MILD } else { ENVIRONMENT });
+        }
+        if self.memory_anyway {
+            tell(CROWD);
         }
         for process in &self.processes {
             let behaviour = self.active(process, now);
@@ -281,6 +299,16 @@ impl Fleet {
         match process.lie {
             Some((Lie::Version, until)) if now < until => NEVER_WAS.to_owned(),
             Some(_) | None => format!("{}-bin", self.names[usize::from(process.release)]),
+        }
+    }
+
+    /// Whether a look at it shows full memory. None where it shows no such number.
+    pub fn shows_full(&self, index: usize, now: i64) -> Option<bool> {
+        let process = &self.processes[index];
+        match process.lie.filter(|(_, until)| now < *until) {
+            Some((Lie::NaN, _)) => None,
+            Some((Lie::Wrong, _)) => Some(true),
+            Some(_) | None => self.asked.memory.then(|| self.active(process, now).memory || self.memory_anyway),
         }
     }
 
@@ -359,6 +387,7 @@ impl Fleet {
     fn shown(&mut self, index: usize, now: i64, lie: Option<Lie>) -> Vec<(LocalId, f64)> {
         let asked = self.asked;
         let behaviour = self.active(&self.processes[index], now);
+        let crowded = behaviour.memory || self.memory_anyway;
         let process = &mut self.processes[index];
         let mut samples = Vec::with_capacity(8);
         if asked.version {
@@ -376,7 +405,7 @@ impl Fleet {
             }
         }
         if asked.memory {
-            samples.push((LocalId(MEMORY), if behaviour.memory || lie == Some(Lie::Wrong) { 0.99 } else { 0.4 }));
+            samples.push((LocalId(MEMORY), if crowded || lie == Some(Lie::Wrong) { 0.99 } else { 0.4 }));
         }
         if asked.database {
             samples.push((LocalId(DATABASE), process.database.floor()));
@@ -424,6 +453,7 @@ impl Fleet {
         self.symlink_readable = true;
         self.symlink_late = None;
         self.errors_anyway = 0.0;
+        self.memory_anyway = false;
         for process in &mut self.processes {
             process.cut_until = 0;
             process.lie = None;

@@ -6,6 +6,9 @@
 pub mod disk;
 pub mod faults;
 pub mod fleet;
+pub mod holds;
+pub mod limits;
+pub mod moments;
 pub mod oracle;
 pub mod pairs;
 pub mod people;
@@ -14,6 +17,8 @@ pub mod setup;
 pub mod tally;
 pub mod world;
 
+use backstop::decide::event::Autonomy;
+use backstop::decide::rules::DetectorKind;
 use oracle::Broken;
 use tally::Tally;
 use world::World;
@@ -25,6 +30,9 @@ const HEALS_WITHIN_MS: i64 = 12 * MINUTE;
 
 /// From a release that is plainly broken, in a world that is well, until a person knows of it: the longest hold and window.
 const ANSWERED_WITHIN_MS: i64 = 4 * MINUTE;
+
+/// People try so often to turn off what stops backstop: the daemon may just be starting.
+const LETS_GO_TRIES: u32 = 6;
 
 /// How a seed ended.
 #[derive(Debug)]
@@ -57,9 +65,23 @@ fn play(world: &mut World) -> Result<(), Broken> {
     let rounds = 1 + world.rng.below(3);
     for _ in 0..rounds {
         // Faults meet a rollback that has begun in calm, more often than not.
-        if world.rng.below(3) > 0 {
-            let service = world.rng.index(world.fleets.len());
-            if let Some(broken) = faults::plainly_broken(world, service) {
+        if world.rng.below(5) > 0 {
+            let acts = |service: &usize| {
+                let rules = world.rules.services.iter().find(|rules| rules.name == world.fleets[*service].service);
+                rules.is_some_and(|rules| rules.autonomy == Autonomy::Act)
+            };
+            let acting: Vec<usize> = (0..world.fleets.len()).filter(acts).collect();
+            let any = world.rng.index(world.fleets.len());
+            let service = if acting.is_empty() { any } else { world.rng.pick(&acting) };
+            if world.rng.one_in(8) {
+                // It was wrong before, and the release makes it worse.
+                faults::outage(world, service, 0.2);
+                world.advance(world.t + 90 * SECOND)?;
+                world.tally.fault(tally::Fault::Worsens);
+                people::deploy(world, service, |_| fleet::Behaviour { errors: 0.9, ..fleet::Behaviour::GOOD });
+                let calm = world.rng.within(30 * SECOND, 100 * SECOND);
+                world.advance(world.t + calm)?;
+            } else if let Some(broken) = faults::plainly_broken(world, service) {
                 people::deploy(world, service, |_| broken);
                 let calm = world.rng.within(5 * SECOND, 100 * SECOND);
                 world.advance(world.t + calm)?;
@@ -75,6 +97,12 @@ fn play(world: &mut World) -> Result<(), Broken> {
         world.fleets[service].count_all(world.t);
         world.fleets[service].rate = 20.0;
     }
+    for _ in 0..LETS_GO_TRIES {
+        if people::let_go(world)? {
+            break;
+        }
+        world.advance(world.t + 20 * SECOND)?;
+    }
     world.advance(world.t + HEALS_WITHIN_MS)?;
     world.oracle.at_rest()?;
     demand_progress(world)?;
@@ -85,9 +113,20 @@ fn play(world: &mut World) -> Result<(), Broken> {
 /// The world is well, and a release comes that is plainly broken: it is acted on, or somebody is told.
 fn demand_progress(world: &mut World) -> Result<(), Broken> {
     let service = world.rng.index(world.fleets.len());
-    let Some(broken) = faults::plainly_broken(world, service).filter(|_| world.configured[service]) else {
+    let Some(mut broken) = faults::plainly_broken(world, service).filter(|_| world.configured[service]) else {
         return Ok(());
     };
+    let name = &world.fleets[service].service;
+    let rules = world.rules.services.iter().find(|rules| rules.name == *name);
+    if rules.is_some_and(|rules| rules.triggers.iter().any(|trigger| *trigger.name == *setup::MEMORY)) {
+        // It fills its memory when it has long been seen: from then on every look counts.
+        broken = fleet::Behaviour { memory: true, from_ms: 70 * SECOND, ..fleet::Behaviour::GOOD };
+    }
+    // Seen from inside the processes alone, a release that never starts is nothing new where nothing has run for long.
+    let outside = rules.is_some_and(|rules| rules.detectors.iter().any(|seen| seen.kind == DetectorKind::Outside));
+    if broken.crashes && !outside && world.oracle.is_wrong(service, world.t) {
+        return Ok(());
+    }
     let since = world.t;
     let release = people::deploy(world, service, |_| broken);
     world.advance(since + ANSWERED_WITHIN_MS)?;

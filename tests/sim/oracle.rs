@@ -9,15 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use backstop::decide::event::{
-    Attempt, Autonomy, DecisionKind, Entry, IncidentEvent, IncidentId, Notice, NoticeStatus, Plan, Record,
+    Actor, Asked, Attempt, Autonomy, DecisionKind, Entry, IncidentEvent, IncidentId, Notice, NoticeStatus, OnSilence,
+    Plan, Record, Severity, TriggerFact,
 };
 use backstop::decide::incident::deadline;
-use backstop::decide::rules::{BlockerQuestion, DetectorKind, Rules, ServiceRules};
+use backstop::decide::rules::{BlockerQuestion, DetectorKind, Question as Asks, Rules, ServiceRules};
+use backstop::machine::input::Question;
 use backstop::machine::output::StepOrder;
 use backstop::time::Timestamp;
 
 use super::disk::Turn;
-use super::fleet::{ENVIRONMENT, Fleet, ReleaseNo};
+use super::fleet::{CROWD, ENVIRONMENT, Fleet, LIES, MILD, ReleaseNo};
+use super::holds::Holds;
+use super::limits::{Limits, is_frozen};
+use super::setup;
 use crate::support::{INTERVAL, SECOND};
 
 /// A promise that was broken, in one sentence.
@@ -41,12 +46,21 @@ const LATE_MAX_MS: i64 = 15 * SECOND;
 /// The release that a lying process shows.
 pub const NEVER_WAS: &str = "r99-bin";
 
+/// A release that came longer ago than this has started, and was seen.
+const SETTLED_MS: i64 = 50 * SECOND;
+
+/// Nobody is asked again sooner, and the simulation's longest time to answer.
+const ASKS_AGAIN_AFTER_MIN: Duration = Duration::from_mins(1);
+const ASKS_AGAIN_AFTER_MAX: Duration = Duration::from_secs(100);
+
 /// An idempotent step whose outcome is not known runs at most this often (README).
 const TRIES_MAX: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
     Waiting,
+    /// A person holds it until then.
+    Held(Timestamp),
     /// Asks a person until then.
     Asking(Timestamp),
     Acting,
@@ -70,7 +84,18 @@ struct Told {
     ordered: bool,
     /// Its level was begun, and no step of it yet.
     begins: bool,
-    approved: bool,
+    approved: Word,
+    /// Held by a person from then on, in this episode.
+    held_from: Option<Timestamp>,
+    severity: Severity,
+    /// What was asked; the last one may still be open.
+    questions: Vec<(usize, Asked)>,
+    /// What a person said does not count this time.
+    overrides: Vec<String>,
+    /// When it was admitted over the kill switch.
+    passed: Option<Timestamp>,
+    /// Steps that a person passed over.
+    skipped: BTreeSet<Attempt>,
     /// How often each level, and each undo, was begun.
     runs: BTreeMap<(usize, bool), u32>,
     begun: BTreeMap<(usize, bool, usize), u32>,
@@ -80,6 +105,24 @@ struct Told {
     intents: BTreeMap<Attempt, bool>,
     effects: BTreeSet<Attempt>,
     key: String,
+}
+
+/// Whose yes the next level is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Nobody,
+    Person,
+    Silence,
+}
+
+/// What people know of an open incident from its notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Waits,
+    Held,
+    Asks,
+    Acts,
+    NeedsHuman,
 }
 
 #[derive(Debug)]
@@ -111,7 +154,12 @@ struct Watched {
     /// When each release was first put into place.
     deployed: BTreeMap<ReleaseNo, i64>,
     /// The environment was wrong and seen to be, when the release came.
-    wrong_before: BTreeSet<ReleaseNo>,
+    wrong_before: BTreeSet<(ReleaseNo, ReleaseNo)>,
+    pub holds: Holds,
+    /// Something was changed on it, or could not be looked at.
+    disturbed: i64,
+    /// Its latest incident ended then.
+    quiet_from: i64,
     complete_looks: u32,
     lied: Option<i64>,
     signalled: Option<i64>,
@@ -133,10 +181,105 @@ pub struct Oracle {
     early: BTreeMap<String, BTreeSet<String>>,
     episodes: BTreeMap<String, Episode>,
     paused: Option<Timestamp>,
+    pub limits: Limits,
+    /// From then on nothing goes wrong by chance.
+    calm_from: i64,
+    reloaded: i64,
     /// When the network went, and when it comes back.
     dark: (i64, i64),
     /// Since when process, disk and clock are well.
     well_since: i64,
+}
+
+impl Told {
+    fn asked(&self) -> Option<&Asked> {
+        self.questions.last().map(|(_, asked)| asked)
+    }
+
+    /// A question names those whose answer counts, as the configuration has them for its severity.
+    fn is_asked(
+        &mut self,
+        id: &IncidentId,
+        level: usize,
+        asked: Option<&Asked>,
+        rules: Option<&ServiceRules>,
+    ) -> Result<(), Broken> {
+        let Some(asked) = asked else { return Err(format!("{id} asks, and shows nothing")) };
+        let policy = rules.and_then(|rules| rules.severities.get(&self.severity));
+        let approvers = policy.map(|policy| policy.approvers.clone()).unwrap_or_default();
+        let on_silence = policy.map(|policy| policy.on_silence).unwrap_or_default();
+        if rules.is_some() && (&asked.approvers, asked.on_silence) != (&approvers, on_silence) {
+            return Err(format!(
+                "{id} asks {:?}, {:?}, not {approvers:?}, {on_silence:?}",
+                asked.approvers, asked.on_silence
+            ));
+        }
+        if let Some((_, before)) = self.questions.last()
+            && before.number > asked.number
+        {
+            return Err(format!("{id} asks question {} after {}", asked.number, before.number));
+        }
+        if self.questions.last().is_none_or(|(_, before)| before.number != asked.number) {
+            self.questions.push((level, asked.clone()));
+        } else if let Some(last) = self.questions.last_mut() {
+            *last = (level, asked.clone());
+        }
+        Ok(())
+    }
+
+    /// Nobody outside approves what is asked, and silence only where it was configured so, and not too soon.
+    fn may_approve(&self, id: &IncidentId, actor: &Actor, at: Timestamp) -> Result<(), Broken> {
+        if actor.via == Actor::SILENCE {
+            let (Stands::Asking(until) | Stands::AsksToClimb(until)) = self.stands else {
+                return Err(format!("silence approves {id}, which asks nothing"));
+            };
+            if self.asked().is_none_or(|asked| asked.on_silence != OnSilence::Approve) || at < until {
+                return Err(format!("silence approves {id} at {at}, due at {until}: {:?}", self.asked()));
+            }
+            return Ok(());
+        }
+        if !matches!(self.stands, Stands::Asking(_) | Stands::AsksToClimb(_) | Stands::Held(_)) {
+            return Ok(());
+        }
+        let approvers = self.asked().map(|asked| asked.approvers.clone()).unwrap_or_default();
+        if !approvers.is_empty() && !counts(actor, &approvers) {
+            return Err(format!("{actor:?} approved {id}, which only {approvers:?} may"));
+        }
+        Ok(())
+    }
+}
+
+/// Is the person one of these? By what proves who they are: a link proves only that they have it.
+pub fn counts(actor: &Actor, approvers: &[String]) -> bool {
+    let known = match actor.via.as_str() {
+        "link" | "link:oncall" => "link",
+        _ if actor.name.contains("(ada)") => "ada",
+        _ => actor.name.as_str(),
+    };
+    approvers.iter().any(|approver| approver == known)
+}
+
+impl Watched {
+    fn saw(&mut self, blame: ReleaseNo, t: i64) {
+        let same = self.failures.iter_mut().rev().find(|failure| failure.blame == blame);
+        match same {
+            Some(failure) if t - failure.last <= 2 * INTERVAL + SECOND => failure.last = t,
+            Some(_) | None => self.failures.push(Failure { blame, from: t, last: t }),
+        }
+    }
+
+    /// Since when something has been wrong without a pause that a window would not bridge. None: nothing is.
+    fn wrong_since(&self, t: i64) -> Option<i64> {
+        let mut since = None;
+        loop {
+            let at = since.unwrap_or(t);
+            let bridges = |failure: &&Failure| failure.from < at && failure.last >= at - SEEN_AFTER_MS;
+            match self.failures.iter().filter(bridges).map(|failure| failure.from).min() {
+                Some(earlier) => since = Some(earlier),
+                None => return since,
+            }
+        }
+    }
 }
 
 impl Oracle {
@@ -151,6 +294,9 @@ impl Oracle {
             early: BTreeMap::new(),
             episodes: BTreeMap::new(),
             paused: None,
+            limits: Limits::default(),
+            calm_from: 0,
+            reloaded: 0,
             dark: (0, 0),
             well_since: 0,
         }
@@ -161,24 +307,52 @@ impl Oracle {
     pub fn deployed(&mut self, service: usize, release: ReleaseNo, t: i64) {
         let watched = &mut self.services[service];
         watched.deployed.entry(release).or_insert(t);
-        let wrong = watched.failures.iter().any(|failure| {
-            failure.blame == ENVIRONMENT && failure.last >= t - 2 * INTERVAL && failure.from + KNOWN_AFTER_MS < t
-        });
-        if wrong && watched.complete_looks >= LOOKS_BEFORE && t > watched.lied.unwrap_or(i64::MIN) + SEEN_AFTER_MS {
-            watched.wrong_before.insert(release);
+        watched.disturbed = t;
+        if watched.complete_looks < LOOKS_BEFORE || t <= watched.lied.unwrap_or(i64::MIN) + SEEN_AFTER_MS {
+            return;
+        }
+        for failure in &watched.failures {
+            let known = failure.last >= t - 2 * INTERVAL && failure.from + KNOWN_AFTER_MS < t;
+            match failure.blame {
+                ENVIRONMENT if known => watched.wrong_before.extend([(release, ENVIRONMENT), (release, MILD)]),
+                MILD | CROWD if known => drop(watched.wrong_before.insert((release, failure.blame))),
+                _ => {}
+            }
+        }
+    }
+
+    /// From now on other rules count; what had fired by those before has fired.
+    pub fn reloaded(&mut self, t: i64) {
+        self.reloaded = t;
+    }
+
+    /// Something has been wrong with it for a while.
+    pub fn is_wrong(&self, service: usize, t: i64) -> bool {
+        self.services[service].wrong_since(t).is_some()
+    }
+
+    /// A process of it was started, stopped or cannot be seen: what is known of its holds is not certain.
+    pub fn disturbed(&mut self, service: usize, t: i64) {
+        self.services[service].disturbed = t;
+    }
+
+    /// Chaos ends, or begins.
+    pub fn calm_from(&mut self, t: i64) {
+        self.calm_from = t;
+    }
+
+    pub fn looked_at_memory(&mut self, service: usize, process: usize, full: Option<bool>, t: i64) {
+        let watched = &mut self.services[service];
+        watched.holds.looked(process, full, t);
+        if full.is_none() {
+            watched.disturbed = t;
         }
     }
 
     /// What fails now; called at every look and at every change.
     pub fn truth(&mut self, service: usize, fleet: &Fleet, t: i64) {
-        let failures = &mut self.services[service].failures;
-        fleet.failing(t, |blame| {
-            let same = failures.iter_mut().rev().find(|failure| failure.blame == blame);
-            match same {
-                Some(failure) if t - failure.last <= 2 * INTERVAL + SECOND => failure.last = t,
-                Some(_) | None => failures.push(Failure { blame, from: t, last: t }),
-            }
-        });
+        let watched = &mut self.services[service];
+        fleet.failing(t, |blame| watched.saw(blame, t));
     }
 
     /// Every target of the service was looked at with success and honesty, or not.
@@ -188,7 +362,9 @@ impl Oracle {
     }
 
     pub fn lied(&mut self, service: usize, t: i64) {
-        self.services[service].lied = Some(t);
+        let watched = &mut self.services[service];
+        watched.lied = Some(t);
+        watched.saw(LIES, t);
     }
 
     pub fn signalled(&mut self, service: usize, until: i64) {
@@ -221,6 +397,7 @@ impl Oracle {
 
     /// Another daemon begins: nothing was handed to it yet.
     pub fn restarted(&mut self) {
+        self.limits.restarted();
         for watched in &mut self.services {
             watched.outside = None;
             watched.inside.clear();
@@ -246,6 +423,12 @@ impl Oracle {
             None => return Err(format!("promise 3: {attempt:?} of {id} began before its intent was durable")),
             Some(true) => return Err(format!("promise 3: {attempt:?} of {id} began after it had finished")),
             Some(false) => {}
+        }
+        if told.skipped.contains(&attempt) {
+            return Err(format!("{attempt:?} of {id} began, and a person had passed it over"));
+        }
+        if self.limits.is_killed(&order.service, told.passed) {
+            return Err(format!("{attempt:?} of {id} began while the kill switch is on"));
         }
         if !told.effects.insert(attempt) {
             return Err(format!("promise 3: two effects of {attempt:?} of {id}"));
@@ -367,14 +550,18 @@ impl Oracle {
                 }
                 Ok(())
             }
+            Entry::KillSwitch { service, on, actor, .. } => {
+                self.limits.turned(service.as_deref(), *on, actor, record.at);
+                Ok(())
+            }
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
-            | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => Ok(()),
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => Ok(()),
         }
     }
 
@@ -431,6 +618,7 @@ impl Oracle {
     }
 
     // Length: one arm per event.
+    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     fn event(
         &mut self,
         id: &IncidentId,
@@ -439,8 +627,9 @@ impl Oracle {
         turn: &Turn,
         fleets: &[Fleet],
     ) -> Result<(), Broken> {
-        if let IncidentEvent::Opened { service, release, .. } = event {
+        if let IncidentEvent::Opened { service, release, fact } = event {
             let service = place_of(service, fleets).ok_or_else(|| format!("{id} is of no service: {service}"))?;
+            self.has_held(id, service, fact, turn, fleets, true)?;
             let told = Told {
                 service,
                 stands: Stands::Waiting,
@@ -452,7 +641,13 @@ impl Oracle {
                 opened: turn.at,
                 ordered: false,
                 begins: false,
-                approved: false,
+                approved: Word::Nobody,
+                held_from: None,
+                severity: fact.severity,
+                questions: Vec::new(),
+                overrides: Vec::new(),
+                passed: None,
+                skipped: BTreeSet::new(),
                 runs: BTreeMap::new(),
                 begun: BTreeMap::new(),
                 failed: BTreeSet::new(),
@@ -464,53 +659,137 @@ impl Oracle {
             self.open.insert(id.clone());
             return Ok(());
         }
-        if let IncidentEvent::Admitted { plan, actor, .. } = event {
-            self.admitted(id, plan, actor.is_some(), record, turn, fleets)?;
+        if let IncidentEvent::Admitted { plan, actor, facts, .. } = event {
+            self.admitted(id, plan, actor.is_some(), facts, record, turn, fleets)?;
         }
-        let paused = self.incidents.get(id).is_some_and(|told| self.is_paused(told.service, record.at));
-        let Some(told) = self.incidents.get_mut(id) else { return Err(format!("{id} was never opened: {event:?}")) };
+        let Some(told) = self.incidents.get(id) else { return Err(format!("{id} was never opened: {event:?}")) };
+        let service = told.service;
+        if let IncidentEvent::Joined { fact } | IncidentEvent::Reopened { fact } = event {
+            self.has_held(id, service, fact, turn, fleets, false)?;
+        }
+        let name = &fleets[service].service;
+        let rules = turn.rules.services.iter().find(|rules| rules.name == *name);
+        let paused = self.is_paused(service, record.at)
+            || (!told.ordered && rules.is_some_and(|rules| is_frozen(&turn.rules, rules, record.wall)));
+        let killed = self.limits.is_killed(name, told.passed);
+        let Some(told) = self.incidents.get_mut(id) else { return Ok(()) };
         match event {
-            IncidentEvent::Reopened { .. } => {
+            IncidentEvent::Reopened { fact } => {
                 told.stands = Stands::Waiting;
                 (told.plan, told.admitted, told.ended, told.opened) = (None, None, None, turn.at);
+                (told.held_from, told.passed, told.severity) = (None, None, fact.severity);
                 self.open.insert(id.clone());
             }
-            IncidentEvent::Proposed { respond_by, .. } => {
+            IncidentEvent::Joined { fact } => told.severity = told.severity.max(fact.severity),
+            IncidentEvent::Proposed { respond_by, level, asked, .. } => {
                 let acting = told.admitted.is_some();
                 told.stands = if acting { Stands::AsksToClimb(*respond_by) } else { Stands::Asking(*respond_by) };
+                told.is_asked(id, *level, asked.as_deref(), rules)?;
             }
-            IncidentEvent::Judged { .. } => told.stands = Stands::Waiting,
-            IncidentEvent::Approved { .. } => told.approved = true,
+            IncidentEvent::Unanswered { respond_by } => {
+                // What silence would approve may be doubtful: then it is asked again, a while later.
+                let wait = match told.asked().map(|asked| asked.on_silence) {
+                    Some(OnSilence::Escalate) => Duration::ZERO,
+                    Some(OnSilence::Approve) => ASKS_AGAIN_AFTER_MIN,
+                    Some(OnSilence::Decline) | None => {
+                        return Err(format!("{id} asks again, and nobody configured that"));
+                    }
+                };
+                match &mut told.stands {
+                    Stands::Asking(until) | Stands::AsksToClimb(until) if record.at >= *until + wait => {
+                        *until = *respond_by;
+                    }
+                    stands => return Err(format!("{id} asks again at {}, and was {stands:?}", record.at)),
+                }
+            }
+            IncidentEvent::HoldOrdered { until, .. } => {
+                if !matches!(told.stands, Stands::Waiting | Stands::Held(_) | Stands::Asking(_)) {
+                    return Err(format!("{id} is held while it is {:?}", told.stands));
+                }
+                let from = *told.held_from.get_or_insert(record.at);
+                let most = rules.map_or(Duration::MAX, |rules| rules.hold_max);
+                if until.since(from) > most {
+                    return Err(format!("{id} is held for {:?}, and {most:?} is the most", until.since(from)));
+                }
+                told.stands = Stands::Held(*until);
+            }
+            IncidentEvent::HoldEnded { actor, .. } => {
+                match told.stands {
+                    Stands::Held(until) if actor.is_some() || record.at >= until => {}
+                    _ => return Err(format!("the hold of {id} ended while it was {:?}", told.stands)),
+                }
+                told.stands = Stands::Waiting;
+            }
+            IncidentEvent::StepSkipped { attempt, .. } => {
+                if told.intents.values().any(|finished| !finished) {
+                    return Err(format!("{attempt:?} of {id} was passed over while a step ran"));
+                }
+                told.skipped.insert(*attempt);
+                // A person was called, and has decided: it goes on.
+                told.stands = Stands::Acting;
+                if let Some(plan) = &told.plan {
+                    told.deadline = told.deadline.max(deadline(plan, attempt.level, record.at));
+                }
+            }
+            IncidentEvent::Judged { .. } => {
+                if let Stands::Held(_) = told.stands {
+                    return Err(format!("{id} is held by a person, and was judged"));
+                }
+                told.stands = Stands::Waiting;
+            }
+            IncidentEvent::Approved { actor, reason } => {
+                let words = reason.split_once("(overrides ").map_or("", |(_, words)| words.trim_end_matches(')'));
+                told.overrides = words.split(", ").map(str::to_owned).collect();
+                told.approved = if actor.via == Actor::SILENCE { Word::Silence } else { Word::Person };
+                told.may_approve(id, actor, record.at)?;
+            }
             IncidentEvent::Admitted { plan, deadline, .. } => {
+                let over = told.overrides.iter().any(|name| name == "kill-switch");
+                if killed && !over {
+                    return Err(format!("{id} was admitted while the kill switch is on"));
+                }
+                told.passed = over.then_some(record.at);
                 told.stands = Stands::Acting;
                 told.deadline = *deadline;
                 told.admitted = Some(record.at);
                 *told.runs.entry((plan.start_level, false)).or_default() += 1;
-                told.ordered = std::mem::take(&mut told.approved);
+                told.ordered = std::mem::replace(&mut told.approved, Word::Nobody) == Word::Person;
                 told.begins = true;
                 told.plan = Some((**plan).clone());
             }
-            IncidentEvent::Climbed { to, .. } => {
+            IncidentEvent::Climbed { to, overrides } => {
                 let plan = told.plan.as_ref().ok_or_else(|| format!("{id} climbs without a plan"))?;
+                let word = std::mem::replace(&mut told.approved, Word::Nobody);
                 if matches!(told.stands, Stands::Human | Stands::AsksToClimb(_)) {
-                    if !told.approved {
+                    if word == Word::Nobody {
                         return Err(format!("{id} goes on at level {} although nobody said so", to + 1));
                     }
                     told.deadline = told.deadline.max(deadline(plan, *to, record.at));
                 }
                 let careful = plan.levels.get(*to).and_then(|level| level.autonomy);
-                if careful.is_some_and(|autonomy| autonomy < Autonomy::Act) && !told.approved {
+                if careful.is_some_and(|autonomy| autonomy < Autonomy::Act) && word == Word::Nobody {
                     return Err(format!("{id} climbed to level {}, which a person decides about", to + 1));
                 }
+                let over = overrides.iter().any(|name| name == "kill-switch");
+                told.passed = if over { Some(record.at) } else { told.passed };
+                if killed && !over {
+                    return Err(format!("{id} climbed to level {} while the kill switch is on", to + 1));
+                }
+                if paused && word != Word::Person {
+                    return Err(format!("{id} climbed to level {} in a pause or a freeze", to + 1));
+                }
                 *told.runs.entry((*to, false)).or_default() += 1;
-                told.ordered = std::mem::take(&mut told.approved);
+                told.ordered = word == Word::Person;
                 told.begins = true;
                 told.stands = Stands::Acting;
             }
             IncidentEvent::StepIntended { attempt, .. } => {
                 let begins = attempt.step == 0 && !attempt.undo && std::mem::take(&mut told.begins);
                 if begins && paused && !told.ordered {
-                    return Err(format!("{id} begins level {} while it is paused", attempt.level + 1));
+                    return Err(format!("{id} begins level {} in a pause or a freeze", attempt.level + 1));
+                }
+                if killed {
+                    return Err(format!("{id} intends {attempt:?} while the kill switch is on"));
                 }
                 told.intents.insert(*attempt, false);
             }
@@ -520,8 +799,21 @@ impl Oracle {
                     return Err(format!("promise 3: {attempt:?} of {id} finished, and was not under way"));
                 }
             },
-            IncidentEvent::UndoBegan { level } => *told.runs.entry((*level, true)).or_default() += 1,
+            IncidentEvent::StepNotStarted { attempt, .. } => {
+                if told.intents.remove(attempt) != Some(false) {
+                    return Err(format!("promise 3: {attempt:?} of {id} was never begun, and was not intended"));
+                }
+            }
+            IncidentEvent::UndoBegan { level } => {
+                if killed {
+                    return Err(format!("{id} begins to undo level {} while the kill switch is on", level + 1));
+                }
+                *told.runs.entry((*level, true)).or_default() += 1;
+            }
             IncidentEvent::NeedsHuman { .. } => told.stands = Stands::Human,
+            IncidentEvent::Expired if told.asked().is_some_and(|asked| asked.on_silence == OnSilence::Escalate) => {
+                return Err(format!("{id} expired, and was to ask again"));
+            }
             IncidentEvent::Recovered { .. }
             | IncidentEvent::Superseded { .. }
             | IncidentEvent::Aborted { .. }
@@ -531,21 +823,53 @@ impl Oracle {
                 told.stands = Stands::Over;
                 told.ended = Some(record.at);
                 self.open.remove(id);
+                self.services[service].quiet_from = turn.at;
             }
             _ => {}
         }
         Ok(())
     }
 
+    /// Was the trigger that is said to have fired breached for its whole hold; and, for a first incident in calm weather,
+    /// is it told at the very look that completed the hold? Judged where one scraped value says all (promise 8).
+    fn has_held(
+        &self,
+        id: &IncidentId,
+        service: usize,
+        fact: &TriggerFact,
+        turn: &Turn,
+        fleets: &[Fleet],
+        first: bool,
+    ) -> Result<(), Broken> {
+        let rules = turn.rules.services.iter().find(|rules| rules.name == fleets[service].service);
+        let trigger = rules.and_then(|rules| rules.triggers.iter().find(|trigger| *trigger.name == *fact.trigger));
+        let Some(trigger) = trigger.filter(|trigger| *trigger.name == *setup::MEMORY) else { return Ok(()) };
+        let watched = &self.services[service];
+        if !watched.holds.is_held(trigger.hold, turn.at) {
+            return Err(format!("{id} fired before memory was full for {:?}: {:?}", trigger.hold, watched.holds));
+        }
+        let calm = [self.calm_from, self.well_since, watched.disturbed, watched.lied.unwrap_or(0), watched.quiet_from];
+        let calm = calm.into_iter().max().unwrap_or(0).saturating_add(SETTLED_MS);
+        match watched.holds.was_due(trigger.hold, calm, turn.at) {
+            // When what it depends on is well again, its windows start anew.
+            Some(due) if first && rules.is_some_and(|rules| rules.guard.dependencies.is_empty()) => {
+                Err(format!("promise 8: {id} opened at {}, and its hold was complete at {due}", turn.at))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn is_paused(&self, service: usize, at: Timestamp) -> bool {
         [self.paused, self.services[service].paused].into_iter().flatten().any(|until| at < until)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the fields of one event, and what stands beside it")]
     fn admitted(
         &mut self,
         id: &IncidentId,
         plan: &Plan,
         ordered: bool,
+        facts: &[TriggerFact],
         record: &Record,
         turn: &Turn,
         fleets: &[Fleet],
@@ -558,25 +882,32 @@ impl Oracle {
         {
             return Err(format!("promise 1: {release} was admitted by {other} and by {id}"));
         }
-        Oracle::on_firm_ground(id, &fleets[service], turn, ordered)?;
+        Oracle::on_firm_ground(id, &told.overrides, &fleets[service], turn, ordered)?;
         if !ordered {
             let Some(rules) = turn.rules.services.iter().find(|rules| rules.name == fleets[service].service) else {
                 return Err(format!("{id} was admitted for a service that is not configured"));
             };
-            self.by_itself(id, plan, rules, &turn.rules, record.at)?;
+            self.by_itself(id, plan, rules, turn, record)?;
+            self.breached_so_long(id, service, facts, rules, t)?;
             self.deserved(id, service, &release, rules, t, &fleets[service])?;
         }
         self.admissions.push((service, id.clone(), record.at));
         Ok(())
     }
 
-    /// What its checks would have said for long enough: no blocker holds, and the way back is there. The simulation's
-    /// people never override.
-    fn on_firm_ground(id: &IncidentId, fleet: &Fleet, turn: &Turn, ordered: bool) -> Result<(), Broken> {
+    /// What its checks would have said for long enough: no blocker holds, and the way back is there.
+    fn on_firm_ground(
+        id: &IncidentId,
+        overrides: &[String],
+        fleet: &Fleet,
+        turn: &Turn,
+        ordered: bool,
+    ) -> Result<(), Broken> {
         let Some(rules) = turn.rules.services.iter().find(|rules| rules.name == fleet.service) else { return Ok(()) };
         let answered = |max_age: Duration| turn.at - millis(max_age) - 5 * SECOND;
         for blocker in &rules.guard.blockers {
             if let BlockerQuestion::Check { max_age, .. } = &blocker.question
+                && !overrides.iter().any(|name| **name == *blocker.name)
                 && fleet.blocked.is_some_and(|since| since < answered(*max_age))
             {
                 return Err(format!("{id} was admitted although {} has held since {:?}", blocker.name, fleet.blocked));
@@ -595,16 +926,34 @@ impl Oracle {
         id: &IncidentId,
         plan: &Plan,
         rules: &ServiceRules,
-        all: &Rules,
-        at: Timestamp,
+        turn: &Turn,
+        record: &Record,
     ) -> Result<(), Broken> {
-        let service = self.incidents[id].service;
-        if rules.autonomy != Autonomy::Act {
-            return Err(format!("{id} was admitted although autonomy is {:?}", rules.autonomy));
+        let (all, at, told): (&Rules, Timestamp, &Told) = (&turn.rules, record.at, &self.incidents[id]);
+        let service = told.service;
+        let level = plan.levels.get(plan.start_level).and_then(|level| level.autonomy);
+        let severity = rules.severities.get(&told.severity).and_then(|policy| policy.autonomy);
+        let careful = [Some(rules.autonomy), level, severity].into_iter().flatten().min();
+        // Silence stands for the word of a person, and for nothing else.
+        let least = if told.approved == Word::Silence { Autonomy::Propose } else { Autonomy::Act };
+        if careful.is_none_or(|careful| careful < least) {
+            return Err(format!("{id} was admitted at level {} although autonomy is {careful:?}", plan.start_level));
         }
-        let careful = plan.levels.get(plan.start_level).and_then(|level| level.autonomy);
-        if careful.is_some_and(|autonomy| autonomy < Autonomy::Act) {
-            return Err(format!("{id} was admitted at a level that a person decides about"));
+        if matches!(told.stands, Stands::Held(_)) {
+            return Err(format!("{id} was admitted while a person holds it"));
+        }
+        if is_frozen(all, rules, record.wall) {
+            return Err(format!("{id} was admitted in a freeze"));
+        }
+        if self.limits.is_tilted(turn.at) {
+            return Err(format!("{id} was admitted right after a clock jumped"));
+        }
+        for needed in &rules.guard.dependencies {
+            let place = setup::NAMES.iter().position(|name| **name == **needed);
+            let configured = all.services.iter().any(|service| service.name == *needed);
+            if place.is_some_and(|place| configured && self.limits.is_down(place, turn.at)) {
+                return Err(format!("{id} was admitted while {needed}, which it needs, is down"));
+            }
         }
         if self.is_paused(service, at) {
             return Err(format!("{id} was admitted while it is paused"));
@@ -628,6 +977,37 @@ impl Oracle {
         };
         if over(rules.guard.budget, true) || over(all.budget, false) {
             return Err(format!("{id} was admitted over budget"));
+        }
+        Ok(())
+    }
+
+    /// Has something been wrong for as long as each trigger that fired asks for? A window shows a breach later than it
+    /// began, never sooner.
+    fn breached_so_long(
+        &self,
+        id: &IncidentId,
+        service: usize,
+        facts: &[TriggerFact],
+        rules: &ServiceRules,
+        t: i64,
+    ) -> Result<(), Broken> {
+        for fact in facts.iter().filter(|fact| fact.fired.is_some()) {
+            let trigger = rules.triggers.iter().find(|trigger| *trigger.name == *fact.trigger);
+            let Some(trigger) = trigger.filter(|trigger| !trigger.hold.is_zero()) else { continue };
+            if let Asks::Signal { .. } = trigger.question {
+                continue;
+            }
+            let since = self.services[service].wrong_since(t);
+            if since.is_some_and(|since| since <= self.reloaded) {
+                continue;
+            }
+            if since.is_none_or(|since| t - since < millis(trigger.hold)) {
+                let hold = trigger.hold;
+                return Err(format!(
+                    "{id} was admitted at {t}: {} holds {hold:?}, wrong since {since:?}",
+                    fact.trigger
+                ));
+            }
         }
         Ok(())
     }
@@ -665,20 +1045,23 @@ impl Oracle {
         let inside = !names_outside || watched.outside.is_none();
         let alike = |release: ReleaseNo| {
             let other = watched.deployed.get(&release);
-            other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
+            let never_shown = inside && other.is_some() && fleet.behaviour(release).crashes;
+            never_shown || other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
         };
         if watched.failures.iter().filter(recent).any(|failure| failure.blame == bad || alike(failure.blame)) {
             return Ok(());
         }
         let latest = came.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);
         let after = |failure: &&Failure| {
-            failure.blame == ENVIRONMENT && failure.from <= latest && !watched.wrong_before.contains(&bad)
+            matches!(failure.blame, ENVIRONMENT | MILD | CROWD)
+                && failure.from <= latest
+                && !watched.wrong_before.contains(&(bad, failure.blame))
         };
         if watched.failures.iter().filter(recent).any(|failure| after(&failure)) {
             return Ok(());
         }
         let recent: Vec<_> = watched.failures.iter().filter(recent).collect();
-        let before = watched.wrong_before.contains(&bad);
+        let before = watched.wrong_before.iter().any(|(release, _)| *release == bad);
         Err(format!(
             "promise 2: {id} rolls {release} back, which is not to blame (came at {came}, wrong before: {before}; failing: {recent:?})"
         ))
@@ -695,7 +1078,14 @@ impl Oracle {
             let told = &self.incidents[id];
             let limit = match told.stands {
                 Stands::Acting => told.deadline,
-                Stands::Asking(until) | Stands::AsksToClimb(until) => until,
+                // Silence approves nothing that is doubtful at the instant, so it is asked again, or a person is called.
+                Stands::Asking(until) | Stands::AsksToClimb(until)
+                    if told.asked().is_some_and(|asked| asked.on_silence == OnSilence::Approve) =>
+                {
+                    let until = until + ASKS_AGAIN_AFTER_MAX;
+                    if told.admitted.is_some() { until.max(told.deadline) } else { until }
+                }
+                Stands::Asking(until) | Stands::AsksToClimb(until) | Stands::Held(until) => until,
                 Stands::Waiting | Stands::Human | Stands::Over => continue,
             };
             if mono.millis_since(limit) > LATE_MAX_MS {
@@ -711,7 +1101,18 @@ impl Oracle {
             if let Some((attempt, _)) = told.intents.iter().find(|(_, finished)| !**finished) {
                 return Err(format!("promise 3: {attempt:?} of {id} is forgotten"));
             }
-            if matches!(told.stands, Stands::Acting | Stands::Asking(_) | Stands::AsksToClimb(_)) {
+            let asks_on = match (told.asked().map(|asked| asked.on_silence), told.stands) {
+                (Some(OnSilence::Escalate), _) => true,
+                // What is doubtful for good is asked again and again.
+                (Some(OnSilence::Approve), Stands::Asking(_)) => true,
+                (_, _) => false,
+            };
+            let waits = match told.stands {
+                Stands::Acting | Stands::Held(_) => true,
+                Stands::Asking(_) | Stands::AsksToClimb(_) => !asks_on,
+                Stands::Waiting | Stands::Human | Stands::Over => false,
+            };
+            if waits {
                 return Err(format!("promise 4: {id} is still {:?} after healing", told.stands));
             }
             let episode = self.episodes.get(&told.key);
@@ -747,11 +1148,36 @@ impl Oracle {
     }
 
     /// Open incidents, as people know them from their notices.
-    pub fn open(&self) -> impl Iterator<Item = (&IncidentId, bool)> {
-        self.open.iter().map(|id| {
-            let asks = matches!(self.incidents[id].stands, Stands::Asking(_) | Stands::AsksToClimb(_));
-            (id, asks)
-        })
+    pub fn open(&self) -> impl Iterator<Item = (&IncidentId, Known)> {
+        self.open.iter().map(|id| (id, self.known(id)))
+    }
+
+    pub fn known(&self, id: &IncidentId) -> Known {
+        match self.incidents.get(id).map(|told| told.stands) {
+            Some(Stands::Asking(_) | Stands::AsksToClimb(_)) => Known::Asks,
+            Some(Stands::Held(_)) => Known::Held,
+            Some(Stands::Acting) => Known::Acts,
+            Some(Stands::Human) => Known::NeedsHuman,
+            Some(Stands::Waiting | Stands::Over) | None => Known::Waits,
+        }
+    }
+
+    /// What was asked, as a notice shows it: the last question, or one before it.
+    pub fn question(&self, id: &IncidentId, old: bool) -> Option<Question> {
+        let questions = &self.incidents.get(id)?.questions;
+        let (level, asked) = questions.get(questions.len().checked_sub(if old { 2 } else { 1 })?)?;
+        let name = |release: &Option<backstop::decide::event::Release>| release.as_ref().map(ToString::to_string);
+        Some(Question { number: asked.number, level: *level, bad: name(&asked.bad), target: name(&asked.target) })
+    }
+
+    /// Whose answer counts. Empty: everybody's.
+    pub fn approvers(&self, id: &IncidentId) -> Vec<String> {
+        let told = self.incidents.get(id);
+        told.and_then(Told::asked).map(|asked| asked.approvers.clone()).unwrap_or_default()
+    }
+
+    pub fn service_of(&self, id: &IncidentId) -> Option<usize> {
+        Some(self.incidents.get(id)?.service)
     }
 
     pub fn rolled_back(&self, service: usize) -> Vec<String> {
@@ -777,6 +1203,6 @@ fn place_of(service: &str, fleets: &[Fleet]) -> Option<usize> {
     fleets.iter().position(|fleet| *fleet.service == *service)
 }
 
-fn millis(duration: Duration) -> i64 {
+pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }

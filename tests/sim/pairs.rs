@@ -4,23 +4,35 @@
 /// At any time until it is over: another trigger joins, a person acknowledges or aborts, the RTO passes.
 const ANY: &[&str] = &["joined", "acknowledged", "aborted", "rto_passed"];
 
+/// Before anything was done a person may hold it.
+const HOLD: &[&str] = &["hold_ordered"];
+
 /// A step of an episode that was aborted, or whose deadline has passed, ends when it ends.
 const LATE: &[&str] = &["step_finished"];
 
 /// By state, the events that can meet it.
 const REACHABLE: &[(&str, &[&[&str]])] = &[
     ("none", &[&["opened"]]),
-    ("firing", &[ANY, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
-    ("held", &[ANY, LATE, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
-    ("escalated", &[ANY, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
-    ("would_roll_back", &[ANY, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    ("firing", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    ("held", &[ANY, HOLD, LATE, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    ("escalated", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    ("held_by_person", &[ANY, HOLD, &["hold_ended", "approved", "admitted", "superseded", "cleared"]]),
+    ("would_roll_back", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
     (
         "proposed",
-        &[ANY, &["judged", "proposed", "approved", "declined", "expired", "admitted", "superseded", "cleared"]],
+        &[
+            ANY,
+            HOLD,
+            &["judged", "proposed", "unanswered", "approved", "declined", "expired"],
+            &["admitted", "superseded", "cleared"],
+        ],
     ),
-    ("proposed_to_climb", &[ANY, &["approved", "declined", "climbed", "needs_human", "superseded", "cleared"]]),
-    ("ready", &[ANY, &["step_intended", "level_failed", "needs_human", "superseded"]]),
-    ("ready_to_undo", &[ANY, &["step_intended", "needs_human", "superseded"]]),
+    (
+        "proposed_to_climb",
+        &[ANY, &["unanswered", "approved", "declined", "climbed", "needs_human", "superseded", "cleared"]],
+    ),
+    ("ready", &[ANY, &["step_intended", "step_skipped", "level_failed", "needs_human", "superseded"]]),
+    ("ready_to_undo", &[ANY, &["step_intended", "step_skipped", "needs_human", "superseded"]]),
     ("running", &[ANY, LATE, &["step_started", "needs_human"]]),
     ("undoing", &[ANY, LATE, &["step_started", "needs_human"]]),
     ("checking", &[ANY, &["step_checked", "needs_human", "superseded"]]),
@@ -30,11 +42,16 @@ const REACHABLE: &[(&str, &[&[&str]])] = &[
     ("undo_stepped", &[ANY, &["undo_finished", "needs_human"]]),
     ("verifying", &[ANY, &["check_answered", "came_clear", "level_failed", "needs_human", "superseded"]]),
     ("soaking", &[ANY, &["check_answered", "relapsed", "recovered", "level_failed", "needs_human", "superseded"]]),
-    ("level_over", &[ANY, &["blocked", "proposed", "climbed", "needs_human", "superseded"]]),
+    ("level_over", &[ANY, &["proposed", "climbed", "needs_human", "superseded"]]),
     ("level_to_undo", &[ANY, &["undo_began", "needs_human", "superseded"]]),
     (
         "needs_human",
-        &[ANY, LATE, &["step_started", "check_answered", "reminded", "approved", "climbed", "superseded", "cleared"]],
+        &[
+            ANY,
+            LATE,
+            &["step_started", "step_skipped", "check_answered", "reminded", "approved", "climbed"],
+            &["superseded", "cleared"],
+        ],
     ),
     ("recovered", &[&["reopened"]]),
     ("declined", &[&["reopened"]]),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use backstop::decide::event::Autonomy;
-use backstop::machine::input::{Command, ReleasePhase};
+use backstop::decide::event::{Actor, Autonomy, IncidentId};
+use backstop::machine::input::{Command, Question, ReleasePhase};
 
 use super::fleet::{BREAKS_LATER_MS, Behaviour, ReleaseNo};
-use super::oracle::Broken;
+use super::oracle::{Broken, Known, counts};
 use super::rng::Rng;
 use super::setup;
 use super::tally::Fault;
@@ -57,6 +57,9 @@ pub fn deploy(world: &mut World, service: usize, behaviour: impl FnOnce(&mut Rng
     let behaviour = behaviour(&mut world.rng);
     let release = world.fleets[service].build(behaviour);
     world.note(|| format!("r{} of {service} is {behaviour:?}", release + 1));
+    if world.is_frozen(service) {
+        world.tally.fault(Fault::DeployInFreeze);
+    }
     put(world, service, release);
     release
 }
@@ -102,7 +105,7 @@ pub fn act(world: &mut World) -> Result<(), Broken> {
 }
 
 /// An old release returns.
-fn come_back(world: &mut World, service: usize) {
+pub fn come_back(world: &mut World, service: usize) {
     let bad = world.oracle.rolled_back(service);
     let known = world.fleets[service].behaviours.len();
     let release = match bad.first().and_then(|bad| world.fleets[service].release_of(bad)) {
@@ -118,32 +121,72 @@ fn come_back(world: &mut World, service: usize) {
     put(world, service, release);
 }
 
+/// Somebody, as they are known where they come in.
+fn somebody(rng: &mut Rng) -> Actor {
+    let (name, via) = rng.pick(&[
+        ("ada", "cli"),
+        ("uid:1000 (ada)", "cli"),
+        ("bob", "api"),
+        ("ada", "link:oncall"),
+        ("bob", "link"),
+        ("mallory", "api"),
+    ]);
+    Actor { name: name.to_owned(), via: via.to_owned() }
+}
+
 /// Somebody answers, or several at once.
 fn answer(world: &mut World) -> Result<(), Broken> {
-    let open: Vec<(String, bool)> = world.oracle.open().map(|(id, asks)| (id.to_string(), asks)).collect();
+    let open: Vec<(IncidentId, Known)> = world.oracle.open().map(|(id, known)| (id.clone(), known)).collect();
     if open.is_empty() {
         return Ok(());
     }
-    let (incident, asks) = open[world.rng.index(open.len())].clone();
+    let (id, known) = open[world.rng.index(open.len())].clone();
+    respond(world, &id, known)
+}
+
+/// What people do about an incident, as far as they know of it.
+pub fn respond(world: &mut World, id: &IncidentId, known: Known) -> Result<(), Broken> {
+    let incident = id.to_string();
     let reason = || "simulated".to_owned();
     let approve = || Command::Approve { incident: incident.clone(), reason: reason() };
     let decline = || Command::Decline { incident: incident.clone(), reason: reason() };
-    let (fault, commands) = match (world.rng.below(8), asks) {
-        (0, _) | (1, true) => (Fault::Approve, vec![approve()]),
-        (2, true) => (Fault::Decline, vec![decline()]),
-        (3 | 4, true) => (Fault::ApproveTwice, vec![approve(), approve()]),
-        (5, true) if world.rng.one_in(2) => (Fault::ApproveAndDecline, vec![decline(), approve()]),
-        (5, true) => (Fault::ApproveAndDecline, vec![approve(), decline()]),
-        (1 | 2, false) | (6, true) => {
-            (Fault::Abort, vec![Command::Abort { incident: incident.clone(), reason: reason() }])
+    let dice = world.rng.below(12);
+    let (fault, commands) = match (known, dice) {
+        (_, 0) => (Fault::Acknowledge, vec![Command::Acknowledge { incident, reason: String::new() }]),
+        (_, 1) => (Fault::Abort, vec![Command::Abort { incident, reason: reason() }]),
+        (_, 3) => (Fault::Approve, vec![approve()]),
+        (Known::Asks, 4 | 10) => (Fault::Decline, vec![decline()]),
+        (Known::Asks, 5) => (Fault::ApproveTwice, vec![approve(), approve()]),
+        (Known::Asks, 2 | 6) if world.rng.one_in(2) => (Fault::ApproveAndDecline, vec![decline(), approve()]),
+        (Known::Asks, 2 | 6) => (Fault::ApproveAndDecline, vec![approve(), decline()]),
+        (Known::Asks, 7..=9) => return answer_question(world, id),
+        (Known::Asks | Known::Waits, _) | (Known::Held | Known::Acts, 2) => {
+            let duration = secs(1 + world.rng.below(90));
+            (Fault::Hold, vec![Command::Hold { incident, duration, reason: reason() }])
         }
-        (_, _) => {
-            (Fault::Acknowledge, vec![Command::Acknowledge { incident: incident.clone(), reason: String::new() }])
+        (Known::Held, 4..=7) | (Known::Acts, 4) => {
+            (Fault::Unhold, vec![Command::Unhold { incident, reason: reason() }])
+        }
+        (Known::Held | Known::NeedsHuman, 8..=11) => {
+            let Some(service) = world.oracle.service_of(id) else { return Ok(()) };
+            let service = world.fleets[service].service.to_string();
+            let rollback = Command::Rollback { service, reason: reason(), level: None, overrides: Vec::new() };
+            (Fault::RollBackByHand, vec![rollback])
+        }
+        (Known::Acts | Known::NeedsHuman | Known::Held, _) => {
+            let step = if world.rng.one_in(4) { Some(world.rng.index(2)) } else { None };
+            (Fault::Skip, vec![Command::Skip { incident, step, reason: reason() }])
         }
     };
     world.tally.fault(fault);
     for command in commands {
-        world.command(command)?;
+        let actor = somebody(&mut world.rng);
+        let approves = matches!(command, Command::Approve { .. });
+        let named = world.oracle.approvers(id);
+        if approves && !named.is_empty() && !counts(&actor, &named) {
+            world.tally.fault(Fault::StrangerApproves);
+        }
+        world.command_by(actor, command)?;
         if world.rng.one_in(2) {
             world.settle()?;
         }
@@ -151,10 +194,73 @@ fn answer(world: &mut World) -> Result<(), Broken> {
     Ok(())
 }
 
+/// By the link of a notice, which may be an old one.
+fn answer_question(world: &mut World, id: &IncidentId) -> Result<(), Broken> {
+    let approves = world.rng.below(3) > 0;
+    let mut actor = somebody(&mut world.rng);
+    let answer = |question| {
+        let (incident, reason) = (id.to_string(), "simulated".to_owned());
+        Command::Answer { incident, approves, reason, question }
+    };
+    if world.rng.one_in(2) {
+        let old = world.oracle.question(id, true).or_else(|| {
+            let now = world.oracle.question(id, false)?;
+            Some(Question { target: Some("r77".to_owned()), ..now })
+        });
+        let Some(old) = old else { return Ok(()) };
+        world.tally.fault(Fault::AnswerStale);
+        return world.command_stale(actor, answer(old));
+    }
+    let Some(question) = world.oracle.question(id, false) else { return Ok(()) };
+    let named = world.oracle.approvers(id);
+    let mut may = named.is_empty() || counts(&actor, &named);
+    if !may && world.rng.one_in(2) {
+        actor = Actor { name: named[0].clone(), via: "api".to_owned() };
+        may = true;
+    }
+    world.tally.fault(if may { Fault::AnswerRight } else { Fault::StrangerApproves });
+    world.command_by(actor, answer(question))
+}
+
+/// Somebody turns the kill switch, of all or of a service, by command or by file.
+pub fn kill_switch(world: &mut World, place: usize) -> Result<(), Broken> {
+    let reason = "simulated".to_owned();
+    let known: Vec<_> = world.oracle.limits.kills().cloned().collect();
+    let (service, on) = match known.first() {
+        Some((_, true)) => return world.kill_file(false),
+        Some((service, false)) => (service.clone(), false),
+        None if world.rng.one_in(3) => {
+            let until = world.t + world.rng.within(SECOND, 100 * SECOND);
+            world.kill_file_until(until);
+            return Ok(());
+        }
+        None => (world.rng.one_in(2).then(|| world.fleets[place].service.to_string()), true),
+    };
+    world.tally.fault(match (&service, on) {
+        (None, true) => Fault::KillOn,
+        (None, false) => Fault::KillOff,
+        (Some(_), true) => Fault::KillServiceOn,
+        (Some(_), false) => Fault::KillServiceOff,
+    });
+    world.command(Command::KillSwitch { service, on, reason })
+}
+
+/// Nothing stands in the way any more. False: the daemon could not be told yet.
+pub fn let_go(world: &mut World) -> Result<bool, Broken> {
+    let known: Vec<_> = world.oracle.limits.kills().cloned().collect();
+    world.kill_file(false)?;
+    for (service, _) in known.iter().filter(|(_, file)| !file) {
+        world.tally.fault(if service.is_some() { Fault::KillServiceOff } else { Fault::KillOff });
+        let (service, reason) = (service.clone(), "simulated".to_owned());
+        world.command(Command::KillSwitch { service, on: false, reason })?;
+    }
+    Ok(known.is_empty())
+}
+
 fn order(world: &mut World, place: usize) -> Result<(), Broken> {
     let service = world.fleets[place].service.to_string();
     let reason = "simulated".to_owned();
-    let (fault, command) = match world.rng.below(8) {
+    let (fault, command) = match world.rng.below(12) {
         0 | 1 => {
             let level = match world.rng.below(3) {
                 0 => Some(world.rng.index(3)),
@@ -162,13 +268,25 @@ fn order(world: &mut World, place: usize) -> Result<(), Broken> {
             };
             (Fault::RollBackByHand, Command::Rollback { service, reason, level, overrides: Vec::new() })
         }
+        8 | 9 => return kill_switch(world, place),
+        10 | 11 => {
+            let rules = world.rules.services.iter().find(|rules| *rules.name == *service);
+            let mut overrides = vec!["kill-switch".to_owned()];
+            if let Some(rules) = rules {
+                overrides.extend(rules.guard.blockers.iter().map(|blocker| blocker.name.to_string()));
+            }
+            if world.rng.one_in(3) {
+                overrides.swap_remove(0);
+            }
+            (Fault::Override, Command::Rollback { service, reason, level: None, overrides })
+        }
         2 => {
             let service = world.rng.one_in(2).then_some(service);
             (Fault::Pause, Command::Pause { service, duration: secs(1 + world.rng.below(120)), reason })
         }
         3 => {
             let service = world.rng.one_in(2).then_some(service);
-            (Fault::Resume, Command::Resume { service })
+            (Fault::Resume, Command::Resume { service, reason: String::new() })
         }
         4 | 5 => {
             let ttl = secs(5 + world.rng.below(120));
@@ -179,11 +297,14 @@ fn order(world: &mut World, place: usize) -> Result<(), Broken> {
             let (signal, detail) = (name.to_owned(), "CVE".to_owned());
             (Fault::Signal, Command::RaiseSignal { service, signal, ttl, detail })
         }
-        6 => (Fault::SignalCleared, Command::ClearSignal { service, signal: setup::SIGNAL.to_owned() }),
+        6 => (
+            Fault::SignalCleared,
+            Command::ClearSignal { service, signal: setup::SIGNAL.to_owned(), reason: String::new() },
+        ),
         _ => {
             let bad = world.oracle.rolled_back(place);
             let release = bad.first().cloned().unwrap_or_else(|| "r2".to_owned());
-            (Fault::Forget, Command::Forget { service, release })
+            (Fault::Forget, Command::Forget { service, release, reason: String::new() })
         }
     };
     world.tally.fault(fault);
@@ -210,6 +331,10 @@ fn reload(world: &mut World) -> Result<(), Broken> {
                 "slow" => asked.histogram,
                 _ => true,
             });
+            if !asked.memory {
+                service.criteria.clear();
+            }
+            service.guard.dependencies.clear();
             service.detectors = vec![crate::support::symlink()];
             rules.services.push(service);
             world.tally.fault(Fault::ReloadDropsService);

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backstop::decide::event::{Ask, Autonomy, Check, Gate, Level, OnFailure, Proof, Retry, Severity};
+use backstop::decide::event::{Ask, Autonomy, Check, Gate, Level, OnFailure, OnSilence, Proof, Retry, Severity};
+use backstop::decide::freeze::{Freeze, Span};
 use backstop::decide::rules::{
-    Blocker, BlockerQuestion, Budget, Detector, DetectorKind, Heartbeat, OnUnknown, Rules, ServiceRules, Trigger,
-    ValueKind,
+    Blocker, BlockerQuestion, Budget, Detector, DetectorKind, Heartbeat, OnUnknown, Rules, ServiceRules, SeverityRules,
+    Trigger, ValueKind,
 };
 use backstop::promql::{Comparison, Expr, Selector};
+use jiff::tz::TimeZone;
 
 use super::fleet::{Asked, Fleet};
 use super::rng::Rng;
+use super::world::EPOCH;
 use crate::support::{
-    down, error_rate, level, receiver, rules, secs, service, signal, step, symlink, trigger, version_metric,
+    MINUTE, down, error_rate, level, receiver, rules, secs, service, signal, step, symlink, trigger, version_metric,
 };
 
 pub const NAMES: [&str; 4] = ["api", "web", "jobs", "pay"];
@@ -21,6 +24,11 @@ pub const REFERENCES: [&str; 2] = ["https://one.example", "https://two.example"]
 pub const SIGNAL: &str = "critical-vulnerability";
 /// A blocker that somebody raises.
 pub const MIGRATION: &str = "migration";
+
+/// The trigger on how full the memory is: its expression is one scraped value, so that its hold can be judged exactly.
+pub const MEMORY: &str = "memory";
+/// What must be well too before a level counts as proved.
+pub const CROWDED: &str = "crowded";
 
 /// Did a step take effect?
 pub const TOOK_EFFECT: &str = "took effect";
@@ -41,7 +49,7 @@ fn announced() -> Detector {
 
 fn memory(hold: u64) -> Trigger {
     let expr = Expr::parse("memory_used_ratio").expect("an expression of the simulation");
-    trigger("memory", ValueKind::Expr, expr, Comparison::Above, 0.95, hold)
+    trigger(MEMORY, ValueKind::Expr, expr, Comparison::Above, 0.95, hold)
 }
 
 fn database() -> Trigger {
@@ -95,7 +103,7 @@ fn check(name: &str) -> Check {
 pub fn ladder(rng: &mut Rng) -> Vec<Level> {
     let mut levels = Vec::new();
     for (name, steps) in [("flag off", ["flag", "purge"]), ("scale", ["scale", "note"])] {
-        if rng.one_in(3) {
+        if rng.one_in(2) {
             let count = 1 + rng.index(2);
             levels.push(level(name, steps.iter().take(count).map(|name| step(name)).collect()));
         }
@@ -108,8 +116,8 @@ pub fn ladder(rng: &mut Rng) -> Vec<Level> {
         last.push(step("purge"));
     }
     levels.push(level("previous release", last));
-    for level in &mut levels {
-        if rng.one_in(3) {
+    for (place, level) in levels.iter_mut().enumerate() {
+        if rng.one_in(2) {
             level.undo = ["undo", "note"].iter().take(1 + rng.index(2)).map(|name| step(name)).collect();
         }
         for step in level.steps.iter_mut().chain(&mut level.undo) {
@@ -134,7 +142,8 @@ pub fn ladder(rng: &mut Rng) -> Vec<Level> {
         if rng.one_in(5) {
             level.verify.checks = vec![Proof { check: check(SMOKE), every: secs(5), once: rng.one_in(2) }];
         }
-        if rng.one_in(10) {
+        level.verify.serves_target = rng.one_in(8);
+        if rng.one_in(if place == 0 { 10 } else { 3 }) {
             level.autonomy = Some(rng.pick(&[Autonomy::Observe, Autonomy::Propose, Autonomy::Propose]));
         }
     }
@@ -151,11 +160,60 @@ fn detectors(rng: &mut Rng) -> Vec<Detector> {
     }
 }
 
+fn severities(rng: &mut Rng) -> BTreeMap<Severity, SeverityRules> {
+    let mut all = BTreeMap::new();
+    for severity in [Severity::Low, Severity::Medium, Severity::High, Severity::Critical] {
+        if !rng.one_in(3) {
+            continue;
+        }
+        let approvers: &[&str] = match rng.below(4) {
+            0 => &["ada"],
+            1 => &["bob", "link"],
+            _ => &[],
+        };
+        let rules = SeverityRules {
+            autonomy: rng.one_in(4).then(|| rng.pick(&[Autonomy::Propose, Autonomy::Propose, Autonomy::Observe])),
+            approvers: approvers.iter().map(|name| (*name).to_owned()).collect(),
+            respond_within: rng.one_in(2).then(|| secs(15 + rng.below(60))),
+            on_silence: rng.pick(&[OnSilence::Decline, OnSilence::Approve, OnSilence::Approve, OnSilence::Escalate]),
+        };
+        all.insert(severity, rules);
+    }
+    all
+}
+
+/// A window within the hour that a seed lasts.
+pub fn freeze(rng: &mut Rng) -> Freeze {
+    let from = EPOCH + rng.within(0, 40 * MINUTE);
+    let to = from + rng.within(MINUTE, 8 * MINUTE);
+    let civil = |millis| {
+        let at = jiff::Timestamp::from_millisecond(millis).expect("an instant of the simulation");
+        TimeZone::UTC.to_datetime(at)
+    };
+    Freeze {
+        span: Span::Dates { from: civil(from), to: civil(to) },
+        zone: TimeZone::UTC,
+        reason: "simulated".to_owned(),
+    }
+}
+
+/// What more must be well, where the service shows it.
+fn criteria(rng: &mut Rng, service: &mut ServiceRules) {
+    if !rng.one_in(6) {
+        return;
+    }
+    let expr = Expr::parse("memory_used_ratio").expect("an expression of the simulation");
+    service.criteria.push(trigger(CROWDED, ValueKind::Expr, expr, Comparison::Above, 0.9, 0));
+    for level in &mut service.ladder {
+        level.verify.still_wrong = vec![CROWDED.to_owned()];
+    }
+}
+
 fn one_service(rng: &mut Rng, name: &str) -> ServiceRules {
     let mut service = service();
     service.name = name.into();
     service.detectors = detectors(rng);
-    service.autonomy = match rng.below(10) {
+    service.autonomy = match rng.below(12) {
         0 => Autonomy::Observe,
         1 | 2 => Autonomy::Propose,
         _ => Autonomy::Act,
@@ -194,6 +252,26 @@ fn one_service(rng: &mut Rng, name: &str) -> ServiceRules {
     service
 }
 
+/// What people may say, and when nothing may begin.
+pub fn policies(rng: &mut Rng, rules: &mut Rules) {
+    let count = rules.services.len();
+    for (place, service) in rules.services.iter_mut().enumerate() {
+        criteria(rng, service);
+        service.severities = severities(rng);
+        service.hold_max = secs(rng.pick(&[60, 300, 3600]));
+        if rng.one_in(6) {
+            service.guard.freeze.push(freeze(rng));
+        }
+        if count > 1 && rng.one_in(4) {
+            let other = NAMES[(place + 1 + rng.index(count - 1)) % count];
+            service.guard.dependencies.push(other.into());
+        }
+    }
+    if rng.one_in(8) {
+        rules.freeze.push(freeze(rng));
+    }
+}
+
 pub fn configuration(rng: &mut Rng) -> Rules {
     let count = 1 + rng.index(4);
     let services = NAMES.iter().take(count).map(|name| one_service(rng, name)).collect();
@@ -222,7 +300,7 @@ pub fn asked(service: &ServiceRules) -> Asked {
         version: service.detectors.iter().any(|detector| matches!(detector.kind, DetectorKind::Metric { .. })),
         requests: has("error-rate"),
         histogram: has("slow"),
-        memory: has("memory"),
+        memory: has(MEMORY) || !service.criteria.is_empty(),
         database: has("database"),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use backstop::decide::event::{Entry, IncidentEvent, IncidentId, Record};
+use backstop::decide::event::{Actor, Entry, IncidentEvent, IncidentId, Record};
 use backstop::decide::incident::{Incident, State};
 use backstop::journal::form;
 
@@ -97,6 +97,28 @@ faults! {
     Signal => "a signal is raised",
     SignalCleared => "a signal is cleared",
     Forget => "a person clears a bad mark",
+    AnswerRight => "a person answers what is asked",
+    AnswerStale => "a person answers an old question",
+    StrangerApproves => "somebody approves who may not",
+    SilenceApproves => "nobody's silence approves",
+    SilenceAsksAgain => "nobody answers, and it is asked again",
+    Hold => "a person holds an incident",
+    Unhold => "a person ends a hold",
+    Skip => "a person skips a step",
+    KillOn => "the kill switch is turned on",
+    KillOff => "the kill switch is turned off",
+    KillServiceOn => "the kill switch of a service is turned on",
+    KillServiceOff => "the kill switch of a service is turned off",
+    KillFileThere => "the file that is a kill switch appears",
+    KillFileGone => "the file that is a kill switch is gone",
+    Override => "a person rolls back and overrides what stops it",
+    DeployInFreeze => "somebody deploys in a freeze",
+    SharedOutage => "a dependency is down, and with it what needs it",
+    Worsens => "a release makes worse what was wrong before",
+    StillWrong => "something else is wrong after a level",
+    Sleeps => "the host sleeps past a deadline",
+    StepStartsLate => "it is told late that a step has started",
+    Aimed => "something happens at the very moment at which an incident changes",
     Reload => "a valid reload",
     ReloadDropsService => "a reload drops a service, and one brings it back",
 }
@@ -206,6 +228,13 @@ impl Coverage {
         if let Some(incident) = self.incidents.get_mut(id) {
             *tally.pairs.entry((state_name(incident), event_name)).or_default() += 1;
             let was_open = incident.state.is_open();
+            match &**event {
+                IncidentEvent::Approved { actor, .. } if actor.via == Actor::SILENCE => {
+                    tally.fault(Fault::SilenceApproves);
+                }
+                IncidentEvent::Unanswered { .. } => tally.fault(Fault::SilenceAsksAgain),
+                _ => {}
+            }
             drop(incident.apply(event, record.at));
             if was_open && !incident.state.is_open() {
                 *tally.ended.entry(incident.state.as_str()).or_default() += 1;

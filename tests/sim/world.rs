@@ -11,7 +11,7 @@ use backstop::decide::event::{
 };
 use backstop::decide::rules::{DetectorKind, Rules};
 use backstop::machine::input::{
-    Answer, Command, CommandId, DeliveryOutcome, Input, Observation, TargetKey, TargetKind,
+    Answer, Command, CommandId, DeliveryOutcome, Input, Observation, ProbeOutcome, TargetKey, TargetKind,
 };
 use backstop::machine::output::{CheckOrder, DeliveryOrder, LogLevel, Output, StepOrder};
 use backstop::machine::{Machine, Recovered};
@@ -20,16 +20,19 @@ use backstop::time::{BootId, Now, Timestamp};
 
 use super::disk::{Disk, State, Turn};
 use super::fleet::{Fleet, Lie, ReleaseNo};
-use super::oracle::{Broken, Oracle};
+use super::oracle::{Broken, Known, Oracle};
 use super::rng::Rng;
 use super::tally::{Coverage, Fault, Tally};
 use super::{people, setup};
 use crate::support::{INTERVAL, SECOND, secs};
 
 /// Where the wall clock stands when the simulation begins.
-const EPOCH: i64 = 1_790_000_000_000;
+pub const EPOCH: i64 = 1_790_000_000_000;
 /// So many ticks in a row without anything else in two seconds are a busy loop.
 const TICKS_ALONE_MAX: u32 = 100;
+/// Where the file is that is a kill switch.
+const KILL_FILE: &str = "/etc/backstop/stop";
+
 /// A graceful end waits so long for steps (`engine::Settings::DAEMON`).
 const DRAIN_MS: i64 = 30 * SECOND;
 
@@ -105,6 +108,16 @@ enum Event {
         release: ReleaseNo,
     },
     Save,
+    /// Somebody has read what they were told, and responds.
+    Respond {
+        incident: IncidentId,
+    },
+    /// What was aimed at an incident goes on a while later.
+    Again {
+        incident: IncidentId,
+    },
+    /// The file that is a kill switch is removed.
+    KillFileGone,
     DrainOver {
         life: u32,
     },
@@ -177,6 +190,13 @@ pub struct World {
     commands: u64,
     /// What must be durable before a command is answered.
     awaited: BTreeMap<u64, Seq>,
+    /// Commands that answer an old question: none of them may count.
+    stale: BTreeSet<u64>,
+    kill_file: bool,
+    /// Services that are looked at once more before anything is concluded.
+    glances: Vec<usize>,
+    /// By incident, on the true timeline: what is aimed at it comes around then.
+    pub deadlines: BTreeMap<IncidentId, i64>,
     pub crash_in: Option<u32>,
     pub crash_at_sync: bool,
     pub stopped_until: i64,
@@ -200,7 +220,9 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, tells: bool) -> Result<World, Broken> {
         let mut rng = Rng::new(seed);
-        let rules = Arc::new(setup::configuration(&mut rng));
+        let mut rules = setup::configuration(&mut rng);
+        setup::policies(&mut rng, &mut rules);
+        let rules = Arc::new(rules);
         let fleets = setup::fleets(&mut rng, &rules);
         let count = fleets.len();
         let mut world = World {
@@ -226,6 +248,10 @@ impl World {
             inbox: VecDeque::new(),
             commands: 0,
             awaited: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            kill_file: false,
+            glances: Vec::new(),
+            deadlines: BTreeMap::new(),
             crash_in: None,
             crash_at_sync: false,
             stopped_until: 0,
@@ -278,6 +304,10 @@ impl World {
         Timestamp::from_millis(self.t + self.monotonic_offset)
     }
 
+    pub const fn monotonic_offset(&self) -> i64 {
+        self.monotonic_offset
+    }
+
     pub fn now(&self) -> Now {
         Now {
             monotonic: self.monotonic(),
@@ -322,6 +352,8 @@ impl World {
         let mut out = Vec::new();
         self.machine = Some(Machine::new(Arc::clone(&self.rules), &now, recovered, &mut out));
         self.take_outputs(&mut out)?;
+        let says = self.kill_file.then(|| "simulated".to_owned());
+        self.hand(Input::KillFile { path: KILL_FILE.into(), says })?;
         for service in 0..self.fleets.len() {
             if self.configured[service] {
                 self.targets_up(service)?;
@@ -398,12 +430,14 @@ impl World {
         self.life += 1;
         self.inbox.clear();
         self.awaited.clear();
+        self.stale.clear();
+        self.glances.clear();
         self.crash_in = None;
         self.crash_at_sync = false;
         self.stopped_until = 0;
         // Its steps die with it, at once or after they have worked.
         for step in std::mem::take(&mut self.steps) {
-            if !step.worked && self.rng.one_in(3) {
+            if !step.worked && self.rng.one_in(2) {
                 self.tally.fault(Fault::StepWorksAfterCrash);
                 self.work(step.service, step.script, step.target);
             }
@@ -457,6 +491,7 @@ impl World {
                 let intends = records.iter().any(|record| {
                     matches!(&record.entry, Entry::Incident { event, .. } if matches!(**event, IncidentEvent::StepIntended { .. }))
                 });
+                let moments = if self.weather == Weather::Chaos { super::moments::of(&records) } else { Vec::new() };
                 if self.story.is_some() {
                     for record in &records {
                         let text = format!("{:?}", record.entry);
@@ -479,6 +514,9 @@ impl World {
                 if intends && self.weather == Weather::Chaos {
                     super::faults::before_a_step(self);
                 }
+                for moment in moments {
+                    super::moments::at(self, &moment);
+                }
             }
             Output::RunStep(order) => self.begin_step(*order)?,
             Output::RunCheck(order) => self.check(&order),
@@ -489,6 +527,9 @@ impl World {
                     && self.disk.last() < due
                 {
                     return Err(format!("command {} was answered before what it caused was durable", id.0));
+                }
+                if self.stale.remove(&id.0) && matches!(answer, Answer::Done { .. }) {
+                    return Err(format!("command {} answers an old question, and counted: {answer:?}", id.0));
                 }
                 self.note(|| format!("answer: {answer:?}"));
             }
@@ -506,7 +547,12 @@ impl World {
             if self.dead() || self.is_stopped() {
                 return Ok(());
             }
-            if let Some(input) = self.inbox.pop_front() {
+            if let Some(service) = self.glances.pop() {
+                self.look(service, None)?;
+                for process in 0..if self.spread { self.fleets[service].processes.len() } else { 0 } {
+                    self.look(service, Some(process))?;
+                }
+            } else if let Some(input) = self.inbox.pop_front() {
                 self.ticks_alone = (self.t, 0);
                 self.hand(input)?;
             } else if self.deadline().is_some_and(|at| at <= self.t) {
@@ -587,6 +633,7 @@ impl World {
                 // Another deployment may have come in between.
                 if self.fleets[service].symlink == release {
                     self.fleets[service].restart(process, release, self.t);
+                    self.oracle.disturbed(service, self.t);
                     self.oracle.truth(service, &self.fleets[service], self.t);
                 }
             }
@@ -600,6 +647,18 @@ impl World {
                     self.disk.save(&checkpoint)?;
                 }
             }
+            Event::Respond { incident } => {
+                let known = self.oracle.known(&incident);
+                if self.weather == Weather::Chaos && known != Known::Waits {
+                    people::respond(self, &incident, known)?;
+                }
+            }
+            Event::Again { incident } => {
+                if self.weather == Weather::Chaos {
+                    super::moments::again(self, &incident);
+                }
+            }
+            Event::KillFileGone => self.kill_file(false)?,
             Event::DrainOver { life } => {
                 if life == self.life {
                     while self.disk.state == State::Writes && !self.disk.pending.is_empty() {
@@ -729,10 +788,21 @@ impl World {
             self.oracle.lied(service, t);
         }
         let probe = self.fleets[service].probe(index, t, mono, dark);
+        match &probe {
+            Observation::Probed { outcome: ProbeOutcome::Unsent(_), .. } => {
+                self.oracle.limits.not_probed(service, index)
+            }
+            Observation::Probed { outcome, .. } => {
+                let failed = matches!(outcome, ProbeOutcome::Failed { .. });
+                self.oracle.limits.probed(service, index, failed, t);
+            }
+            _ => {}
+        }
         self.hand(Input::Observation(probe))?;
         if self.weather == Weather::Chaos && self.rng.one_in(500) {
             self.tally.fault(Fault::Overrun);
             let target = self.fleets[service].scrape_target(index);
+            self.oracle.looked_at_memory(service, index, None, t);
             self.hand(Input::Observation(Observation::Overrun { target, at: mono }))?;
             return Ok(false);
         }
@@ -741,6 +811,10 @@ impl World {
         let ok = matches!(&scrape, Observation::Scraped { outcome: Ok(_), .. });
         let version = (ok && self.fleets[service].asked.version).then(|| self.fleets[service].shown_version(index, t));
         self.oracle.handed_inside(service, index, version, t);
+        if self.fleets[service].asked.memory {
+            let full = if ok { self.fleets[service].shows_full(index, t) } else { None };
+            self.oracle.looked_at_memory(service, index, full, t);
+        }
         self.hand(Input::Observation(scrape))?;
         Ok(ok && lie.is_none())
     }
@@ -769,14 +843,16 @@ impl World {
         self.oracle.step_begins(&order, service, &rules, self.t)?;
         self.tally.steps += 1;
         let usual = self.scripts.get(order.step.name.as_str()).copied().unwrap_or(Script::Nothing);
-        let script = if self.weather == Weather::Chaos && self.rng.one_in(3) {
+        let script = if self.weather == Weather::Chaos && self.rng.one_in(2) {
             self.rng.pick(&[
                 Script::Fails,
                 Script::FailsAndWorks,
+                Script::FailsAndWorks,
                 Script::HalfWorks,
                 Script::Hangs,
+                Script::Hangs,
                 Script::Ambiguous,
-                Script::Nothing,
+                Script::Ambiguous,
             ])
         } else {
             usual
@@ -813,13 +889,23 @@ impl World {
             pid: Some(4242),
             process_start: Some("4242".to_owned()),
         };
-        self.later(1, Event::Answer { life, input: Box::new(started) });
+        let mut told = 1;
+        let near = self.deadlines.get(&incident).is_some_and(|deadline| deadline - self.t < 15 * SECOND);
+        if self.weather == Weather::Chaos && self.rng.one_in(if near { 2 } else { 6 }) {
+            told = self.rng.within(0, ends.max(1));
+            self.tally.fault(Fault::StepStartsLate);
+        }
+        self.later(told, Event::Answer { life, input: Box::new(started) });
+        let name = incident.to_string();
         if let Some(works) = works {
             self.later(works, Event::Effect { step: id });
         }
         self.later(ends.max(1), Event::Report { step: id, life, outcome });
         self.steps.push(RunningStep { id, service, script, incident, attempt, target, worked: false, reported: false });
         if self.weather == Weather::Chaos {
+            if self.rng.one_in(12) {
+                self.push_command(Command::Abort { incident: name, reason: "simulated".to_owned() });
+            }
             super::faults::during_a_step(self, service);
         }
         Ok(())
@@ -893,9 +979,61 @@ impl World {
             } else {
                 Command::Abort { incident: id.to_string(), reason: "simulated".to_owned() }
             };
-            self.commands += 1;
-            let actor = Actor { name: "bob".to_owned(), via: "api".to_owned() };
-            self.inbox.push_back(Input::Command { id: CommandId(self.commands), actor, command });
+            self.push_command(command);
+        }
+    }
+
+    /// Somebody asks for it, and it is read before backstop has drawn any conclusion.
+    pub fn push_command(&mut self, command: Command) {
+        self.note(|| format!("{command:?}"));
+        self.commands += 1;
+        let actor = Actor { name: "bob".to_owned(), via: "api".to_owned() };
+        self.inbox.push_back(Input::Command { id: CommandId(self.commands), actor, command });
+    }
+
+    /// The service is looked at, and that is read before backstop has drawn any conclusion.
+    pub fn glance(&mut self, service: usize) {
+        self.glances.push(service);
+    }
+
+    /// A file that is a kill switch is there, or gone.
+    /// Is it deployed in a freeze?
+    pub fn is_frozen(&self, service: usize) -> bool {
+        let rules = self.rules.services.iter().find(|rules| rules.name == self.fleets[service].service);
+        rules.is_some_and(|rules| super::limits::is_frozen(&self.rules, rules, self.now().wall))
+    }
+
+    pub fn kill_file(&mut self, there: bool) -> Result<(), Broken> {
+        if self.kill_file == there {
+            return Ok(());
+        }
+        self.turn_kill_file(there);
+        if self.is_stopped() || self.draining { Ok(()) } else { self.settle() }
+    }
+
+    fn turn_kill_file(&mut self, there: bool) {
+        self.kill_file = there;
+        self.tally.fault(if there { Fault::KillFileThere } else { Fault::KillFileGone });
+        self.note(|| format!("the kill file is there: {there}"));
+        if self.machine.is_some() {
+            let says = there.then(|| "simulated".to_owned());
+            self.inbox.push_back(Input::KillFile { path: KILL_FILE.into(), says });
+        }
+    }
+
+    pub fn respond_later(&mut self, after: i64, incident: &IncidentId) {
+        self.later(after, Event::Respond { incident: incident.clone() });
+    }
+
+    pub fn again_later(&mut self, after: i64, incident: &IncidentId) {
+        self.later(after, Event::Again { incident: incident.clone() });
+    }
+
+    /// The file appears, and is removed at that time.
+    pub fn kill_file_until(&mut self, until: i64) {
+        if !self.kill_file {
+            self.turn_kill_file(true);
+            self.later((until - self.t).max(1), Event::KillFileGone);
         }
     }
 
@@ -982,14 +1120,28 @@ impl World {
         Ok(())
     }
 
+    /// An answer to a question that is not asked any more.
+    pub fn command_stale(&mut self, actor: Actor, command: Command) -> Result<(), Broken> {
+        self.stale.insert(self.commands + 1);
+        let before = self.commands;
+        let result = self.command_by(actor, command);
+        if self.commands == before {
+            self.stale.remove(&(before + 1));
+        }
+        result
+    }
+
     pub fn command(&mut self, command: Command) -> Result<(), Broken> {
+        self.command_by(Actor { name: "ada".to_owned(), via: "cli".to_owned() }, command)
+    }
+
+    pub fn command_by(&mut self, actor: Actor, command: Command) -> Result<(), Broken> {
         if self.dead() || self.is_stopped() {
             return Ok(());
         }
-        self.note(|| format!("{command:?}"));
+        self.note(|| format!("{}: {command:?}", actor.name));
         self.commands += 1;
         let id = self.commands;
-        let actor = Actor { name: "ada".to_owned(), via: "cli".to_owned() };
         self.hand(Input::Command { id: CommandId(id), actor, command })?;
         if !self.dead() {
             self.awaited.insert(id, self.disk.appended);
@@ -1004,6 +1156,7 @@ impl World {
         rules.generation = self.rules.generation + 1;
         rules.hash = format!("{:012x}", rules.generation).into();
         self.note(|| format!("reload to generation {}", rules.generation));
+        self.oracle.reloaded(self.t);
         self.rules = Arc::new(rules);
         self.hand(Input::Reload(Arc::clone(&self.rules)))?;
         for service in 0..self.fleets.len() {
@@ -1042,10 +1195,21 @@ impl World {
         self.oracle.dark(self.t, until);
     }
 
+    /// The clock on the wall is set while backstop runs.
+    pub fn jump(&mut self, millis: i64) {
+        self.wall_offset += millis;
+        if millis.abs() > 5 * SECOND && !self.dead() && !self.is_stopped() {
+            self.oracle.limits.jumped(self.t);
+        }
+    }
+
     pub fn stop_for(&mut self, millis: i64) {
         if !self.dead() {
             self.stopped_until = self.t + millis;
             self.oracle.well_from(self.stopped_until);
+            if millis > 30 * SECOND {
+                self.oracle.limits.jumped(self.stopped_until - 1);
+            }
             self.note(|| format!("is stopped for {millis} ms"));
         }
     }
@@ -1082,6 +1246,8 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "the world heals".to_owned());
         self.weather = Weather::Calm;
+        self.stopped_until = self.stopped_until.min(self.t);
+        self.oracle.calm_from(self.t);
         self.crash_in = None;
         self.crash_at_sync = false;
         self.disk_back();

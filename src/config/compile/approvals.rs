@@ -23,7 +23,7 @@ pub(super) fn approvals(cx: &Cx<'_>, node: &Node, other: &Got<SocketAddr>) -> Op
     let external_url = table.need("external_url", URL_HELP, external_url);
     let keys = table.need("key", KEY_HELP, secrets);
     let expires_after = table.get("expires_after", |cx, node| {
-        let least = Duration::from_secs(10);
+        let least = Duration::from_secs(1);
         cx.duration_in(node, least..Duration::MAX, "a link that is dead when it arrives helps nobody; such as \"10m\"")
     });
     if let Got::Absent = address {

@@ -97,6 +97,11 @@ pub enum IncidentEvent {
         attempt: Attempt,
         result: Box<StepResult>,
     },
+    /// It was intended, and the world changed before it could be begun: nothing was done.
+    StepNotStarted {
+        attempt: Attempt,
+        why: String,
+    },
     /// What the step's `check` was answered. Asked again a few times, so that there may be several in a row.
     StepChecked {
         attempt: Attempt,

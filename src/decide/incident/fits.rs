@@ -39,9 +39,9 @@ impl Incident {
             IncidentEvent::StepIntended { attempt, .. } => {
                 can_begin && matches!(state, State::Ready { attempt: ready, .. } if ready == attempt)
             }
-            IncidentEvent::StepStarted { attempt, .. } | IncidentEvent::StepFinished { attempt, .. } => {
-                self.in_flight == Some(*attempt)
-            }
+            IncidentEvent::StepStarted { attempt, .. }
+            | IncidentEvent::StepFinished { attempt, .. }
+            | IncidentEvent::StepNotStarted { attempt, .. } => self.in_flight == Some(*attempt),
             IncidentEvent::StepChecked { attempt, .. } => {
                 matches!(state, State::Checking { attempt: checking, .. } if checking == attempt)
             }

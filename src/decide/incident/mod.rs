@@ -20,8 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{
-    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Plan, Release,
-    Running, Severity, Step, TriggerFact, Verify,
+    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Outcome, Plan,
+    Release, Running, Severity, Step, TriggerFact, Verify,
 };
 use super::trigger::short;
 use super::verify::{Reading, Soak};
@@ -97,6 +97,9 @@ pub struct Situation<'a> {
     pub level: usize,
     /// Verification's view of the trigger windows and probes, since the level finished.
     pub reading: Reading,
+    /// Why what is seen may be an outage's, which proves nothing against a level: it is neither undone nor followed by the
+    /// next one. Needed only once it is admitted.
+    pub outage: Option<String>,
     /// What runs was looked at since the last step ended; needed only after an undo.
     pub release_read: bool,
     /// A pause or a freeze: no new level starts, unless a person ordered it.
@@ -170,6 +173,9 @@ pub struct Incident {
     questions: u32,
     /// When a person first held it in this episode.
     pub held_from: Option<Timestamp>,
+    /// What is put back where the step that is intended is never begun: how the try before it ended, and since when its
+    /// level runs.
+    before: (Option<Outcome>, Option<Timestamp>),
     /// The step at which a person was called.
     stuck: Option<Attempt>,
     /// The person who has said yes; the level that begins next is theirs.
@@ -220,6 +226,7 @@ impl Incident {
             asked: None,
             questions: 0,
             held_from: None,
+            before: (None, None),
             stuck: None,
             approved: None,
             overrides: BTreeSet::new(),
@@ -351,12 +358,15 @@ impl Incident {
                 }
             }
             IncidentEvent::StepIntended { attempt, .. } => {
+                let after = if let State::Ready { after, .. } = self.state { after } else { None };
+                self.before = (after, self.level_began);
                 self.state = State::Running { attempt: *attempt };
                 self.in_flight = Some(*attempt);
                 self.level_began.get_or_insert(at);
                 vec![Effect::RunStep(*attempt)]
             }
             IncidentEvent::StepFinished { attempt, result } => self.stepped(*attempt, result, at),
+            IncidentEvent::StepNotStarted { attempt, .. } => self.not_started(*attempt, at),
             IncidentEvent::StepChecked { attempt, answer, detail } => self.checked(*attempt, *answer, detail, at),
             IncidentEvent::LevelFinished { level, at: finished } => self.level_finished(*level, *finished),
             IncidentEvent::CameClear { at: since } => {
@@ -551,6 +561,12 @@ impl Incident {
             .as_ref()
             .and_then(|plan| plan.levels.get(level))
             .map_or_else(String::new, |level| format!(" ({})", level.name))
+    }
+
+    /// What is seen now is to be about what came after this.
+    #[must_use]
+    pub fn acted(&self) -> Timestamp {
+        self.finished.map(|(_, at)| at).or(self.level_began).unwrap_or(self.began)
     }
 
     /// The level whose proofs count, and when it was carried out: while it is verified, and afterwards too, where a person

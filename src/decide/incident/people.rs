@@ -136,6 +136,7 @@ impl Incident {
         match self.asked.as_ref().map_or(OnSilence::Decline, |asked| asked.on_silence) {
             OnSilence::Escalate => Some(keeps_asking(situation, now)),
             OnSilence::Approve if situation.paused || situation.journal_failing || situation.draining => None,
+            OnSilence::Approve if situation.outage.is_some() => None,
             OnSilence::Approve if situation.breach == Breach::Firing => {
                 Some(IncidentEvent::Climbed { to: level, overrides: Vec::new() })
             }

@@ -71,6 +71,18 @@ impl Incident {
         }
     }
 
+    /// Nothing was done: it is the next step still, and the time of its level is as before.
+    pub(super) fn not_started(&mut self, attempt: Attempt, at: Timestamp) -> Vec<Effect> {
+        self.in_flight = None;
+        if self.state == (State::Running { attempt }) {
+            let (after, level_began) = self.before;
+            self.state = State::Ready { attempt, since: at, after };
+            self.level_began = level_began;
+            self.unread_since = None;
+        }
+        Vec::new()
+    }
+
     /// What said that it failed is believed. What said that it succeeded, or said nothing, is asked about.
     fn has_to_be_checked(&self, attempt: Attempt, outcome: Outcome) -> bool {
         let can = self.step(attempt).is_some_and(|step| step.check.is_some());

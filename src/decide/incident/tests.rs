@@ -143,6 +143,7 @@ impl World {
             decision: self.decision.clone(),
             level: 0,
             reading: self.reading,
+            outage: None,
             release_read: true,
             paused: self.paused,
             journal_failing: false,
@@ -682,7 +683,11 @@ fn a_climb_that_is_held_up_after_the_silence_ends_with_a_person() {
         World { draining: true, running: running(), ..world() },
         World { breach: Breach::Unclear, running: running(), ..world() },
     ];
-    assert_eq!(world().settle(&mut ask(), 6000)[0], IncidentEvent::Climbed { to: 1, overrides: Vec::new() }, "past its deadline too");
+    assert_eq!(
+        world().settle(&mut ask(), 6000)[0],
+        IncidentEvent::Climbed { to: 1, overrides: Vec::new() },
+        "past its deadline too"
+    );
     for world in held_up {
         let mut incident = ask();
         assert_eq!(world.settle(&mut incident, 6599), []);

@@ -27,7 +27,8 @@ pub(super) fn report(records: &[Record]) -> Option<Report> {
         | Entry::Resumed { .. }
         | Entry::KillSwitch { .. }
         | Entry::SignalRaised { .. }
-        | Entry::SignalCleared { .. } => None,
+        | Entry::SignalCleared { .. }
+        | Entry::Command(_) => None,
     })?;
     let mut walk = Walk::new(id, first);
     for record in records {
@@ -124,7 +125,8 @@ impl<'a> Walk<'a> {
             | Entry::Resumed { .. }
             | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
         }
     }
 
@@ -179,6 +181,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepNotStarted { .. }
             | IncidentEvent::StepChecked { .. }
             | IncidentEvent::UndoBegan { .. }
             | IncidentEvent::UndoFinished { .. }
@@ -232,6 +235,7 @@ impl<'a> Walk<'a> {
             | IncidentEvent::StepIntended { .. }
             | IncidentEvent::StepStarted { .. }
             | IncidentEvent::StepFinished { .. }
+            | IncidentEvent::StepNotStarted { .. }
             | IncidentEvent::StepChecked { .. }
             | IncidentEvent::UndoBegan { .. }
             | IncidentEvent::UndoFinished { .. }
@@ -308,6 +312,10 @@ impl<'a> Walk<'a> {
                 let detail = after_colon(&result.detail);
                 let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
                 (standing, format!("{}: {step}{detail}", moments::outcome(result.outcome)))
+            }
+            IncidentEvent::StepNotStarted { attempt, why } => {
+                let standing = if attempt.undo { Standing::Undoing } else { Standing::Running };
+                (standing, format!("Not started: {}{}", moments::step_name(plan, *attempt), after_colon(why)))
             }
             IncidentEvent::StepChecked { attempt, answer, detail } => {
                 let step = moments::step_name(plan, *attempt);

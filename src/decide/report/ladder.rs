@@ -43,6 +43,10 @@ impl Ladder {
                 step.output.clone_from(&result.output);
                 step.truncated = result.truncated;
             }
+            IncidentEvent::StepNotStarted { attempt, .. } => {
+                let steps = &mut self.level(attempt.level, plan).steps;
+                steps.retain(|step| step.attempt != *attempt);
+            }
             IncidentEvent::StepChecked { attempt, answer, detail } => {
                 self.step(record, *attempt, plan).checks.push((*answer, detail.clone()));
             }

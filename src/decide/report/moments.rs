@@ -84,6 +84,9 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             let detail = after_colon(&result.detail);
             line("step_finished", format!("{}: {}{detail}", outcome(result.outcome), step(*attempt)))
         }
+        IncidentEvent::StepNotStarted { attempt, why } => {
+            line("step_not_started", format!("Not started: {}{}", step(*attempt), after_colon(why)))
+        }
         IncidentEvent::StepChecked { attempt, answer: said, detail } => {
             line("step_checked", format!("Checked {}: {}{}", step(*attempt), answer(*said), after_colon(detail)))
         }

@@ -7,8 +7,12 @@
 //!
 //! The daemon writes one order to the helper's standard input and keeps that pipe open: its end tells the helper that
 //! the daemon is gone, however it died. The helper's standard output carries two reports, `Started` and `Ended`.
+//!
+//! A helper that is itself killed, or hangs, leaves its orphans to others. The daemon then ends them by what only they
+//! have in their environment ([`RUN`]).
 
 mod helper;
+mod orphans;
 mod tail;
 mod tree;
 mod wire;
@@ -17,9 +21,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -27,6 +31,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
 pub use helper::helper_main;
+use orphans::end_orphans;
 pub use tree::process_start;
 use wire::{Order, Report};
 
@@ -53,6 +58,17 @@ const ENVIRONMENT_SAFE: [&str; 7] = ["PATH", "HOME", "LANG", "TZ", "USER", "LOGN
 const ENVIRONMENT_OWN: [&str; 5] =
     ["NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID"];
 const ENVIRONMENT_OWN_PREFIXES: [&str; 3] = ["WATCHDOG_", "LISTEN_", "BACKSTOP_"];
+
+/// In the environment of every process of a command, unless one of them cleared it: which run it belongs to.
+pub const RUN: &str = "BACKSTOP_RUN";
+
+/// No other run on this host since it booted has the same: a process id and its start name one process.
+fn new_run() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let own = std::process::id();
+    let start = process_start(own).unwrap_or_default();
+    format!("{own}-{start}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
 
 /// One command to run.
 #[derive(Clone, Debug)]
@@ -102,7 +118,7 @@ pub enum CommandOutcome {
     NotStarted(String),
     /// It still ran at its deadline and was ended.
     TimedOut,
-    /// The helper is gone or hangs: whether the command took effect, or still runs, cannot be known. One sentence.
+    /// The helper is gone or hangs: whether the command took effect cannot be known. One sentence.
     Lost(String),
 }
 
@@ -154,20 +170,27 @@ pub async fn run(spec: CommandSpec, started: impl FnOnce(u32, String)) -> Comman
     if spec.argv.is_empty() {
         return ended(CommandOutcome::NotStarted("the command is empty".to_owned()));
     }
-    let limit = spec.timeout.saturating_add(spec.grace).saturating_add(KILL_LIMIT).saturating_add(HELPER_SLACK);
+    let limit = spec.timeout.saturating_add(spec.grace).saturating_add(KILL_LIMIT);
     let (mut helper, mut orders, reports) = match spawn_helper() {
         Ok(parts) => parts,
         Err(error) => return ended(CommandOutcome::NotStarted(format!("the helper cannot be started: {error}"))),
     };
-    let mut leader = None;
-    let conversation = async {
-        // An order is taken whole or not at all: it ends with its line.
-        if let Err(error) = send_order(&mut orders, &spec).await {
-            return Err(CommandOutcome::NotStarted(format!("the helper did not take the order: {error}")));
+    let run = new_run();
+    let conversed = {
+        let mut conversation = std::pin::pin!(async {
+            // An order is taken whole or not at all: it ends with its line.
+            if let Err(error) = send_order(&mut orders, &spec, &run).await {
+                return Err(CommandOutcome::NotStarted(format!("the helper did not take the order: {error}")));
+            }
+            await_end(reports, started).await
+        });
+        match tokio::time::timeout(limit, &mut conversation).await {
+            Ok(said) => Ok(said),
+            // Not counted with the limit: a daemon that was stopped meanwhile finds both over when it goes on, and the
+            // report is in the pipe, or on its way.
+            Err(_elapsed) => tokio::time::timeout(HELPER_SLACK, conversation).await,
         }
-        await_end(reports, started, &mut leader).await
     };
-    let conversed = tokio::time::timeout(limit, conversation).await;
     // The end of its input ends a helper that still runs, with all that it watches over.
     drop(orders);
     match conversed {
@@ -183,12 +206,28 @@ pub async fn run(spec: CommandSpec, started: impl FnOnce(u32, String)) -> Comman
             }
         }
         Ok(Err(outcome)) => {
-            if let Some((pid, start)) = &leader {
-                end_group_of_lost_helper(*pid, start);
-            }
-            ended(outcome)
+            let left_behind = end_lost(&mut helper, run).await;
+            CommandEnd { left_behind, ..ended(outcome) }
         }
-        Err(_elapsed) => ended(CommandOutcome::Lost("the helper did not report within its limit".to_owned())),
+        Err(_elapsed) => {
+            let outcome = CommandOutcome::Lost("the helper did not report within its limit".to_owned());
+            let left_behind = end_lost(&mut helper, run).await;
+            CommandEnd { left_behind, ..ended(outcome) }
+        }
+    }
+}
+
+/// Ends a helper that is of no use any more, and what it watched over. What could not be ended.
+async fn end_lost(helper: &mut Child, run: String) -> Vec<u32> {
+    // First the helper: one that hangs would keep its orphans from being reaped. It may have ended already.
+    helper.start_kill().ok();
+    tokio::time::timeout(HELPER_SLACK, helper.wait()).await.ok();
+    match tokio::task::spawn_blocking(move || end_orphans(&run)).await {
+        Ok(left_behind) => left_behind,
+        Err(error) => {
+            tracing::error!("what a lost helper left behind was not looked for: {error}");
+            Vec::new()
+        }
     }
 }
 
@@ -208,7 +247,7 @@ fn spawn_helper() -> std::io::Result<(Child, ChildStdin, ChildStdout)> {
     Ok((helper, orders, reports))
 }
 
-async fn send_order(orders: &mut ChildStdin, spec: &CommandSpec) -> std::io::Result<()> {
+async fn send_order(orders: &mut ChildStdin, spec: &CommandSpec, run: &str) -> std::io::Result<()> {
     let mut env = BTreeMap::new();
     for name in ENVIRONMENT_SAFE.into_iter().chain(spec.inherit.iter().map(String::as_str)) {
         // A value that is not Unicode is left out rather than changed.
@@ -217,6 +256,7 @@ async fn send_order(orders: &mut ChildStdin, spec: &CommandSpec) -> std::io::Res
         }
     }
     env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())));
+    env.insert(RUN.to_owned(), run.to_owned());
     let order = Order {
         argv: spec.argv.clone(),
         env,
@@ -230,11 +270,7 @@ async fn send_order(orders: &mut ChildStdin, spec: &CommandSpec) -> std::io::Res
     orders.write_all(&line).await
 }
 
-async fn await_end(
-    reports: ChildStdout,
-    started: impl FnOnce(u32, String),
-    leader: &mut Option<(u32, String)>,
-) -> Result<wire::End, CommandOutcome> {
+async fn await_end(reports: ChildStdout, started: impl FnOnce(u32, String)) -> Result<wire::End, CommandOutcome> {
     let lost = |why: String| Err(CommandOutcome::Lost(why));
     let mut started = Some(started);
     let mut lines = BufReader::new(reports).lines();
@@ -246,7 +282,6 @@ async fn await_end(
         };
         match serde_json::from_str(&line) {
             Ok(Report::Started { pid, process_start }) => {
-                *leader = Some((pid, process_start.clone()));
                 if let Some(started) = started.take() {
                     started(pid, process_start);
                 }
@@ -254,15 +289,5 @@ async fn await_end(
             Ok(Report::Ended(end)) => return Ok(end),
             Err(error) => return lost(format!("the helper's report cannot be understood: {error}")),
         }
-    }
-}
-
-/// What can still be done when somebody killed the helper: its orphans are no longer ours to wait for, but the group of
-/// the leader is known. The start time keeps us from ending a stranger with the same number.
-fn end_group_of_lost_helper(pid: u32, start: &str) {
-    let pid_known = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    if let Some(group) = pid_known.filter(|_| process_start(pid).as_deref() == Some(start)) {
-        // It may have ended in between; then there is nothing to do.
-        rustix::process::kill_process_group(group, Signal::KILL).ok();
     }
 }

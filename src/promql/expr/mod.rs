@@ -370,7 +370,7 @@ impl Operator {
             Operator::Divide => Some(left / right),
             Operator::Modulo => Some(left % right),
             // C's `pow` makes NaN of a signaling one here, Go's does not.
-            Operator::Power if right == 0.0 || left == 1.0 => Some(1.0),
+            Operator::Power if right == 0.0 || left.to_bits() == 1.0_f64.to_bits() => Some(1.0),
             Operator::Power => Some(left.powf(right)),
             Operator::Atan2 => Some(left.atan2(right)),
             Operator::And | Operator::Or | Operator::Unless => None,

@@ -168,7 +168,7 @@ async fn form(headers: &HeaderMap, body: Body) -> Result<(bool, String), Page> {
         match &*name {
             "answer" => answers.push(value.into_owned()),
             "reason" => {
-                reason = value.trim().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+                reason = value.trim().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
             }
             _ => {}
         }

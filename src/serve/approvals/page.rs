@@ -175,7 +175,8 @@ impl Html {
         let bad = Escaped(bad.unwrap_or("an unknown release"));
         match target {
             Some(target) => self.add(format_args!(
-                "<p class=\"way\"><bdi class=\"bad\">{bad}</bdi> <span>→</span> <bdi class=\"good\">{}</bdi></p>",
+                "<p class=\"way\"><bdi class=\"bad\">{bad}</bdi> <span class=\"to\"><span>→</span> \
+                 <bdi class=\"good\">{}</bdi></span></p>",
                 Escaped(target)
             )),
             None => self.add(format_args!("<p class=\"way\"><bdi class=\"bad\">{bad}</bdi></p>")),
@@ -221,9 +222,9 @@ pub(super) fn asks(followed: &Followed, view: &IncidentView, question: &Question
             }
         }
         let reasons = report.decision.iter().flat_map(|decision| &decision.reasons);
-        let reasons: String = reasons.map(|reason| format!("<li>{}</li>", Escaped(&reason.sentence))).collect();
+        let reasons: Vec<String> = reasons.map(|reason| Escaped(&reason.sentence).to_string()).collect();
         if !reasons.is_empty() {
-            html.row("Why it asks", format_args!("<ul>{reasons}</ul>"));
+            html.row("Why it asks", format_args!("{}", reasons.join("<br>")));
         }
     }
     html.row("Level", format_args!("{level} of {of}: <bdi>{}</bdi>", Escaped(name)));
@@ -248,12 +249,12 @@ pub(super) fn asks(followed: &Followed, view: &IncidentView, question: &Question
 fn form(html: &mut Html, followed: &Followed, may: bool) {
     html.add(format_args!("<form method=\"post\">"));
     html.add(format_args!(
-        "<label for=\"reason\">Reason, and who you are <small>(for the report; not needed)</small></label>\n\
+        "<label for=\"reason\">Reason <small>(optional; say who you are)</small></label>\n\
          <textarea id=\"reason\" name=\"reason\" rows=\"2\" maxlength=\"1000\"></textarea>"
     ));
     html.add(format_args!("<p class=\"buttons\">"));
     if may {
-        html.add(format_args!("<button class=\"yes\" name=\"answer\" value=\"approve\">Approve the rollback</button>"));
+        html.add(format_args!("<button class=\"yes\" name=\"answer\" value=\"approve\">Approve</button>"));
     }
     html.add(format_args!("<button class=\"no\" name=\"answer\" value=\"decline\">Decline</button>"));
     html.add(format_args!("</p>\n</form>"));
@@ -356,7 +357,12 @@ fn now_and_since(html: &mut Html, link: &Link, view: &IncidentView) {
     let state = view.state.replace('_', " ");
     html.add(format_args!("<dl>"));
     html.row("Service", format_args!("<bdi>{}</bdi>", Escaped(&view.service)));
-    html.row("Now", format_args!("<b>{}</b>: {}", Escaped(&state), Escaped(&view.sentence)));
+    if view.open {
+        html.row("Now", format_args!("<b>{}</b>: {}", Escaped(&state), Escaped(&view.sentence)));
+    } else {
+        // Its sentence is still about the breach.
+        html.row("Now", format_args!("<b>{}</b>", Escaped(&state)));
+    }
     html.add(format_args!("</dl>"));
     let moments = since(link, view);
     if moments.is_empty() {

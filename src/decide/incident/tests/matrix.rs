@@ -70,6 +70,7 @@ columns! {
     IncidentEvent::StepIntended { .. } => "step_intended",
     IncidentEvent::StepStarted { .. } => "step_started",
     IncidentEvent::StepFinished { .. } => "step_finished",
+    IncidentEvent::StepNotStarted { .. } => "step_not_started",
     IncidentEvent::StepChecked { .. } => "step_checked",
     IncidentEvent::LevelFinished { .. } => "level_finished",
     IncidentEvent::CheckAnswered { .. } => "check_answered",
@@ -134,6 +135,7 @@ pub(super) fn events(incident: &Incident) -> Vec<(&'static str, IncidentEvent)> 
         IncidentEvent::StepIntended { attempt, input_hash: String::new() },
         IncidentEvent::StepStarted { attempt, pid: None, process_start: None },
         IncidentEvent::StepFinished { attempt, result: Box::new(ended(Outcome::Succeeded)) },
+        IncidentEvent::StepNotStarted { attempt, why: reason() },
         IncidentEvent::StepChecked { attempt, answer: CheckAnswer::TookEffect, detail: String::new() },
         IncidentEvent::LevelFinished { level, at: at(100) },
         IncidentEvent::CheckAnswered { level, check: "c".to_owned(), outcome: CheckOutcome::Passed },
@@ -285,7 +287,7 @@ const TABLE: &str = "
     cleared: reopened→firing
     ready: joined→ready step_skipped→ready step_intended→running level_failed→level_over superseded→superseded
         aborted→aborted needs_human→needs_human acknowledged→ready rto_passed→ready
-    running: joined→running step_started→running step_finished→ready aborted→aborted needs_human→needs_human
+    running: joined→running step_started→running step_finished→ready step_not_started→ready aborted→aborted needs_human→needs_human
         acknowledged→running rto_passed→running
     checking: joined→checking step_checked→stepped superseded→superseded aborted→aborted needs_human→needs_human
         acknowledged→checking rto_passed→checking
@@ -304,7 +306,8 @@ const TABLE: &str = "
         needs_human→needs_human acknowledged→level_over_undo rto_passed→level_over_undo
     ready_undo: joined→ready_undo step_skipped→ready_undo step_intended→running_undo superseded→superseded
         aborted→aborted needs_human→needs_human acknowledged→ready_undo rto_passed→ready_undo
-    running_undo: joined→running_undo step_started→running_undo step_finished→ready_undo aborted→aborted
+    running_undo: joined→running_undo step_started→running_undo step_finished→ready_undo
+        step_not_started→ready_undo aborted→aborted
         needs_human→needs_human acknowledged→running_undo rto_passed→running_undo
     stepped_undo: joined→stepped_undo undo_finished→level_over aborted→aborted needs_human→needs_human
         acknowledged→stepped_undo rto_passed→stepped_undo
@@ -315,9 +318,9 @@ const TABLE: &str = "
         superseded→superseded aborted→aborted needs_human→needs_human reminded→needs_human
         acknowledged→needs_human rto_passed→needs_human cleared→cleared
     needs_human_in_flight: joined→needs_human approved→needs_human step_started→needs_human
-        step_finished→needs_human aborted→aborted needs_human→needs_human reminded→needs_human
-        acknowledged→needs_human rto_passed→needs_human
-    aborted_in_flight: reopened→firing step_started→aborted step_finished→aborted
+        step_finished→needs_human step_not_started→needs_human aborted→aborted needs_human→needs_human
+        reminded→needs_human acknowledged→needs_human rto_passed→needs_human
+    aborted_in_flight: reopened→firing step_started→aborted step_finished→aborted step_not_started→aborted
 ";
 
 #[test]

@@ -92,6 +92,10 @@ proptest! {
             if let Some(attempt) = live.in_flight && odds(3, 4) > 0 {
                 take(&mut live, IncidentEvent::StepFinished { attempt, result: Box::new(ended(outcome)) }, now);
             }
+            if let State::Running { attempt } = live.state && odds(5, 8) == 0 {
+                begun.remove(&attempt);
+                take(&mut live, IncidentEvent::StepNotStarted { attempt, why: String::new() }, now);
+            }
             if let State::Checking { attempt, ask_at, .. } = live.state && ask_at <= at(now) && odds(5, 4) > 0 {
                 let answers = [CheckAnswer::TookEffect, CheckAnswer::DidNot, CheckAnswer::Unknown];
                 let answer = answers[odds(7, 3) as usize];

@@ -293,6 +293,37 @@ fn after_the_deadline_of_a_level_no_step_of_it_starts_and_none_is_killed() {
 }
 
 #[test]
+fn a_step_that_was_never_begun_is_next_as_if_it_had_not_been_intended() {
+    let never = |incident: &mut Incident, second: i64| {
+        let attempt = incident.in_flight.expect("it was intended");
+        assert_eq!(incident.apply(&IncidentEvent::StepNotStarted { attempt, why: String::new() }, at(second)), []);
+        assert!(matches!(incident.state, State::Ready { attempt: next, .. } if next == attempt));
+    };
+    // The first of its level: the time of the level has not begun.
+    let mut incident = begun(2, |level| level.deadline = Some(Duration::from_secs(30)));
+    never(&mut incident, 5);
+    world().settle(&mut incident, 100);
+    assert_eq!(runs(&incident), (0, 1));
+    // One that is tried again because nobody knows how the try before it ended: that is not forgotten.
+    let mut incident = begun(2, |level| {
+        level.deadline = Some(Duration::from_secs(30));
+        level.steps[0].idempotent = true;
+    });
+    finish(&mut incident, Outcome::Ambiguous, 5);
+    world().settle(&mut incident, 5);
+    never(&mut incident, 6);
+    let events = world().settle(&mut incident, 40);
+    assert!(matches!(events[0], IncidentEvent::NeedsHuman { why: WhyHuman::StepAmbiguous, .. }), "{events:?}");
+    // The incident went on without it.
+    let mut incident = begun(1, |_| {});
+    incident.apply(&IncidentEvent::NeedsHuman { why: WhyHuman::DeadlineReached, text: String::new() }, at(2));
+    let attempt = incident.in_flight.expect("it was intended");
+    incident.apply(&IncidentEvent::StepNotStarted { attempt, why: String::new() }, at(3));
+    assert_eq!((incident.in_flight, incident.state.as_str()), (None, "needs_human"));
+    assert_eq!(incident.skippable(), Some(attempt));
+}
+
+#[test]
 fn a_retry_that_would_begin_after_the_deadline_of_the_level_does_not() {
     let cases = [
         (Outcome::Failed, OnFailure::Climb, "LevelFailed"),
@@ -617,6 +648,7 @@ fn what_runs_after_an_undo_is_looked_at_before_the_next_level() {
             decision: None,
             level: 0,
             reading: Reading::Breached,
+            outage: None,
             release_read: false,
             paused: false,
             journal_failing: false,
