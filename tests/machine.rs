@@ -311,7 +311,7 @@ fn what_is_known_of_a_service_that_is_absent_at_the_start_holds_when_it_comes_ba
     assert_eq!(back.kill_switch, seen.kill_switch, "{}", world.story());
     assert_eq!(back.pause, seen.pause);
     let marks = |service: &backstop::machine::snapshot::ServiceView| {
-        let marks = service.releases.iter().map(|release| (release.name.to_string(), release.good, release.bad));
+        let marks = service.releases.iter().map(|release| (release.name.clone(), release.good, release.bad));
         marks.collect::<Vec<_>>()
     };
     assert_eq!(marks(&back), marks(&seen));
