@@ -687,6 +687,83 @@ fn a_dependency_that_cannot_be_seen_holds_for_an_hour_at_most() {
     assert_ne!(latest(&world).reasons, ["dependency"], "{}", world.story());
 }
 
+// --- a service that leaves the configuration
+
+fn reload(world: &mut World, change: impl Fn(&mut Rules)) {
+    let mut rules = (*world.rules).clone();
+    change(&mut rules);
+    world.rules = Arc::new(rules);
+    world.input(Input::Reload(Arc::clone(&world.rules)));
+    world.settle();
+}
+
+/// `api` asks a person (or is held by a pause), and leaves the configuration.
+fn waits_and_is_removed(change: impl Fn(&mut Rules), paused: bool, restarts: bool) -> World {
+    let mut world = world_of(|rules| {
+        with_postgres(rules);
+        rules.services[0].guard.dependencies.clear();
+        change(rules);
+    });
+    calm(&mut world);
+    if paused {
+        let reason = "a load test".to_owned();
+        done(&world.command(Command::Pause { service: Some("api".into()), duration: secs(600), reason }));
+    }
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "it waits", |world| {
+        world.incidents().iter().any(|incident| ["held", "proposed"].contains(&incident.state))
+    });
+    let api = world.rules.services[0].clone();
+    if restarts {
+        world.crash(usize::MAX);
+        let mut rules = (*world.rules).clone();
+        rules.services.remove(0);
+        world.rules = Arc::new(rules);
+        world.restart();
+    } else {
+        reload(&mut world, |rules| drop(rules.services.remove(0)));
+    }
+    world.run(30 * SECOND);
+    let incident = latest(&world);
+    assert_eq!((incident.state, incident.open), ("superseded", false), "{}", world.story());
+    assert!(world.kinds().contains(&N::Superseded), "{:?}", world.kinds());
+    let said = world.seen.iter().any(
+        |seen| matches!(seen, Seen::Delivered { notice, .. } if notice.text.contains("api is not configured any more")),
+    );
+    assert!(said, "{}", world.story());
+    world.run(20 * MINUTE);
+    assert!(world.steps_begun().is_empty(), "nobody asked for it any more\n{}", world.story());
+    world.rules.services.iter().for_each(|service| assert_ne!(service.name, api.name));
+    world
+}
+
+#[test]
+fn what_waits_of_a_service_that_leaves_the_configuration_is_over() {
+    for restarts in [false, true] {
+        waits_and_is_removed(|_| {}, true, restarts);
+        waits_and_is_removed(|rules| rules.services[0].autonomy = Autonomy::Propose, false, restarts);
+    }
+}
+
+#[test]
+fn a_service_that_comes_back_into_the_configuration_is_judged_anew() {
+    let mut world = world_of(|rules| {
+        with_postgres(rules);
+        rules.services[0].guard.dependencies.clear();
+    });
+    calm(&mut world);
+    let reason = "a load test".to_owned();
+    done(&world.command(Command::Pause { service: Some("api".into()), duration: secs(120), reason }));
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "it waits", |world| !world.incidents().is_empty());
+    let api = world.rules.services[0].clone();
+    reload(&mut world, |rules| drop(rules.services.remove(0)));
+    world.run(SECOND);
+    assert_eq!(latest(&world).state, "superseded", "{}", world.story());
+    reload(&mut world, |rules| rules.services.insert(0, api.clone()));
+    world.run_until(5 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+}
+
 // --- what was wrong already
 
 /// `r1` was good; `r2` has failed one request in five for a while, and not since it came, when the next one comes.

@@ -41,7 +41,8 @@ impl Machine {
     pub(super) fn adopt_services(&mut self, now: &Now) {
         let rules = Arc::clone(&self.rules);
         for service in &mut self.services {
-            service.retired = !rules.services.iter().any(|rules| rules.name == service.rules.name);
+            // `adopt` takes back those that are there again.
+            service.retired |= !rules.services.iter().any(|rules| rules.name == service.rules.name);
         }
         for rules in &rules.services {
             if let Some(index) = self.service_index(&rules.name) {

@@ -164,6 +164,10 @@ impl Service {
             .map(|trigger| {
                 let same = before.iter().find(|(id, _)| *id == identity(trigger));
                 let mut state = same.map_or_else(|| TriggerState::new(now), |(_, state)| state.clone());
+                if self.retired {
+                    // Nobody watched it meanwhile, and what it had come to was told to be over.
+                    state.verdicts.values_mut().for_each(|verdict| verdict.unwatched(now));
+                }
                 state.dirty = true;
                 state
             })

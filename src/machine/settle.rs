@@ -352,6 +352,12 @@ impl Machine {
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
         let killed = self.killed(self.service_index(&incident.service), Some(&incident.id)).is_some();
+        let configured = self.service_index(&incident.service).is_some_and(|index| !self.services[index].retired);
+        if !configured && incident.state.is_waiting() && incident.admitted.is_none() {
+            // Nobody asks for a rollback of it any more, and nothing of it will be seen again.
+            let by = Running::Unknown(format!("{} is not configured any more", incident.service));
+            return Some(Move::Event(IncidentEvent::Superseded { by }));
+        }
         let Some(index) = self.service_index(&incident.service) else {
             return incident.advance(&gone(self.journal_failing.is_some(), self.draining || killed), now.monotonic);
         };
