@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
-use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
+use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules, ValueKind};
 use backstop::machine::Machine;
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
-use backstop::promql::{Labels, TargetId};
+use backstop::promql::{Comparison, Expr, Labels, TargetId};
 use backstop::time::Timestamp;
 use support::*;
 
@@ -786,6 +786,42 @@ fn a_service_that_burned_before_is_not_rolled_back_when_its_release_changes_noth
     stands(&world, "escalated", "before_release", "not 2 times as bad since)");
     assert!(latest(&world).sentence.contains("it was wrong before r3 came, since "), "{}", latest(&world).sentence);
     assert!(latest(&world).release_bad.as_deref() == Some("r3"));
+}
+
+/// Every release shows its errors under a label of its own.
+fn by_version(rules: &mut Rules) {
+    let expr = Expr::parse("app_errors").expect("an expression");
+    rules.services[0].triggers = vec![trigger("errors", ValueKind::Expr, expr, Comparison::Above, 0.15, 30)];
+    rules.services[0].guard.release_window = secs(120);
+}
+
+#[test]
+fn a_service_that_burned_before_is_not_rolled_back_because_its_release_has_another_label() {
+    for (boot_ms, restarts) in [(0, false), (2 * SECOND, false), (20 * SECOND, false), (0, true)] {
+        let mut world = world_of(by_version);
+        world.fleet.boot_ms = boot_ms;
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(5 * MINUTE);
+        world.fleet.errors_anyway = 0.2;
+        world.run(5 * MINUTE);
+        stands(&world, "escalated", "not_after_release", "after r2 came");
+        deploy(&mut world, "r3", Behaviour { errors: 0.2, crashes: false });
+        if restarts {
+            world.run(10 * SECOND);
+            world.checkpoint();
+            world.restart();
+        }
+        world.run(5 * MINUTE);
+        stands(&world, "escalated", "before_release", "it was wrong before r3 came");
+        assert!(latest(&world).release_bad.as_deref() == Some("r3"));
+        // Its own label was clear since: what comes now is its own.
+        world.fleet.errors_anyway = 0.0;
+        deploy(&mut world, "r4", Behaviour::GOOD);
+        world.run(MINUTE);
+        deploy(&mut world, "r5", Behaviour::BROKEN);
+        world.run_until(4 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+    }
 }
 
 #[test]

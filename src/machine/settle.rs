@@ -120,8 +120,8 @@ impl Machine {
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
         let worsened_by = service.rules.guard.worsened_by;
         for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
+            state.release_changed(now.monotonic, change.old_last_seen);
             for verdict in state.verdicts.values_mut() {
-                verdict.release_changed(now.monotonic, change.old_last_seen);
                 verdict.baseline_from(change.old_last_seen, Measure::of(trigger, worsened_by));
             }
             state.dirty = true;
