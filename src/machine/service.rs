@@ -146,6 +146,8 @@ pub struct Service {
     pub ready: BTreeMap<Arc<str>, Answered>,
     /// Those of which a notice says that the way back is gone.
     pub ready_told: BTreeSet<Arc<str>>,
+    /// A notice says that this release was rolled back and runs again.
+    pub reappeared: Option<Release>,
     /// Until then its blockers are asked because a person wanted to roll back.
     pub asked_by_hand: Option<Timestamp>,
     /// The release that is starting, and until when its findings are Unknown at the latest.
@@ -180,6 +182,7 @@ impl Service {
             blockers: BTreeMap::new(),
             ready: BTreeMap::new(),
             ready_told: BTreeSet::new(),
+            reappeared: None,
             asked_by_hand: None,
             starting: None,
             unnamed: true,

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use super::Machine;
 use super::commands::TIMER;
-use super::notices::Told;
 use super::output::{LogLevel, Output};
 use super::proving::voice;
 use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
-use crate::decide::event::{
-    Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
-};
+use crate::decide::event::{Entry, IncidentEvent, IncidentId, Record, Release, Running, WhyHuman};
 use crate::decide::guard;
 use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::Change;
@@ -158,12 +155,7 @@ impl Machine {
                 installed_by: change.installed_by.clone(),
             },
         );
-        if let Some(by) = reappeared {
-            let text =
-                format!("{} was rolled back ({by}) and runs again; backstop does not fight over it", change.release);
-            let (kind, status) = (NoticeKind::ReleaseReappeared, NoticeStatus::Firing);
-            self.tell_service(index, Told { kind, status, action_required: true, actor: None, text: &text }, now);
-        }
+        self.tell_reappeared(index, &change.release, reappeared, now);
     }
 
     fn grow_releases(&mut self, index: usize, now: &Now) {
