@@ -456,7 +456,7 @@ fn postgres_signal(world: &mut World, raised: bool) {
     done(&world.command(if raised {
         Command::RaiseSignal { service, signal, ttl: secs(86_400), detail: String::new() }
     } else {
-        Command::ClearSignal { service, signal }
+        Command::ClearSignal { service, signal, reason: String::new() }
     }));
 }
 

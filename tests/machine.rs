@@ -311,7 +311,7 @@ fn what_is_known_of_a_service_that_is_absent_at_the_start_holds_when_it_comes_ba
     assert_eq!(back.kill_switch, seen.kill_switch, "{}", world.story());
     assert_eq!(back.pause, seen.pause);
     let marks = |service: &backstop::machine::snapshot::ServiceView| {
-        let marks = service.releases.iter().map(|release| (release.name.to_string(), release.good, release.bad));
+        let marks = service.releases.iter().map(|release| (release.name.clone(), release.good, release.bad));
         marks.collect::<Vec<_>>()
     };
     assert_eq!(marks(&back), marks(&seen));
@@ -868,7 +868,7 @@ fn a_notice_names_the_person_who_did_it() {
     calm(&mut world);
     let pause = Command::Pause { service: None, duration: secs(60), reason: String::new() };
     world.command(pause.clone());
-    world.command(Command::Resume { service: None });
+    world.command(Command::Resume { service: None, reason: String::new() });
     world.command(pause);
     world.run(2 * MINUTE);
     deploy(&mut world, "r2", Behaviour::BROKEN);

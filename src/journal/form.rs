@@ -60,6 +60,7 @@ kinds! {
         Entry::KillSwitch { .. } => "kill_switch",
         Entry::SignalRaised { .. } => "signal_raised",
         Entry::SignalCleared { .. } => "signal_cleared",
+        Entry::Command(_) => "command",
     }
     events {
         IncidentEvent::Opened { .. } => "incident.opened",

@@ -137,6 +137,7 @@ pub(super) fn service_of(entry: &Entry) -> Option<&str> {
             service.as_deref()
         }
         Entry::DaemonStarted { .. }
+        | Entry::Command(_)
         | Entry::Incident { .. }
         | Entry::NoticeQueued { .. }
         | Entry::NoticeDelivered { .. }

@@ -297,7 +297,7 @@ impl Machine {
             cooldown_until: self.cooldown_until(service, incident),
             budget_used: self.budget_used(service, now),
             breaching_share: self.breaching_share(),
-            level_left: level.is_some(),
+            level_left: level.is_some_and(|level| level < service.rules.ladder.len()),
             asked: Vec::new(),
         }
     }

@@ -171,6 +171,7 @@ impl Machine {
             }
             Entry::SignalCleared { signal, .. } => drop(service.signals.remove(signal)),
             Entry::DaemonStarted { .. }
+            | Entry::Command(_)
             | Entry::Incident { .. }
             | Entry::NoticeQueued { .. }
             | Entry::NoticeDelivered { .. }
@@ -205,7 +206,8 @@ impl Machine {
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
             Entry::Incident { incident, event } => {
                 let id = incident.clone();
                 if let Some(incident) = self.incidents.get_mut(&id) {
@@ -219,13 +221,11 @@ impl Machine {
                 } else if let Some(opened) = Incident::open(id.clone(), event, at) {
                     self.incidents.insert(id.clone(), opened);
                 }
-                if let IncidentEvent::Opened { .. } | IncidentEvent::Reopened { .. } = **event
-                    && let Some((service, release)) =
-                        self.incidents.get(&id).map(|incident| (incident.service.clone(), incident.release.clone()))
-                {
-                    match (self.service_index(&service), release) {
-                        (None, Some(release)) => self.remember_absent(service, Absent::Doubted(release)),
-                        (_, release) => self.doubt(&service, release.as_ref()),
+                if let Some((service, release)) = self.doubtful(&id, event) {
+                    if self.service_index(&service).is_some() {
+                        self.doubt(&service, &release);
+                    } else {
+                        self.remember_absent(service, Absent::Doubted(release));
                     }
                 }
                 if let IncidentEvent::LevelFinished { at: finished, .. } = **event {

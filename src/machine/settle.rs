@@ -72,7 +72,7 @@ impl Machine {
         ended.extend(services.map(|service| Some(service.rules.name.to_string())));
         for service in ended {
             let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: TIMER.to_owned() };
-            self.resume(now, service.as_deref(), &actor);
+            self.resume(now, service.as_deref(), &actor, String::new());
         }
     }
 
@@ -172,9 +172,14 @@ impl Machine {
     fn grow_releases(&mut self, index: usize, now: &Now) {
         let service = &mut self.services[index];
         let firing = service.triggers.iter().any(|state| state.phase() == Phase::Firing);
-        let known = service.triggers.iter().flat_map(|state| state.verdicts.values());
-        let seen =
-            known.clone().any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
+        // That nobody raises a signal is no sight of the release, where a metric or a probe should show it.
+        let is_value = |trigger: &Trigger| matches!(trigger.question, Question::Value { .. });
+        let only_signals = !service.rules.triggers.iter().any(is_value);
+        let shows = service.rules.triggers.iter().zip(&service.triggers);
+        let mut known = shows
+            .filter(|(trigger, _)| only_signals || is_value(trigger))
+            .flat_map(|(_, state)| state.verdicts.values());
+        let seen = known.any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
         let clear = service.triggers.iter().all(|state| state.phase() != Phase::Pending);
         let good_after = service.rules.guard.good_after;
         // What breached and cannot be seen any more has not become good.
@@ -259,9 +264,11 @@ impl Machine {
         let id = IncidentId(Arc::from(format!("{service}-{}", self.seq.0 + 1)));
         let event = IncidentEvent::Opened { service: service.to_owned(), release, fact };
         let incident = Incident::open(id.clone(), &event, now.monotonic)?;
-        self.doubt(&incident.service, incident.release.as_ref());
-        let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.incidents.insert(id.clone(), incident);
+        if let Some((service, release)) = self.doubtful(&id, &event) {
+            self.doubt(&service, &release);
+        }
+        let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.log_event(&id, &record, out);
         self.histories.insert(id.clone(), Arc::new(vec![record]));
         Some(id)

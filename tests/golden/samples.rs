@@ -10,7 +10,7 @@ use backstop::decide::event::{
     Running, SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants,
     WhyHuman,
 };
-use backstop::decide::event::{Asked, OnSilence};
+use backstop::decide::event::{Asked, OnSilence, Ordered, Refused, RefusedAs};
 use backstop::time::Timestamp;
 
 pub fn at(seconds: i64) -> Timestamp {
@@ -295,6 +295,7 @@ fn question(on_silence: OnSilence) -> Asked {
         number: 2,
         bad: Some(release("v42")),
         target: Some(release("v41")),
+        level_hash: None,
         severity: Severity::High,
         approvers: vec![text("alice"), text("link:oncall")],
         on_silence,
@@ -442,6 +443,7 @@ pub fn events() -> Vec<IncidentEvent> {
 }
 
 /// At least one of every kind, with every variant of what is inside.
+// Length: one value of each kind.
 pub fn samples() -> Vec<Entry> {
     let (service, release) = (text("api"), release("v42"));
     let (notice_id, receiver) = (text("01930d2e"), text("oncall"));
@@ -463,14 +465,26 @@ pub fn samples() -> Vec<Entry> {
         },
         Entry::ReleaseGood { service: service.clone(), release: release.clone() },
         Entry::ReleaseBad { service: service.clone(), release: release.clone(), incident: incident_id() },
-        Entry::ReleaseForgotten { service: service.clone(), release, actor: actor() },
+        Entry::ReleaseForgotten {
+            service: service.clone(),
+            release: release.clone(),
+            actor: actor(),
+            reason: String::new(),
+        },
+        Entry::ReleaseForgotten {
+            service: service.clone(),
+            release,
+            actor: actor(),
+            reason: text("it was the network"),
+        },
         Entry::NoticeQueued { notice: Box::new(bare_notice()), receivers: vec![receiver.clone()] },
         Entry::NoticeDelivered { notice: notice_id.clone(), receiver: receiver.clone() },
         Entry::NoticeDead { notice: notice_id.clone(), receiver: receiver.clone(), why: text("HTTP 410 Gone") },
         Entry::NoticeFellBack { notice: notice_id, receiver, fallback: text("mail") },
         Entry::Paused { service: None, until: at(3_600), actor: actor(), reason: text("migration") },
         Entry::Paused { service: Some(service.clone()), until: at(60), actor: actor(), reason: String::new() },
-        Entry::Resumed { service: None, actor: actor() },
+        Entry::Resumed { service: None, actor: actor(), reason: String::new() },
+        Entry::Resumed { service: Some(service.clone()), actor: actor(), reason: text("it is over") },
         Entry::KillSwitch { service: None, on: true, actor: actor(), reason: text("the database is being moved") },
         Entry::KillSwitch { service: Some(service.clone()), on: false, actor: actor(), reason: text("moved") },
         Entry::SignalRaised {
@@ -480,7 +494,26 @@ pub fn samples() -> Vec<Entry> {
             actor: actor(),
             detail: text("CVE-2026-0001"),
         },
-        Entry::SignalCleared { service, signal: text("cve"), actor: actor() },
+        Entry::SignalCleared { service: service.clone(), signal: text("cve"), actor: actor(), reason: String::new() },
+        Entry::SignalCleared { service: service.clone(), signal: text("cve"), actor: actor(), reason: text("patched") },
+        Entry::Command(Box::new(Ordered {
+            actor: actor(),
+            command: text("approve api-17 --question 2"),
+            service: Some(service),
+            incident: Some(incident_id()),
+            reason: text("go"),
+            refused: Some(Refused { kind: RefusedAs::Conflict, why: text("it asks another question by now") }),
+            unwritten: 3,
+        })),
+        Entry::Command(Box::new(Ordered {
+            actor: actor(),
+            command: text("test-notify"),
+            service: None,
+            incident: None,
+            reason: String::new(),
+            refused: None,
+            unwritten: 0,
+        })),
     ];
     samples.extend(NOTICE_KINDS.map(|kind| Entry::NoticeQueued { notice: Box::new(notice(kind)), receivers: vec![] }));
     // Written since there are links; both forms are read.

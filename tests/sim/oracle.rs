@@ -184,6 +184,7 @@ pub struct Oracle {
     pub limits: Limits,
     /// From then on nothing goes wrong by chance.
     calm_from: i64,
+    reloaded: i64,
     /// When the network went, and when it comes back.
     dark: (i64, i64),
     /// Since when process, disk and clock are well.
@@ -295,6 +296,7 @@ impl Oracle {
             paused: None,
             limits: Limits::default(),
             calm_from: 0,
+            reloaded: 0,
             dark: (0, 0),
             well_since: 0,
         }
@@ -317,6 +319,16 @@ impl Oracle {
                 _ => {}
             }
         }
+    }
+
+    /// From now on other rules count; what had fired by those before has fired.
+    pub fn reloaded(&mut self, t: i64) {
+        self.reloaded = t;
+    }
+
+    /// Something has been wrong with it for a while.
+    pub fn is_wrong(&self, service: usize, t: i64) -> bool {
+        self.services[service].wrong_since(t).is_some()
     }
 
     /// A process of it was started, stopped or cannot be seen: what is known of its holds is not certain.
@@ -548,7 +560,8 @@ impl Oracle {
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => Ok(()),
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => Ok(()),
         }
     }
 
@@ -985,6 +998,9 @@ impl Oracle {
                 continue;
             }
             let since = self.services[service].wrong_since(t);
+            if since.is_some_and(|since| since <= self.reloaded) {
+                continue;
+            }
             if since.is_none_or(|since| t - since < millis(trigger.hold)) {
                 let hold = trigger.hold;
                 return Err(format!(
@@ -1029,7 +1045,8 @@ impl Oracle {
         let inside = !names_outside || watched.outside.is_none();
         let alike = |release: ReleaseNo| {
             let other = watched.deployed.get(&release);
-            other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
+            let never_shown = inside && other.is_some() && fleet.behaviour(release).crashes;
+            never_shown || other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
         };
         if watched.failures.iter().filter(recent).any(|failure| failure.blame == bad || alike(failure.blame)) {
             return Ok(());

@@ -600,6 +600,7 @@ impl World {
         }
     }
 
+    // Length: one arm per kind of event.
     fn happen(&mut self, event: Event) -> Result<(), Broken> {
         match event {
             Event::Look { service, process } => {
@@ -833,6 +834,7 @@ impl World {
 
     // Steps.
 
+    // Length: one step from its order to what it will do to the world.
     fn begin_step(&mut self, order: StepOrder) -> Result<(), Broken> {
         let Some(service) = self.fleets.iter().position(|fleet| fleet.service == order.service) else {
             return Err(format!("a step for {}, which is not there", order.service));
@@ -1156,6 +1158,7 @@ impl World {
         rules.generation = self.rules.generation + 1;
         rules.hash = format!("{:012x}", rules.generation).into();
         self.note(|| format!("reload to generation {}", rules.generation));
+        self.oracle.reloaded(self.t);
         self.rules = Arc::new(rules);
         self.hand(Input::Reload(Arc::clone(&self.rules)))?;
         for service in 0..self.fleets.len() {
@@ -1245,6 +1248,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "the world heals".to_owned());
         self.weather = Weather::Calm;
+        self.stopped_until = self.stopped_until.min(self.t);
         self.oracle.calm_from(self.t);
         self.crash_in = None;
         self.crash_at_sync = false;

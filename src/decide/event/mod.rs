@@ -7,6 +7,7 @@
 mod evidence;
 mod incident;
 mod notice;
+mod ordered;
 mod people;
 mod plan;
 
@@ -21,6 +22,7 @@ pub use incident::{
     WhyHuman,
 };
 pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger};
+pub use ordered::{Ordered, Refused, RefusedAs};
 pub use people::{Asked, OnSilence};
 pub use plan::{
     Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Proof, Retry, SecretRef,
@@ -180,6 +182,8 @@ pub enum Entry {
         service: String,
         release: Release,
         actor: Actor,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     Incident {
         incident: IncidentId,
@@ -217,6 +221,8 @@ pub enum Entry {
     Resumed {
         service: Option<String>,
         actor: Actor,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     /// The kill switch was turned: nothing is begun while it is on; without a service, for all.
     KillSwitch {
@@ -238,7 +244,11 @@ pub enum Entry {
         service: String,
         signal: String,
         actor: Actor,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
+    /// What somebody ordered, where no other entry says so: it was refused, or it only passes something on.
+    Command(Box<Ordered>),
 }
 
 impl Entry {

@@ -666,6 +666,7 @@ fn a_climb_that_is_held_up_after_the_silence_ends_with_a_person() {
             number: 1,
             bad: Some(release("r2")),
             target: Some(release("r1")),
+            level_hash: None,
             severity: Severity::High,
             approvers: Vec::new(),
             on_silence: OnSilence::Approve,

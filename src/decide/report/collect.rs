@@ -28,7 +28,8 @@ pub(super) fn report(records: &[Record]) -> Option<Report> {
         | Entry::Resumed { .. }
         | Entry::KillSwitch { .. }
         | Entry::SignalRaised { .. }
-        | Entry::SignalCleared { .. } => None,
+        | Entry::SignalCleared { .. }
+        | Entry::Command(_) => None,
     })?;
     let mut walk = Walk::new(id, first);
     for record in records {
@@ -125,7 +126,8 @@ impl<'a> Walk<'a> {
             | Entry::Resumed { .. }
             | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
         }
     }
 
