@@ -964,7 +964,7 @@ fn other_signal(world: &mut World, number: usize, raised: bool) {
     done(&world.command(if raised {
         Command::RaiseSignal { service, signal, ttl: secs(86_400), detail: String::new() }
     } else {
-        Command::ClearSignal { service, signal }
+        Command::ClearSignal { service, signal, reason: String::new() }
     }));
 }
 
