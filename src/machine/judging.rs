@@ -375,10 +375,11 @@ impl Machine {
         self.rules.budget.as_ref().filter(|budget| spent(budget, false)).map(|budget| say("the daemon's", budget))
     }
 
-    fn breaching_share(&self) -> Option<(f64, f64)> {
+    /// Counted as soon as it is known that they breach: of services that fail together, one is the first whose hold is full.
+    pub(super) fn breaching_share(&self) -> Option<(f64, f64)> {
         let max = self.rules.breaching_share_max?;
         let all = self.services.iter().filter(|service| !service.retired);
-        let breaching = all.clone().filter(|service| !Machine::firing(service).is_empty()).count();
+        let breaching = all.clone().filter(|service| service.breaching().is_some()).count();
         // One service alone is always all of them.
         if all.clone().count() < 2 || breaching < 2 {
             return None;

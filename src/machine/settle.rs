@@ -40,6 +40,9 @@ impl Machine {
                 self.evaluate_triggers(index, now, out);
             }
         }
+        for index in self.follow_share(now) {
+            self.evaluate_triggers(index, now, out);
+        }
         for index in 0..self.services.len() {
             self.open_incidents(index, now, out);
         }
