@@ -120,8 +120,8 @@ impl Machine {
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
         let worsened_by = service.rules.guard.worsened_by;
         for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
+            state.release_changed(now.monotonic, change.old_last_seen);
             for verdict in state.verdicts.values_mut() {
-                verdict.release_changed(now.monotonic, change.old_last_seen);
                 verdict.baseline_from(change.old_last_seen, Measure::of(trigger, worsened_by));
             }
             state.dirty = true;
@@ -360,6 +360,12 @@ impl Machine {
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
         let killed = self.killed(self.service_index(&incident.service), Some(&incident.id)).is_some();
+        let configured = self.service_index(&incident.service).is_some_and(|index| !self.services[index].retired);
+        if !configured && incident.state.is_waiting() && incident.admitted.is_none() {
+            // Nobody asks for a rollback of it any more, and nothing of it will be seen again.
+            let by = Running::Unknown(format!("{} is not configured any more", incident.service));
+            return Some(Move::Event(IncidentEvent::Superseded { by }));
+        }
         let Some(index) = self.service_index(&incident.service) else {
             return incident.advance(&gone(self.journal_failing.is_some(), self.draining || killed), now.monotonic);
         };
