@@ -41,7 +41,9 @@ impl Machine {
 
     /// A trigger that fires only after the admission: is it told of, and not read by verification?
     pub(super) fn joins_aside(&self, index: usize, id: &IncidentId, place: usize, now: &Now) -> bool {
-        let Some(incident) = self.incidents.get(id).filter(|incident| incident.admitted.is_some()) else { return false };
+        let Some(incident) = self.incidents.get(id).filter(|incident| incident.admitted.is_some()) else {
+            return false;
+        };
         let service = &self.services[index];
         let trigger = &service.rules.triggers[place];
         // A rollback by hand is verified by all of them from the beginning.
@@ -71,12 +73,7 @@ impl Machine {
 }
 
 /// The most careful of service, trigger, level and severity.
-pub(super) fn autonomy_at(
-    service: &Service,
-    incident: &Incident,
-    trigger: &Trigger,
-    level: Option<usize>,
-) -> Autonomy {
+pub(super) fn autonomy_at(service: &Service, incident: &Incident, trigger: &Trigger, level: Option<usize>) -> Autonomy {
     let of_level = level.and_then(|level| service.rules.ladder.get(level)).and_then(|level| level.autonomy);
     let severity = incident.severity().max(trigger.severity);
     let of_severity = service.rules.severities.get(&severity).and_then(|rules| rules.autonomy);
