@@ -390,6 +390,12 @@ fn release_read(facts: &Facts<'_>) -> Answer {
     }
 }
 
+/// Is the release to blame for the breach, or is it wrong whatever was deployed?
+#[must_use]
+pub fn is_to_blame(facts: &Facts<'_>, now: &Now) -> bool {
+    matches!(attribution(facts, now), Answer::Allow(_))
+}
+
 fn attribution(facts: &Facts<'_>, now: &Now) -> Answer {
     if facts.gate == Gate::None {
         return Answer::Allow("wrong whatever was deployed".to_owned());

@@ -7,6 +7,7 @@
 mod absent;
 mod acting;
 mod asking;
+mod blame;
 mod audit;
 pub mod checkpoint;
 mod commands;

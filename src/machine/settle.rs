@@ -201,7 +201,8 @@ impl Machine {
                 let joined = self.incidents.get(&id).is_some_and(|open| open.facts.contains_key(&**trigger));
                 if !joined {
                     let fact = Box::new(self.fact(index, place, now));
-                    self.incident_event(&id, IncidentEvent::Joined { fact }, now, out);
+                    let aside = self.joins_aside(index, &id, place, now);
+                    self.incident_event(&id, IncidentEvent::Joined { fact, aside }, now, out);
                 }
             }
             return;
@@ -461,14 +462,16 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
 }
 
 /// The triggers that an incident is about: those that made it; for one by hand (and when they are gone from the
-/// configuration) all of its service.
-fn watched<'a>(
+/// configuration) all of its service. Never those that its release is not to blame for.
+pub(super) fn watched<'a>(
     service: &'a Service,
     incident: &'a Incident,
 ) -> impl Iterator<Item = (&'a Trigger, &'a TriggerState)> + 'a {
-    let is_its_own = |trigger: &Trigger| incident.facts.contains_key(&*trigger.name);
+    let counts = |trigger: &Trigger| !incident.aside.contains(&*trigger.name);
+    let is_its_own = move |trigger: &Trigger| counts(trigger) && incident.facts.contains_key(&*trigger.name);
     let all = !service.rules.triggers.iter().any(is_its_own);
-    service.rules.triggers.iter().zip(&service.triggers).filter(move |(trigger, _)| all || is_its_own(trigger))
+    let pairs = service.rules.triggers.iter().zip(&service.triggers);
+    pairs.filter(move |(trigger, _)| (all && counts(trigger)) || is_its_own(trigger))
 }
 
 /// Over only when every trigger of the incident is known to be quiet, by an evaluation of this run.

@@ -276,7 +276,7 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::Firing, fact.sentence.clone())
             }
-            IncidentEvent::Joined { fact } => {
+            IncidentEvent::Joined { fact, .. } => {
                 self.fact(record, fact);
                 return;
             }
