@@ -16,6 +16,7 @@ pub(super) fn report(records: &[Record]) -> Option<Report> {
         Entry::Incident { incident, .. } => Some((incident.clone(), record)),
         Entry::DaemonStarted { .. }
         | Entry::ReleaseSeen { .. }
+        | Entry::ReleaseNamed { .. }
         | Entry::ReleaseGood { .. }
         | Entry::ReleaseBad { .. }
         | Entry::ReleaseForgotten { .. }
@@ -118,6 +119,7 @@ impl<'a> Walk<'a> {
             | Entry::NoticeQueued { .. }
             | Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
