@@ -1,8 +1,9 @@
-//! Promises: what a person decided stands until there is something new to decide about. The real machine in virtual time.
+//! Promises: what a person decided stands until there is something new to decide about; backstop acts on, and is judged
+//! by, only what the release is to blame for. The real machine in virtual time.
 
 mod support;
 
-use backstop::decide::event::{Entry, IncidentEvent};
+use backstop::decide::event::{Entry, Gate, IncidentEvent};
 use backstop::decide::freeze::{Freeze, Span};
 use backstop::decide::rules::ServiceRules;
 use backstop::machine::input::{Answer, Command};
@@ -137,4 +138,57 @@ fn a_refusal_is_no_word_about_a_release_that_comes_back() {
     deploy(&mut world, "r2", Behaviour::BROKEN);
     world.run_until(5 * MINUTE, "it is told", |world| state_of(world, "r2") == "escalated");
     assert!(world.kinds().len() > before);
+}
+
+// ------------------------------------------------------------------------------------------ a release that is seen bad
+
+#[test]
+fn a_way_back_that_was_seen_failing_is_none_for_the_next_release() {
+    for restart in [false, true] {
+        let mut world = world(|service| service.guard.cooldown = secs(0));
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(3 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+        // Whatever came over it meanwhile.
+        world.fleet.behaviours.insert("r1".to_owned(), Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, "a person", |world| state_of(world, "r2") == "needs_human");
+        assert_eq!(world.fleet.symlink, "r1");
+        assert!(!is_good(&world, "r1"), "{}", world.story());
+        if restart {
+            world.restart();
+            assert!(!is_good(&world, "r1"), "{}", world.story());
+        }
+        deploy(&mut world, "r3", Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, "the next incident", |world| state_of(world, "r3") == "escalated");
+        world.run(5 * MINUTE);
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+        let why = of(&world, "r3").reasons;
+        assert!(why.iter().any(|why| why == "no_way_back"), "{why:?}");
+    }
+}
+
+#[test]
+fn a_way_back_that_was_not_installed_stays_one() {
+    let mut world = world(|_| {});
+    world.scripts.insert("rollback".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "a person", |world| state_of(world, "r2") == "needs_human");
+    assert!(is_good(&world, "r1"), "{}", world.story());
+}
+
+#[test]
+fn a_signal_that_nobody_raises_is_no_sight_of_a_release_that_no_metric_shows() {
+    let mut world = world(|service| service.triggers[1] = signal("corrupt", Gate::Release));
+    calm(&mut world);
+    world.fleet.processes[0].gap_until = world.now + 60 * MINUTE;
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(40 * MINUTE);
+    assert!(!is_good(&world, "r2"), "{}", world.story());
+}
+
+#[test]
+fn where_there_are_only_signals_their_silence_counts() {
+    let mut world = world(|service| service.triggers = vec![signal("corrupt", Gate::Release)]);
+    calm(&mut world);
 }

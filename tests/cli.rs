@@ -60,6 +60,7 @@ fn help_and_version_need_nothing() {
         "explain",
         "status",
         "incidents",
+        "audit",
         "report",
         "rollback",
         "approve",

@@ -56,6 +56,7 @@ fn told(seed: u64, ended: &Ended, why: &str) -> String {
     format!("{story}\n\nseed {seed}: {why}\nreplay: {replay}\n")
 }
 
+// Length: which seeds are run, and what is printed of them.
 #[test]
 fn the_shell_keeps_its_promises_under_faults() {
     if let Some(text) = variable("ENGINE_SEED") {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
-use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
+use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules, ValueKind};
 use backstop::machine::Machine;
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
-use backstop::promql::{Labels, TargetId};
+use backstop::promql::{Comparison, Expr, Labels, TargetId};
 use backstop::time::Timestamp;
 use support::*;
 
@@ -687,6 +687,83 @@ fn a_dependency_that_cannot_be_seen_holds_for_an_hour_at_most() {
     assert_ne!(latest(&world).reasons, ["dependency"], "{}", world.story());
 }
 
+// --- a service that leaves the configuration
+
+fn reload(world: &mut World, change: impl Fn(&mut Rules)) {
+    let mut rules = (*world.rules).clone();
+    change(&mut rules);
+    world.rules = Arc::new(rules);
+    world.input(Input::Reload(Arc::clone(&world.rules)));
+    world.settle();
+}
+
+/// `api` asks a person (or is held by a pause), and leaves the configuration.
+fn waits_and_is_removed(change: impl Fn(&mut Rules), paused: bool, restarts: bool) -> World {
+    let mut world = world_of(|rules| {
+        with_postgres(rules);
+        rules.services[0].guard.dependencies.clear();
+        change(rules);
+    });
+    calm(&mut world);
+    if paused {
+        let reason = "a load test".to_owned();
+        done(&world.command(Command::Pause { service: Some("api".into()), duration: secs(600), reason }));
+    }
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "it waits", |world| {
+        world.incidents().iter().any(|incident| ["held", "proposed"].contains(&incident.state))
+    });
+    let api = world.rules.services[0].clone();
+    if restarts {
+        world.crash(usize::MAX);
+        let mut rules = (*world.rules).clone();
+        rules.services.remove(0);
+        world.rules = Arc::new(rules);
+        world.restart();
+    } else {
+        reload(&mut world, |rules| drop(rules.services.remove(0)));
+    }
+    world.run(30 * SECOND);
+    let incident = latest(&world);
+    assert_eq!((incident.state, incident.open), ("superseded", false), "{}", world.story());
+    assert!(world.kinds().contains(&N::Superseded), "{:?}", world.kinds());
+    let said = world.seen.iter().any(
+        |seen| matches!(seen, Seen::Delivered { notice, .. } if notice.text.contains("api is not configured any more")),
+    );
+    assert!(said, "{}", world.story());
+    world.run(20 * MINUTE);
+    assert!(world.steps_begun().is_empty(), "nobody asked for it any more\n{}", world.story());
+    world.rules.services.iter().for_each(|service| assert_ne!(service.name, api.name));
+    world
+}
+
+#[test]
+fn what_waits_of_a_service_that_leaves_the_configuration_is_over() {
+    for restarts in [false, true] {
+        waits_and_is_removed(|_| {}, true, restarts);
+        waits_and_is_removed(|rules| rules.services[0].autonomy = Autonomy::Propose, false, restarts);
+    }
+}
+
+#[test]
+fn a_service_that_comes_back_into_the_configuration_is_judged_anew() {
+    let mut world = world_of(|rules| {
+        with_postgres(rules);
+        rules.services[0].guard.dependencies.clear();
+    });
+    calm(&mut world);
+    let reason = "a load test".to_owned();
+    done(&world.command(Command::Pause { service: Some("api".into()), duration: secs(120), reason }));
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "it waits", |world| !world.incidents().is_empty());
+    let api = world.rules.services[0].clone();
+    reload(&mut world, |rules| drop(rules.services.remove(0)));
+    world.run(SECOND);
+    assert_eq!(latest(&world).state, "superseded", "{}", world.story());
+    reload(&mut world, |rules| rules.services.insert(0, api.clone()));
+    world.run_until(5 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+}
+
 // --- what was wrong already
 
 /// `r1` was good; `r2` has failed one request in five for a while, and not since it came, when the next one comes.
@@ -709,6 +786,42 @@ fn a_service_that_burned_before_is_not_rolled_back_when_its_release_changes_noth
     stands(&world, "escalated", "before_release", "not 2 times as bad since)");
     assert!(latest(&world).sentence.contains("it was wrong before r3 came, since "), "{}", latest(&world).sentence);
     assert!(latest(&world).release_bad.as_deref() == Some("r3"));
+}
+
+/// Every release shows its errors under a label of its own.
+fn by_version(rules: &mut Rules) {
+    let expr = Expr::parse("app_errors").expect("an expression");
+    rules.services[0].triggers = vec![trigger("errors", ValueKind::Expr, expr, Comparison::Above, 0.15, 30)];
+    rules.services[0].guard.release_window = secs(120);
+}
+
+#[test]
+fn a_service_that_burned_before_is_not_rolled_back_because_its_release_has_another_label() {
+    for (boot_ms, restarts) in [(0, false), (2 * SECOND, false), (20 * SECOND, false), (0, true)] {
+        let mut world = world_of(by_version);
+        world.fleet.boot_ms = boot_ms;
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(5 * MINUTE);
+        world.fleet.errors_anyway = 0.2;
+        world.run(5 * MINUTE);
+        stands(&world, "escalated", "not_after_release", "after r2 came");
+        deploy(&mut world, "r3", Behaviour { errors: 0.2, crashes: false });
+        if restarts {
+            world.run(10 * SECOND);
+            world.checkpoint();
+            world.restart();
+        }
+        world.run(5 * MINUTE);
+        stands(&world, "escalated", "before_release", "it was wrong before r3 came");
+        assert!(latest(&world).release_bad.as_deref() == Some("r3"));
+        // Its own label was clear since: what comes now is its own.
+        world.fleet.errors_anyway = 0.0;
+        deploy(&mut world, "r4", Behaviour::GOOD);
+        world.run(MINUTE);
+        deploy(&mut world, "r5", Behaviour::BROKEN);
+        world.run_until(4 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+    }
 }
 
 #[test]

@@ -130,7 +130,6 @@ fn service_of(incident: &IncidentId) -> Option<String> {
 }
 
 // Length: one arm for each kind of event.
-#[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
 fn of_event(event: &IncidentEvent, at: Timestamp) -> Option<Told> {
     let by = |actor: &Actor, did: &str, reason: &str| Told::of(actor, None, did.to_owned(), reason);
     Some(match event {
@@ -139,7 +138,12 @@ fn of_event(event: &IncidentEvent, at: Timestamp) -> Option<Told> {
         IncidentEvent::Judged { decision } => Told::machine(judged(decision.kind), sentences(decision)),
         IncidentEvent::Proposed { level, decision, asked, .. } => {
             let what = asked.as_ref().map_or_else(String::new, |asked| {
-                format!(" from {} to {} (question {})", name(&asked.bad), name(&asked.target), asked.number)
+                format!(
+                    " from {} to {} (question {})",
+                    name(asked.bad.as_ref()),
+                    name(asked.target.as_ref()),
+                    asked.number
+                )
             });
             Told::machine(format!("ask whether to roll back{what} at level {}", level + 1), sentences(decision))
         }
@@ -228,8 +232,8 @@ fn step(attempt: Attempt) -> String {
     format!("{undo}step {} of level {}{again}", attempt.step + 1, attempt.level + 1)
 }
 
-fn name(release: &Option<Release>) -> String {
-    release.as_ref().map_or_else(|| "what is not known".to_owned(), ToString::to_string)
+fn name(release: Option<&Release>) -> String {
+    release.map_or_else(|| "what is not known".to_owned(), ToString::to_string)
 }
 
 /// Which acts somebody wants to see.

@@ -188,6 +188,11 @@ impl Verdict {
         {
             self.inherited = Some(began);
         }
+        self.unwatched(at);
+    }
+
+    /// Nobody watched for a while: the hold starts anew.
+    pub fn unwatched(&mut self, at: Timestamp) {
         self.enter(Phase::Quiet, at);
         self.began = None;
         self.held = Duration::ZERO;

@@ -1,3 +1,7 @@
+//! The shell with a machine that does as the test says.
+//!
+//! Length: a list of short scenarios that share their world.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 

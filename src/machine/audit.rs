@@ -129,7 +129,6 @@ fn cut(text: &str) -> String {
 
 // Length: one arm per command.
 /// In the words of the command line.
-#[expect(clippy::too_many_lines, reason = "one arm per command")]
 pub(super) fn told(command: &Command) -> Told {
     let of_incident = |line: String, incident: &String, reason: &String| Told {
         line,
@@ -149,7 +148,8 @@ pub(super) fn told(command: &Command) -> Told {
     match command {
         Command::Rollback { service, reason, level, overrides } => {
             let level = level.map_or_else(String::new, |level| format!(" --level {}", level + 1));
-            let overrides: String = overrides.iter().map(|name| format!(" --override {name}")).collect();
+            let overrides: Vec<String> = overrides.iter().map(|name| format!(" --override {name}")).collect();
+            let overrides = overrides.concat();
             of_service(format!("rollback {service}{level}{overrides}"), Some(service), reason)
         }
         Command::Approve { incident, reason } => of_incident(format!("approve {incident}"), incident, reason),

@@ -55,6 +55,7 @@ impl Machine {
         }
     }
 
+    // Length: one arm per command.
     fn obey(&mut self, now: &Now, actor: &Actor, command: Command, out: &mut Vec<Output>) -> Answered {
         if let Some((_, why)) = &self.journal_failing {
             return Err(Refusal::Unavailable(format!("the journal cannot be written: {why}")));

@@ -395,9 +395,7 @@ fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &
         if let Some(verdict) = state.verdicts.get_mut(labels) {
             verdict.take(finding.says(trigger.on_unknown), at, hold);
         } else if state.verdicts.len() < LABEL_SETS_MAX {
-            let mut verdict = Verdict::new(at);
-            // A label set that is new while the trigger is known was not breached before it existed.
-            verdict.was_clear = state.verdicts.values().any(|other| other.was_clear);
+            let mut verdict = state.new_verdict(labels, at);
             verdict.take(finding.says(trigger.on_unknown), at, hold);
             state.verdicts.insert(labels.clone(), verdict);
         }
@@ -414,6 +412,10 @@ fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &
         verdict.take(says, at, hold);
         !(several && says == Says::Clear)
     });
+    state.forget_heirs();
+    if !findings.sets.is_empty() && *findings.worst().1 == Finding::Clear {
+        state.inherited = None;
+    }
     // All that there was is gone: that nothing was wrong must stay known, or the next breach would look like a baseline.
     if state.verdicts.is_empty() {
         let mut verdict = Verdict::new(at);

@@ -41,7 +41,8 @@ impl Machine {
     pub(super) fn adopt_services(&mut self, now: &Now) {
         let rules = Arc::clone(&self.rules);
         for service in &mut self.services {
-            service.retired = !rules.services.iter().any(|rules| rules.name == service.rules.name);
+            // `adopt` takes back those that are there again.
+            service.retired |= !rules.services.iter().any(|rules| rules.name == service.rules.name);
         }
         for rules in &rules.services {
             if let Some(index) = self.service_index(&rules.name) {
@@ -125,8 +126,8 @@ impl Machine {
             // have begun in it, so that only a Clear proves that the new one did not inherit it.
             let unseen = change.old_last_seen.map_or(Duration::MAX, |seen| seen.since(checkpoint));
             for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
+                state.release_changed(now.monotonic, change.old_last_seen);
                 for verdict in state.verdicts.values_mut() {
-                    verdict.release_changed(now.monotonic, change.old_last_seen);
                     verdict.was_clear &= unseen <= trigger.patience();
                     let measure = Measure::of(trigger, service.rules.guard.worsened_by);
                     // Nor is it known how bad it was then.
@@ -227,13 +228,11 @@ impl Machine {
                 } else if let Some(opened) = Incident::open(id.clone(), event, at) {
                     self.incidents.insert(id.clone(), opened);
                 }
-                if let IncidentEvent::Opened { .. } | IncidentEvent::Reopened { .. } = **event
-                    && let Some((service, release)) =
-                        self.incidents.get(&id).map(|incident| (incident.service.clone(), incident.release.clone()))
-                {
-                    match (self.service_index(&service), release) {
-                        (None, Some(release)) => self.remember_absent(service, Absent::Doubted(release)),
-                        (_, release) => self.doubt(&service, release.as_ref()),
+                if let Some((service, release)) = self.doubtful(&id, event) {
+                    if self.service_index(&service).is_some() {
+                        self.doubt(&service, &release);
+                    } else {
+                        self.remember_absent(service, Absent::Doubted(release));
                     }
                 }
                 if let IncidentEvent::LevelFinished { at: finished, .. } = **event {

@@ -32,6 +32,12 @@ const LOOK_AGAIN_MIN: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct TriggerState {
     pub verdicts: BTreeMap<Labels, Verdict>,
+    /// Since when something was breached that is older than the release which runs now. Its label set may be gone by now;
+    /// only what is there and Clear ends it.
+    pub inherited: Option<Timestamp>,
+    /// Label sets that came while another one was breached, since when it was, until they are Clear themselves: they may
+    /// be the same breach under the label of the next release.
+    pub heirs: BTreeMap<Labels, Timestamp>,
     pub latest: Option<Findings>,
     /// The newest sample that any evaluation rested on: only newer data earns hold time.
     pub newest: Timestamp,
@@ -48,6 +54,8 @@ impl TriggerState {
     fn new(now: Timestamp) -> TriggerState {
         TriggerState {
             verdicts: BTreeMap::new(),
+            inherited: None,
+            heirs: BTreeMap::new(),
             latest: None,
             newest: Timestamp::MIN,
             taken: now,
@@ -67,6 +75,36 @@ impl TriggerState {
                 again.max(self.taken + trigger.patience() + Duration::from_millis(1))
             }
         }
+    }
+
+    /// The verdict of a label set that was not there before. It was not breached before it existed, unless what it is the
+    /// heir of was.
+    pub fn new_verdict(&mut self, labels: &Labels, at: Timestamp) -> Verdict {
+        let mut verdict = Verdict::new(at);
+        verdict.was_clear = self.verdicts.values().any(|other| other.was_clear);
+        verdict.inherited = self.verdicts.values().filter_map(|other| other.inherited).chain(self.inherited).min();
+        let breached = self.verdicts.values().filter(|other| matches!(other.known, Some((_, true))));
+        if let Some(since) = breached.filter_map(|other| other.began).min() {
+            self.heirs.insert(labels.clone(), since);
+        }
+        verdict
+    }
+
+    /// What is Clear now is nobody's heir.
+    pub fn forget_heirs(&mut self) {
+        let verdicts = &self.verdicts;
+        let is_wrong = |verdict: &Verdict| !matches!(verdict.known, Some((_, false)));
+        self.heirs.retain(|labels, _| verdicts.get(labels).is_some_and(is_wrong));
+    }
+
+    /// Another release runs now.
+    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>) {
+        for (labels, verdict) in &mut self.verdicts {
+            verdict.release_changed(at, old_last_seen);
+            let before = |since: &&Timestamp| old_last_seen.is_none_or(|seen| **since <= seen);
+            verdict.inherited = verdict.inherited.or(self.heirs.get(labels).filter(before).copied());
+        }
+        self.inherited = self.verdicts.values().filter_map(|verdict| verdict.inherited).min();
     }
 
     /// The worst of its label sets.
@@ -164,6 +202,10 @@ impl Service {
             .map(|trigger| {
                 let same = before.iter().find(|(id, _)| *id == identity(trigger));
                 let mut state = same.map_or_else(|| TriggerState::new(now), |(_, state)| state.clone());
+                if self.retired {
+                    // Nobody watched it meanwhile, and what it had come to was told to be over.
+                    state.verdicts.values_mut().for_each(|verdict| verdict.unwatched(now));
+                }
                 state.dirty = true;
                 state
             })
@@ -195,6 +237,7 @@ impl Service {
             if trigger.name == dump.trigger && identity(trigger) == dump.question {
                 let mut verdict = dump.verdict.clone();
                 verdict.restored(now);
+                state.inherited = state.inherited.into_iter().chain(verdict.inherited).min();
                 state.verdicts.insert(dump.labels.clone(), verdict);
             }
         }

@@ -126,8 +126,8 @@ impl Machine {
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
         let worsened_by = service.rules.guard.worsened_by;
         for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
+            state.release_changed(now.monotonic, change.old_last_seen);
             for verdict in state.verdicts.values_mut() {
-                verdict.release_changed(now.monotonic, change.old_last_seen);
                 verdict.baseline_from(change.old_last_seen, Measure::of(trigger, worsened_by));
             }
             state.dirty = true;
@@ -175,9 +175,14 @@ impl Machine {
     fn grow_releases(&mut self, index: usize, now: &Now) {
         let service = &mut self.services[index];
         let firing = service.triggers.iter().any(|state| state.phase() == Phase::Firing);
-        let known = service.triggers.iter().flat_map(|state| state.verdicts.values());
-        let seen =
-            known.clone().any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
+        // That nobody raises a signal is no sight of the release, where a metric or a probe should show it.
+        let is_value = |trigger: &Trigger| matches!(trigger.question, Question::Value { .. });
+        let only_signals = !service.rules.triggers.iter().any(is_value);
+        let shows = service.rules.triggers.iter().zip(&service.triggers);
+        let mut known = shows
+            .filter(|(trigger, _)| only_signals || is_value(trigger))
+            .flat_map(|(_, state)| state.verdicts.values());
+        let seen = known.any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
         let clear = service.triggers.iter().all(|state| state.phase() != Phase::Pending);
         let good_after = service.rules.guard.good_after;
         // What breached and cannot be seen any more has not become good.
@@ -262,9 +267,11 @@ impl Machine {
         let id = IncidentId(Arc::from(format!("{service}-{}", self.seq.0 + 1)));
         let event = IncidentEvent::Opened { service: service.to_owned(), release, fact };
         let incident = Incident::open(id.clone(), &event, now.monotonic)?;
-        self.doubt(&incident.service, incident.release.as_ref());
-        let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.incidents.insert(id.clone(), incident);
+        if let Some((service, release)) = self.doubtful(&id, &event) {
+            self.doubt(&service, &release);
+        }
+        let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.log_event(&id, &record, out);
         self.histories.insert(id.clone(), Arc::new(vec![record]));
         Some(id)
@@ -358,6 +365,12 @@ impl Machine {
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
         let killed = self.killed(self.service_index(&incident.service), Some(&incident.id)).is_some();
+        let configured = self.service_index(&incident.service).is_some_and(|index| !self.services[index].retired);
+        if !configured && incident.state.is_waiting() && incident.admitted.is_none() {
+            // Nobody asks for a rollback of it any more, and nothing of it will be seen again.
+            let by = Running::Unknown(format!("{} is not configured any more", incident.service));
+            return Some(Move::Event(IncidentEvent::Superseded { by }));
+        }
         let Some(index) = self.service_index(&incident.service) else {
             return incident.advance(&gone(self.journal_failing.is_some(), self.draining || killed), now.monotonic);
         };

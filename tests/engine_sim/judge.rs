@@ -544,7 +544,8 @@ impl Judge {
             | Entry::Resumed { .. }
             | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
         }
     }
 

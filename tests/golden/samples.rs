@@ -443,6 +443,7 @@ pub fn events() -> Vec<IncidentEvent> {
 }
 
 /// At least one of every kind, with every variant of what is inside.
+// Length: one value of each kind.
 pub fn samples() -> Vec<Entry> {
     let (service, release) = (text("api"), release("v42"));
     let (notice_id, receiver) = (text("01930d2e"), text("oncall"));

@@ -155,7 +155,7 @@ pub enum IncidentEvent {
         #[serde(with = "millis_option")]
         clear_since: Option<Timestamp>,
     },
-    /// Someone else changed the release.
+    /// Someone else changed the release, or (`Unknown`) took the service out of the configuration before anything was begun.
     Superseded {
         by: Running,
     },

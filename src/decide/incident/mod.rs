@@ -422,9 +422,8 @@ impl Incident {
             IncidentEvent::Superseded { by } => {
                 let text = match by {
                     Running::One(release) => format!("somebody installed {release}; backstop stands back"),
-                    Running::Mix(_) | Running::Unknown(_) => {
-                        "somebody changed the release; backstop stands back".into()
-                    }
+                    Running::Mix(_) => "somebody changed the release; backstop stands back".into(),
+                    Running::Unknown(why) => format!("{why}; backstop stands back"),
                 };
                 self.end(State::Superseded, NoticeKind::Superseded, text, at)
             }

@@ -100,28 +100,10 @@ impl Incident {
             OnSilence::Escalate => Some(Move::Event(keeps_asking(situation, now))),
             OnSilence::Approve => {
                 let shown = asked.is_some_and(|asked| shows_the_same(asked, level, &situation.people));
-                self.approved_by_silence(level, shown, situation).or_else(|| {
+                approved_by_silence(level, shown, situation).or_else(|| {
                     let again = now >= asks_again_at(respond_by, &situation.patience);
                     again.then(|| Move::Event(keeps_asking(situation, now)))
                 })
-            }
-        }
-    }
-
-    /// Never on what is not known now, and never to another release than the one that was shown. A doubt that may pass is
-    /// waited out: taken for a no, it would leave a broken release to itself because of one failed scrape.
-    fn approved_by_silence(&self, level: usize, shown: bool, situation: &Situation<'_>) -> Option<Move> {
-        let decision = situation.people.silence.as_ref()?;
-        match decision.kind {
-            DecisionKind::RollBack if !shown => Some(Move::Event(IncidentEvent::Expired)),
-            DecisionKind::RollBack if situation.breach == Breach::Firing && !situation.draining => {
-                Some(Move::Admit { decision: decision.clone(), level })
-            }
-            DecisionKind::RollBack | DecisionKind::Hold => None,
-            // It asks for a person still, and none has answered.
-            DecisionKind::Propose => Some(Move::Event(IncidentEvent::Expired)),
-            DecisionKind::Escalate | DecisionKind::WouldRollBack => {
-                Some(Move::Event(IncidentEvent::Judged { decision: decision.clone() }))
             }
         }
     }
@@ -273,6 +255,24 @@ pub(super) fn whom_and_silence(asked: Option<&Asked>) -> (String, &'static str) 
         OnSilence::Approve => "no answer approves, if the guard agrees",
     };
     (whom, silence)
+}
+
+/// Never on what is not known now, and never to another release than the one that was shown. A doubt that may pass is
+/// waited out: taken for a no, it would leave a broken release to itself because of one failed scrape.
+fn approved_by_silence(level: usize, shown: bool, situation: &Situation<'_>) -> Option<Move> {
+    let decision = situation.people.silence.as_ref()?;
+    match decision.kind {
+        DecisionKind::RollBack if !shown => Some(Move::Event(IncidentEvent::Expired)),
+        DecisionKind::RollBack if situation.breach == Breach::Firing && !situation.draining => {
+            Some(Move::Admit { decision: decision.clone(), level })
+        }
+        DecisionKind::RollBack | DecisionKind::Hold => None,
+        // It asks for a person still, and none has answered.
+        DecisionKind::Propose => Some(Move::Event(IncidentEvent::Expired)),
+        DecisionKind::Escalate | DecisionKind::WouldRollBack => {
+            Some(Move::Event(IncidentEvent::Judged { decision: decision.clone() }))
+        }
+    }
 }
 
 fn shows_the_same(asked: &Asked, level: usize, people: &People) -> bool {

@@ -7,7 +7,8 @@ use super::moments::{self, Line, judged, level_name};
 use super::text::{actor, after_colon, running};
 use super::{Delivery, Fact, Moment, NoticeReport, PersonAct, Report, Standing, Times};
 use crate::decide::event::{
-    Actor, Decision, DecisionKind, Entry, IncidentEvent, IncidentId, Notice, Plan, Record, Severity, TriggerFact,
+    Actor, Decision, DecisionKind, Entry, IncidentEvent, IncidentId, Notice, Plan, Record, Running, Severity,
+    TriggerFact,
 };
 use crate::time::Timestamp;
 
@@ -342,6 +343,9 @@ impl<'a> Walk<'a> {
             }
             IncidentEvent::Climbed { to, .. } => (Standing::Running, format!("On to {}", level_name(plan, *to))),
             IncidentEvent::Recovered { .. } => (Standing::Recovered, "It recovered and stayed so".to_owned()),
+            IncidentEvent::Superseded { by: Running::Unknown(why) } => {
+                (Standing::Superseded, format!("Given up: {why}"))
+            }
             IncidentEvent::Superseded { by } => {
                 (Standing::Superseded, format!("Someone else changed what runs; then ran: {}", running(by)))
             }

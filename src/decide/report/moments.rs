@@ -3,7 +3,7 @@
 use super::text::{actor, after_colon, attempt, running, span};
 use crate::decide::event::{
     Attempt, CheckAnswer, CheckOutcome, Decision, DecisionKind, IncidentEvent, OnSilence, Outcome, Plan, Record,
-    TriggerFact, Verified,
+    Running, TriggerFact, Verified,
 };
 use crate::time::Timestamp;
 
@@ -120,6 +120,7 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
                 clear_since.map_or_else(String::new, |clear| format!(", clear for {}", span(record.at.since(clear))));
             line("recovered", format!("Recovered{since}"))
         }
+        IncidentEvent::Superseded { by: Running::Unknown(why) } => line("superseded", format!("Given up: {why}")),
         IncidentEvent::Superseded { by } => {
             line("superseded", format!("Someone else changed what runs; now: {}", running(by)))
         }

@@ -1,4 +1,6 @@
 //! Checks, retries, the deadline of a level and its undo.
+//!
+//! Length: a list of short scenarios that share their beginning.
 
 use super::*;
 use crate::decide::event::{Ask, Check, CheckAnswer, Retry};
