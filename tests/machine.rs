@@ -1188,6 +1188,48 @@ fn a_second_name_from_the_first_detector_is_another_release() {
     assert_eq!(running, backstop::decide::event::Running::One(backstop::decide::event::Release("r3".into())));
 }
 
+/// `r2` breaks and is rolled back; backstop is restarted; `r2` comes back and shows its other name.
+fn comes_back_under_its_other_name(
+    detectors: [backstop::decide::rules::Detector; 2],
+    first_boot: i64,
+    hide: impl FnOnce(&mut Fleet),
+) -> World {
+    let mut world = world(|service| {
+        service.guard.cooldown = secs(0);
+        service.detectors = detectors.to_vec();
+    });
+    world.run(6 * MINUTE);
+    let boot = std::mem::replace(&mut world.fleet.boot_ms, first_boot);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+    world.fleet.boot_ms = boot;
+    world.run(MINUTE);
+    world.restart();
+    world.run(2 * MINUTE);
+    hide(&mut world.fleet);
+    let now = world.now;
+    world.fleet.deploy("r2", now);
+    world.run(10 * MINUTE);
+    world
+}
+
+#[test]
+fn a_release_that_was_rolled_back_is_known_by_its_other_name_after_a_restart() {
+    let unreadable = |fleet: &mut Fleet| fleet.symlink_readable = false;
+    let crashes = |fleet: &mut Fleet| {
+        fleet.behaviours.insert("r2".to_owned(), Behaviour::CRASHES);
+    };
+    let worlds = [
+        ("a stand-in shows it", comes_back_under_its_other_name([symlink(), version_metric()], SECOND, unreadable)),
+        ("it dies at its start", comes_back_under_its_other_name([version_metric(), symlink()], SECOND, crashes)),
+        ("it starts faster", comes_back_under_its_other_name([version_metric(), symlink()], 12 * SECOND, |_| {})),
+    ];
+    for (case, world) in worlds {
+        assert_eq!(world.steps_begun().len(), 1, "{case}: {}", world.story());
+        assert!(world.kinds().contains(&N::ReleaseReappeared), "{case}: {}", world.story());
+    }
+}
+
 #[test]
 fn who_was_told_hears_the_end_although_the_service_has_left_the_configuration() {
     let mut other = service();

@@ -66,6 +66,7 @@ fn reports(records: &[Record]) -> Vec<Report> {
             | Entry::NoticeFellBack { notice, .. } => notices.get(notice.as_str()).copied(),
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }

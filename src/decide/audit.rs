@@ -74,6 +74,7 @@ impl Act {
                 Told::of(actor, Some(service), format!("signal {service} {signal} --clear"), reason)
             }
             Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::NoticeQueued { .. }

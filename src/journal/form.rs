@@ -48,6 +48,7 @@ kinds! {
     entries {
         Entry::DaemonStarted { .. } => "daemon_started",
         Entry::ReleaseSeen { .. } => "release_seen",
+        Entry::ReleaseNamed { .. } => "release_named",
         Entry::ReleaseGood { .. } => "release_good",
         Entry::ReleaseBad { .. } => "release_bad",
         Entry::ReleaseForgotten { .. } => "release_forgotten",

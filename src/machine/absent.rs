@@ -138,6 +138,7 @@ impl Machine {
 pub(super) fn service_of(entry: &Entry) -> Option<&str> {
     match entry {
         Entry::ReleaseSeen { service, .. }
+        | Entry::ReleaseNamed { service, .. }
         | Entry::ReleaseGood { service, .. }
         | Entry::ReleaseBad { service, .. }
         | Entry::ReleaseForgotten { service, .. }

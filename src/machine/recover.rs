@@ -13,7 +13,7 @@ use crate::decide::event::{
     Entry, IncidentEvent, IncidentId, NoticeStatus, Outcome, Record, Seq, StepResult, WhyHuman,
 };
 use crate::decide::incident::{Incident, State};
-use crate::decide::release::Change;
+use crate::decide::release::{Change, Named};
 use crate::decide::worsened::Measure;
 use crate::promql::{EverDump, Scope, ServiceId};
 use crate::time::{Now, Timestamp};
@@ -166,6 +166,12 @@ impl Machine {
                     service.windows_from = service.windows_from.max(*first_seen);
                 }
             }
+            Entry::ReleaseNamed { first, detector, value, release, .. } => service.releases.remember(Named {
+                first: Arc::from(first.as_str()),
+                detector: Arc::from(detector.as_str()),
+                value: value.clone(),
+                release: release.clone(),
+            }),
             Entry::ReleaseGood { release, .. } => service.releases.mark_good(release),
             Entry::ReleaseBad { release, incident, .. } => service.releases.mark_bad(release, incident.clone()),
             Entry::ReleaseForgotten { release, .. } => drop(service.releases.forget(&release.0)),
@@ -212,6 +218,7 @@ impl Machine {
         match &record.entry {
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }

@@ -11,7 +11,7 @@ use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
 use crate::decide::event::{Entry, IncidentEvent, IncidentId, Record, Release, Running, WhyHuman};
 use crate::decide::guard;
 use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
-use crate::decide::release::Change;
+use crate::decide::release::{Change, Named};
 use crate::decide::rules::{DetectorKind, Question, Trigger};
 use crate::decide::verdict::{Phase, Verdict};
 use crate::decide::verify::{self, Reading, Voice};
@@ -98,6 +98,12 @@ impl Machine {
         }
         if !unread {
             self.services[index].unnamed = false;
+        }
+        let service = &mut self.services[index];
+        let name = Arc::clone(&service.rules.name);
+        for Named { first, detector, value, release } in service.releases.take_learned() {
+            let (service, first, detector) = (name.to_string(), first.to_string(), detector.to_string());
+            self.record(now, Entry::ReleaseNamed { service, first, detector, value, release });
         }
     }
 

@@ -536,6 +536,7 @@ impl Judge {
             }
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }

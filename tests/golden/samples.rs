@@ -480,6 +480,20 @@ pub fn samples() -> Vec<Entry> {
             first_seen: at(0),
             installed_by: None,
         },
+        Entry::ReleaseNamed {
+            service: service.clone(),
+            first: text("symlink /opt/api/current"),
+            detector: text("label version of build_info"),
+            value: text("1.4.2"),
+            release: Some(release.clone()),
+        },
+        Entry::ReleaseNamed {
+            service: service.clone(),
+            first: text("symlink /opt/api/current"),
+            detector: text("label version of build_info"),
+            value: text("1.4.2"),
+            release: None,
+        },
         Entry::ReleaseGood { service: service.clone(), release: release.clone() },
         Entry::ReleaseBad { service: service.clone(), release: release.clone(), incident: incident_id() },
         Entry::ReleaseForgotten {

@@ -572,6 +572,7 @@ impl Oracle {
             }
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }

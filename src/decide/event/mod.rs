@@ -166,6 +166,17 @@ pub enum Entry {
         /// The incident whose level installed it.
         installed_by: Option<IncidentId>,
     },
+    /// Another detector of the list calls a release otherwise; so it is known again after a restart.
+    ReleaseNamed {
+        service: String,
+        /// The first detector of the list then, as people read it: it names the releases.
+        first: String,
+        /// The one that says `value`.
+        detector: String,
+        value: String,
+        /// Absent: the value was seen under several, so it names none of them any more.
+        release: Option<Release>,
+    },
     /// It ran `good_after` without a firing verdict.
     ReleaseGood {
         service: String,

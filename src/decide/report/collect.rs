@@ -17,6 +17,7 @@ pub(super) fn report(records: &[Record]) -> Option<Report> {
         Entry::Incident { incident, .. } => Some((incident.clone(), record)),
         Entry::DaemonStarted { .. }
         | Entry::ReleaseSeen { .. }
+        | Entry::ReleaseNamed { .. }
         | Entry::ReleaseGood { .. }
         | Entry::ReleaseBad { .. }
         | Entry::ReleaseForgotten { .. }
@@ -119,6 +120,7 @@ impl<'a> Walk<'a> {
             | Entry::NoticeQueued { .. }
             | Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
