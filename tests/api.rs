@@ -63,6 +63,32 @@ async fn what_is_read_has_its_documented_form() {
 }
 
 #[tokio::test]
+async fn the_audit_trail_comes_in_bounded_pieces() {
+    let daemon = Daemon::start().await;
+    let get = async |query: &str| -> Value {
+        over_tcp().get(format!("{}/v1/audit{query}", daemon.url)).send().await.unwrap().json().await.unwrap()
+    };
+    let seqs = |body: &Value| -> Vec<u64> {
+        body["acts"].as_array().unwrap().iter().map(|act| act["seq"].as_u64().unwrap()).collect()
+    };
+    let first = get("?limit=3").await;
+    assert_eq!((seqs(&first), first["before"].as_u64()), (vec![25_000, 24_000, 23_000], Some(23_000)));
+    insta::assert_snapshot!("audit", serde_json::to_string_pretty(&first["acts"][0]).unwrap());
+    let next = get("?limit=3&before=23000").await;
+    assert_eq!((seqs(&next), next["before"].as_u64()), (vec![22_000, 21_000, 20_000], Some(20_000)));
+    // Of a filter that takes nothing, and of a long journal, no request reads more than so much.
+    let none = get("?service=web").await;
+    assert_eq!((seqs(&none), none["before"].as_u64()), (vec![], Some(15_001)));
+    let last = get("?before=2000").await;
+    assert_eq!((seqs(&last), last["before"].as_u64()), (vec![1000], None));
+    assert_eq!(seqs(&get("?since=2100-01-01T00:00:00Z").await), [0; 0]);
+    for query in ["?limit=0", "?limit=1001", "?since=yesterday", "?colour=red", "?before=x"] {
+        let request = over_tcp().get(format!("{}/v1/audit{query}", daemon.url));
+        assert_eq!(outcome(request).await, code(422, "invalid"), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn incidents_are_filtered() {
     let daemon = Daemon::start().await;
     daemon.publish(|snapshot| {
@@ -292,7 +318,11 @@ async fn every_route_asks_for_its_command() {
             json!({"on": false, "reason": "because"}),
             Command::KillSwitch { service: None, on: false, reason: why() },
         ),
-        ("resume", json!({"service": "api"}), Command::Resume { service: Some(api()) }),
+        (
+            "resume",
+            json!({"service": "api", "reason": "over"}),
+            Command::Resume { service: Some(api()), reason: "over".into() },
+        ),
         (
             "services/api/signals/cve",
             json!({"ttl": "1d", "detail": "CVE\u{1b}-1"}),
@@ -311,7 +341,7 @@ async fn every_route_asks_for_its_command() {
         (
             "services/api/forget",
             json!({"release": "2.4.0"}),
-            Command::Forget { service: api(), release: "2.4.0".into() },
+            Command::Forget { service: api(), release: "2.4.0".into(), reason: String::new() },
         ),
         ("test-notify", json!({}), Command::TestNotify { receiver: None }),
     ];
@@ -323,7 +353,10 @@ async fn every_route_asks_for_its_command() {
     }
     let clear = through(&daemon.socket).delete("http://backstop/v1/services/api/signals/cve");
     assert_eq!(outcome(clear).await.0, 200);
-    assert_eq!(daemon.taken().last(), Some(&Command::ClearSignal { service: api(), signal: "cve".into() }));
+    assert_eq!(
+        daemon.taken().last(),
+        Some(&Command::ClearSignal { service: api(), signal: "cve".into(), reason: String::new() })
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Promise: the link in a notice answers the one question that it was sent for, once; opening it changes nothing; who has
 //! no genuine link learns nothing. The binary, its listener, its notices; the page also before a fake engine.
 
-#[allow(dead_code, reason = "shared with tests/api.rs, which uses the rest")]
 mod fake_daemon;
 #[path = "approvals/links.rs"]
 mod links;

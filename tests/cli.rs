@@ -5,9 +5,10 @@ mod fake_daemon;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use backstop::decide::event::Actor;
+use backstop::decide::event::{Actor, OnSilence};
 use backstop::journal::Journal;
 use backstop::machine::input;
+use backstop::machine::snapshot::QuestionView;
 use fake_daemon::Daemon;
 use serde_json::Value;
 
@@ -59,6 +60,7 @@ fn help_and_version_need_nothing() {
         "explain",
         "status",
         "incidents",
+        "audit",
         "report",
         "rollback",
         "approve",
@@ -168,6 +170,9 @@ async fn each_command_reaches_the_engine() {
         &["release", "api", "2.4.0", "--begin"],
         &["release", "api", "2.4.0"],
         &["forget", "api", "2.4.0"],
+        &["forget", "api", "2.4.0", "--reason", "it was the network"],
+        &["resume", "api", "--reason", "over"],
+        &["signal", "api", "cve", "--clear", "--reason", "patched"],
         &["test-notify"],
         &["test-notify", "oncall"],
     ] {
@@ -175,6 +180,59 @@ async fn each_command_reaches_the_engine() {
     }
     let taken: Vec<String> = daemon.taken().iter().map(|command| format!("{command:?}")).collect();
     insta::assert_snapshot!("commands", taken.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_binds_to_the_question_that_is_shown() {
+    let daemon = Daemon::start().await;
+    let (bad, target) = (Some("2.4.0".to_owned()), Some("2.3.1".to_owned()));
+    let asked = input::Question { number: 2, level: 0, bad: bad.clone(), target: target.clone() };
+    let shown = QuestionView {
+        number: 2,
+        level: (1, 1, "previous release".to_owned()),
+        bad,
+        target,
+        approvers: Vec::new(),
+        on_silence: OnSilence::Decline,
+    };
+    daemon.publish(|snapshot| {
+        snapshot.incidents[0].state = "proposed";
+        snapshot.incidents[0].question = Some(shown.clone());
+    });
+    let shown = done(&at(&daemon, &["approve", "api-17", "--reason", "go"]).await);
+    assert!(shown.starts_with("api-17 asks (question 2) to roll back from 2.4.0 to 2.3.1 at level 1\n"), "{shown}");
+    let answer = |approves, question: &input::Question| {
+        let (incident, reason) = ("api-17".to_owned(), if approves { "go".to_owned() } else { String::new() });
+        input::Command::Answer { incident, approves, reason, question: question.clone() }
+    };
+    // What was read may be older than what is asked: that is for the daemon to refuse.
+    done(&at(&daemon, &["decline", "api-17", "--question", "1"]).await);
+    let older = input::Question { number: 1, ..asked.clone() };
+    assert_eq!(daemon.taken(), [answer(true, &asked), answer(false, &older)]);
+    let json: Value = serde_json::from_str(&done(&at(&daemon, &["approve", "api-17", "--json"]).await)).unwrap();
+    assert_eq!(json["message"], "done");
+    // One that an older backstop asked has no number.
+    daemon.publish(|snapshot| snapshot.incidents[0].state = "proposed");
+    done(&at(&daemon, &["approve", "api-17", "--reason", "go"]).await);
+    let plain = input::Command::Approve { incident: "api-17".to_owned(), reason: "go".to_owned() };
+    assert_eq!(daemon.taken().last(), Some(&plain));
+    let error = failed(&at(&daemon, &["approve", "api-17", "--question", "1"]).await, 65);
+    assert!(error.contains("nobody knows which question api-17 asks"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_trail_is_shown_by_the_daemon_the_latest_last() {
+    let daemon = Daemon::start().await;
+    let trail: Value = serde_json::from_str(&done(&at(&daemon, &["audit", "--json"]).await)).unwrap();
+    let seqs: Vec<u64> = trail["acts"].as_array().unwrap().iter().map(|act| act["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (1..=fake_daemon::ENTRIES / 1000).map(|n| n * 1000).collect::<Vec<_>>());
+    let table = done(&at(&daemon, &["audit", "--limit", "2"]).await);
+    let lines: Vec<&str> = table.lines().skip(1).collect();
+    assert!(lines.len() == 2 && lines[0].contains("pause 24000") && lines[1].contains("pause 25000"), "{table}");
+    assert!(lines[1].contains("alice (cli)") && lines[1].contains("pause --for 1h"), "{table}");
+    assert_eq!(done(&at(&daemon, &["audit", "--service", "web"]).await), "nothing was done\n");
+    assert_eq!(done(&at(&daemon, &["audit", "--since", "2030-01-01T00:00:00Z"]).await), "nothing was done\n");
+    failed(&at(&daemon, &["audit", "--since", "yesterday"]).await, 64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,7 +259,7 @@ async fn over_tcp_a_command_takes_the_token_from_a_file() {
     let token = daemon.token_file().display().to_string();
     done(&run(backstop(&["resume", "--url", &daemon.url, "--token-file", &token])).await);
     assert_eq!(daemon.last_actor(), Actor { name: "ci".to_owned(), via: "api".to_owned() });
-    assert_eq!(daemon.taken(), [input::Command::Resume { service: None }]);
+    assert_eq!(daemon.taken(), [input::Command::Resume { service: None, reason: String::new() }]);
     done(&run(backstop(&["status", "--url", &daemon.url])).await);
 }
 

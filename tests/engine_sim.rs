@@ -56,6 +56,7 @@ fn told(seed: u64, ended: &Ended, why: &str) -> String {
     format!("{story}\n\nseed {seed}: {why}\nreplay: {replay}\n")
 }
 
+// Length: which seeds are run, and what is printed of them.
 #[test]
 fn the_shell_keeps_its_promises_under_faults() {
     if let Some(text) = variable("ENGINE_SEED") {
@@ -110,10 +111,14 @@ fn the_shell_keeps_its_promises_under_faults() {
     let mut total = BTreeMap::<&str, u64>::new();
     let mut failures = Vec::new();
     for (tally, failed) in halves {
-        tally.into_iter().for_each(|(what, count)| *total.entry(what).or_default() += count);
+        for (what, count) in tally {
+            *total.entry(what).or_default() += count;
+        }
         failures.extend(failed);
     }
-    total.iter().for_each(|(what, count)| println!("{count:>9} {what}"));
+    for (what, count) in &total {
+        println!("{count:>9} {what}");
+    }
     println!("{:.0} s", elapsed().as_secs_f64());
     if let Some(failure) = failures.first() {
         panic!("{failure}");

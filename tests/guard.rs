@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
-use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules};
+use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules, Trigger, ValueKind};
 use backstop::machine::Machine;
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
-use backstop::promql::{Labels, TargetId};
+use backstop::promql::{Comparison, Expr, Labels, TargetId};
 use backstop::time::Timestamp;
 use support::*;
 
@@ -456,7 +456,7 @@ fn postgres_signal(world: &mut World, raised: bool) {
     done(&world.command(if raised {
         Command::RaiseSignal { service, signal, ttl: secs(86_400), detail: String::new() }
     } else {
-        Command::ClearSignal { service, signal }
+        Command::ClearSignal { service, signal, reason: String::new() }
     }));
 }
 
@@ -471,6 +471,16 @@ fn a_dependency_that_breaches_alone_stops_it() {
 }
 
 fn probe_postgres(world: &mut World, ok: bool) {
+    look_at_postgres(world, if ok { UP } else { refused() }, 3600);
+}
+
+const UP: ProbeOutcome = ProbeOutcome::Up { status: None, release: None };
+
+fn refused() -> ProbeOutcome {
+    ProbeOutcome::Failed { status: None, why: "connection refused".into(), reached: true, release: None }
+}
+
+fn look_at_postgres(world: &mut World, outcome: ProbeOutcome, interval: u64) {
     let target = TargetId(900);
     let key = TargetKey {
         service: Some("postgres".into()),
@@ -479,14 +489,9 @@ fn probe_postgres(world: &mut World, ok: bool) {
         address: "10.1.0.1:5432".into(),
     };
     let labels = Labels::from_pairs([("job", "health"), ("instance", "10.1.0.1:5432")]);
-    let interval = secs(3600);
+    let interval = secs(interval);
     world.input(Input::Observation(Observation::TargetUp { target, key, labels, interval }));
     let at = Timestamp::from_millis(world.now);
-    let outcome = if ok {
-        ProbeOutcome::Up { status: None, release: None }
-    } else {
-        ProbeOutcome::Failed { status: None, why: "connection refused".into(), reached: true, release: None }
-    };
     world.input(Input::Observation(Observation::Probed { target, at, duration: secs(1), outcome }));
     world.settle();
 }
@@ -541,6 +546,224 @@ fn what_an_outage_of_a_dependency_left_in_the_windows_is_no_proof() {
     }
 }
 
+/// A first level that helps, with an undo, and a second one.
+fn two_levels(rules: &mut Rules) {
+    let mut flag = level("flag off", vec![step("flag")]);
+    flag.undo = vec![step("flag on")];
+    rules.services[0].ladder.insert(0, flag);
+}
+
+/// The first level has helped and is verified.
+fn verifying(change: impl Fn(&mut Rules)) -> World {
+    let mut world = world_of(|rules| {
+        two_levels(rules);
+        change(rules);
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    world.scripts.insert("flag on".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "verification", |world| world.state() == "verifying");
+    world
+}
+
+#[test]
+fn an_outage_of_a_dependency_neither_undoes_what_helped_nor_begins_the_next_level() {
+    let mut world = verifying(with_postgres);
+    probe_postgres(&mut world, false);
+    world.fleet.errors_anyway = 0.9;
+    world.run(150 * SECOND);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    assert_eq!(latest(&world).state, "verifying", "{}", world.story());
+    // The dependency is well first, the service a moment later: its time counts from there.
+    probe_postgres(&mut world, true);
+    world.run(20 * SECOND);
+    world.fleet.errors_anyway = 0.0;
+    world.run_until(4 * MINUTE, "the end", |world| latest(world).state == "recovered");
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn an_outage_that_lasts_until_the_deadline_calls_a_person_and_says_why() {
+    let mut world = verifying(with_postgres);
+    probe_postgres(&mut world, false);
+    world.fleet.errors_anyway = 0.9;
+    world.run_until(20 * MINUTE, "a person", |world| latest(world).state == "needs_human");
+    let incident = latest(&world);
+    assert!(incident.sentence.contains("postgres: the probe health fails"), "{}", incident.sentence);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_dependency_that_fails_before_the_next_level_holds_it() {
+    let mut world = world_of(|rules| {
+        two_levels(rules);
+        with_postgres(rules);
+    });
+    // It changes nothing, and its step says so when the database has gone meanwhile.
+    world.scripts.insert("flag".to_owned(), Script::Fails);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "the first step", |world| world.steps_begun().len() == 1);
+    probe_postgres(&mut world, false);
+    world.run(2 * MINUTE);
+    assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    probe_postgres(&mut world, true);
+    world.run_until(4 * MINUTE, "the second level", |world| world.fleet.symlink == "r1");
+}
+
+#[test]
+fn while_backstop_is_cut_off_nothing_is_undone_and_no_further_level_begins() {
+    for references in [vec!["example".into()], Vec::new()] {
+        let mut world = verifying(|rules| rules.services[0].guard.references.clone_from(&references));
+        let reference = |world: &mut World, up| {
+            let at = Timestamp::from_millis(world.now);
+            world.input(Input::Observation(Observation::Reference { name: "example".into(), at, up }));
+        };
+        reference(&mut world, true);
+        world.run(SECOND);
+        world.fleet.processes[0].cut_until = world.now + 100 * SECOND;
+        for _ in 0..10 {
+            reference(&mut world, false);
+            world.run(10 * SECOND);
+        }
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+        reference(&mut world, true);
+        world.run_until(4 * MINUTE, "the end", |world| latest(world).state == "recovered");
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    }
+}
+
+/// `r2` is well, its database is not; then nothing can be seen of the database any more.
+fn dependency_gone(restarts: bool, goes: impl Fn(&mut World)) -> World {
+    let mut world = world_of(with_postgres);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(2 * MINUTE);
+    world.fleet.errors_anyway = 0.9;
+    for _ in 0..18 {
+        look_at_postgres(&mut world, refused(), 5);
+        world.run(5 * SECOND);
+    }
+    stands(&world, "held", "dependency", "what it depends on breaches too");
+    world.checkpoint();
+    goes(&mut world);
+    if restarts {
+        world.restart();
+    }
+    world.run(20 * MINUTE);
+    stands(&world, "held", "dependency", "what it depends on breaches too");
+    world
+}
+
+#[test]
+fn a_dependency_that_breached_and_then_cannot_be_seen_is_still_down() {
+    let gone = |world: &mut World| {
+        let at = Timestamp::from_millis(world.now);
+        world.input(Input::Observation(Observation::TargetGone { target: TargetId(900), at }));
+    };
+    let unsent = |world: &mut World| look_at_postgres(world, ProbeOutcome::Unsent("no route".to_owned()), 5);
+    let ways: [&dyn Fn(&mut World); 3] = [&|_| {}, &gone, &unsent];
+    for restarts in [false, true] {
+        for goes in ways {
+            let mut world = dependency_gone(restarts, goes);
+            // Seen to be well, it is no reason any more, and nor is what the windows kept of it.
+            world.fleet.errors_anyway = 0.0;
+            for _ in 0..4 {
+                look_at_postgres(&mut world, UP, 5);
+                world.run(5 * SECOND);
+            }
+            world.run(5 * MINUTE);
+            assert_eq!(latest(&world).state, "cleared", "{}", world.story());
+            assert!(world.steps_begun().is_empty(), "{}", world.story());
+        }
+    }
+}
+
+#[test]
+fn a_dependency_that_cannot_be_seen_holds_for_an_hour_at_most() {
+    let mut world = dependency_gone(false, |_| {});
+    world.run(50 * MINUTE);
+    assert_ne!(latest(&world).reasons, ["dependency"], "{}", world.story());
+}
+
+// --- a service that leaves the configuration
+
+fn reload(world: &mut World, change: impl Fn(&mut Rules)) {
+    let mut rules = (*world.rules).clone();
+    change(&mut rules);
+    world.rules = Arc::new(rules);
+    world.input(Input::Reload(Arc::clone(&world.rules)));
+    world.settle();
+}
+
+/// `api` asks a person (or is held by a pause), and leaves the configuration.
+fn waits_and_is_removed(change: impl Fn(&mut Rules), paused: bool, restarts: bool) -> World {
+    let mut world = world_of(|rules| {
+        with_postgres(rules);
+        rules.services[0].guard.dependencies.clear();
+        change(rules);
+    });
+    calm(&mut world);
+    if paused {
+        let reason = "a load test".to_owned();
+        done(&world.command(Command::Pause { service: Some("api".into()), duration: secs(600), reason }));
+    }
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "it waits", |world| {
+        world.incidents().iter().any(|incident| ["held", "proposed"].contains(&incident.state))
+    });
+    let api = world.rules.services[0].clone();
+    if restarts {
+        world.crash(usize::MAX);
+        let mut rules = (*world.rules).clone();
+        rules.services.remove(0);
+        world.rules = Arc::new(rules);
+        world.restart();
+    } else {
+        reload(&mut world, |rules| drop(rules.services.remove(0)));
+    }
+    world.run(30 * SECOND);
+    let incident = latest(&world);
+    assert_eq!((incident.state, incident.open), ("superseded", false), "{}", world.story());
+    assert!(world.kinds().contains(&N::Superseded), "{:?}", world.kinds());
+    let said = world.seen.iter().any(
+        |seen| matches!(seen, Seen::Delivered { notice, .. } if notice.text.contains("api is not configured any more")),
+    );
+    assert!(said, "{}", world.story());
+    world.run(20 * MINUTE);
+    assert!(world.steps_begun().is_empty(), "nobody asked for it any more\n{}", world.story());
+    world.rules.services.iter().for_each(|service| assert_ne!(service.name, api.name));
+    world
+}
+
+#[test]
+fn what_waits_of_a_service_that_leaves_the_configuration_is_over() {
+    for restarts in [false, true] {
+        waits_and_is_removed(|_| {}, true, restarts);
+        waits_and_is_removed(|rules| rules.services[0].autonomy = Autonomy::Propose, false, restarts);
+    }
+}
+
+#[test]
+fn a_service_that_comes_back_into_the_configuration_is_judged_anew() {
+    let mut world = world_of(|rules| {
+        with_postgres(rules);
+        rules.services[0].guard.dependencies.clear();
+    });
+    calm(&mut world);
+    let reason = "a load test".to_owned();
+    done(&world.command(Command::Pause { service: Some("api".into()), duration: secs(120), reason }));
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(4 * MINUTE, "it waits", |world| !world.incidents().is_empty());
+    let api = world.rules.services[0].clone();
+    reload(&mut world, |rules| drop(rules.services.remove(0)));
+    world.run(SECOND);
+    assert_eq!(latest(&world).state, "superseded", "{}", world.story());
+    reload(&mut world, |rules| rules.services.insert(0, api.clone()));
+    world.run_until(5 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+}
+
 // --- what was wrong already
 
 /// `r1` was good; `r2` has failed one request in five for a while, and not since it came, when the next one comes.
@@ -563,6 +786,42 @@ fn a_service_that_burned_before_is_not_rolled_back_when_its_release_changes_noth
     stands(&world, "escalated", "before_release", "not 2 times as bad since)");
     assert!(latest(&world).sentence.contains("it was wrong before r3 came, since "), "{}", latest(&world).sentence);
     assert!(latest(&world).release_bad.as_deref() == Some("r3"));
+}
+
+/// Every release shows its errors under a label of its own.
+fn by_version(rules: &mut Rules) {
+    let expr = Expr::parse("app_errors").expect("an expression");
+    rules.services[0].triggers = vec![trigger("errors", ValueKind::Expr, expr, Comparison::Above, 0.15, 30)];
+    rules.services[0].guard.release_window = secs(120);
+}
+
+#[test]
+fn a_service_that_burned_before_is_not_rolled_back_because_its_release_has_another_label() {
+    for (boot_ms, restarts) in [(0, false), (2 * SECOND, false), (20 * SECOND, false), (0, true)] {
+        let mut world = world_of(by_version);
+        world.fleet.boot_ms = boot_ms;
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(5 * MINUTE);
+        world.fleet.errors_anyway = 0.2;
+        world.run(5 * MINUTE);
+        stands(&world, "escalated", "not_after_release", "after r2 came");
+        deploy(&mut world, "r3", Behaviour { errors: 0.2, crashes: false });
+        if restarts {
+            world.run(10 * SECOND);
+            world.checkpoint();
+            world.restart();
+        }
+        world.run(5 * MINUTE);
+        stands(&world, "escalated", "before_release", "it was wrong before r3 came");
+        assert!(latest(&world).release_bad.as_deref() == Some("r3"));
+        // Its own label was clear since: what comes now is its own.
+        world.fleet.errors_anyway = 0.0;
+        deploy(&mut world, "r4", Behaviour::GOOD);
+        world.run(MINUTE);
+        deploy(&mut world, "r5", Behaviour::BROKEN);
+        world.run_until(4 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
+    }
 }
 
 #[test]
@@ -684,6 +943,60 @@ fn the_share_of_services_that_breach_alone_makes_it_a_proposal() {
     };
     let sentence = "100 % of all services breach at once, so it is not this release";
     alone(change, |world| postgres_signal(world, true), "proposed", "share", sentence);
+}
+
+/// Beside `api` this many services with a signal each, which must be raised for `hold`.
+fn others(count: usize, hold: u64) -> impl Fn(&mut Rules) {
+    move |rules: &mut Rules| {
+        for number in 1..=count {
+            with_postgres(rules);
+            let other = rules.services.last_mut().expect("it was pushed");
+            other.name = format!("other-{number}").into();
+            other.triggers = vec![Trigger { hold: secs(hold), ..signal("down", Gate::None) }];
+        }
+        rules.services[0].guard.dependencies.clear();
+        rules.breaching_share_max = Some(0.5);
+    }
+}
+
+fn other_signal(world: &mut World, number: usize, raised: bool) {
+    let (service, signal) = (format!("other-{number}"), "down".to_owned());
+    done(&world.command(if raised {
+        Command::RaiseSignal { service, signal, ttl: secs(86_400), detail: String::new() }
+    } else {
+        Command::ClearSignal { service, signal, reason: String::new() }
+    }));
+}
+
+#[test]
+fn the_first_service_whose_hold_is_full_in_an_outage_of_all_is_not_alone() {
+    let sentence = "100 % of all services breach at once, so it is not this release";
+    alone(others(1, 600), |world| other_signal(world, 1, true), "proposed", "share", sentence);
+}
+
+#[test]
+fn what_the_windows_still_show_when_an_outage_of_all_ends_is_no_proof() {
+    for restarts in [false, true] {
+        let mut world = world_of(others(3, 0));
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(2 * MINUTE);
+        (1..=3).for_each(|number| other_signal(&mut world, number, true));
+        world.fleet.errors_anyway = 0.9;
+        world.run(2 * MINUTE);
+        stands(&world, "proposed", "share", "100 % of all services breach at once");
+        // All is well again, but the windows of two do not show it yet.
+        world.fleet.errors_anyway = 0.0;
+        if restarts {
+            world.checkpoint();
+            world.restart();
+        }
+        other_signal(&mut world, 1, false);
+        other_signal(&mut world, 2, false);
+        world.run(10 * MINUTE);
+        assert!(world.steps_begun().is_empty(), "{}", world.story());
+        assert_eq!(latest(&world).state, "cleared", "{}", world.story());
+    }
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn a_newer_schema_is_refused_with_a_sentence() {
 fn entries_of_another_version_are_told_and_not_guessed_at() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), vec![started(1)]);
-    let paused = form::encode(&Entry::Resumed { service: None, actor: actor() }).unwrap();
+    let paused = form::encode(&Entry::Resumed { service: None, actor: actor(), reason: String::new() }).unwrap();
     append_foreign(folder.path(), "incident.quarantined", 1, r#"{"kind":"incident","incident":"api-1"}"#);
     append_foreign(folder.path(), "resumed", 2, &paused.body);
     append_foreign(folder.path(), "resumed", 1, r#"{"kind":"resumed","service":7}"#);

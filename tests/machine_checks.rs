@@ -458,7 +458,10 @@ fn a_raised_signal_blocks_until_it_is_cleared() {
     world.restart();
     world.run(MINUTE);
     assert_eq!((world.state(), world.steps_begun().len()), ("escalated", 0));
-    assert!(matches!(world.command(Command::ClearSignal { service, signal }), Answer::Done { .. }));
+    assert!(matches!(
+        world.command(Command::ClearSignal { service, signal, reason: String::new() }),
+        Answer::Done { .. }
+    ));
     world.run_until(2 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
 }
 
@@ -893,7 +896,7 @@ fn by_hand_the_way_back_is_the_one_of_today_and_not_of_an_incident_that_is_over(
     world.run(8 * MINUTE);
     world.fleet.deploy("r2", world.now);
     world.run(2 * MINUTE);
-    assert_eq!(world.service().way_back.map(|release| release.to_string()), Some("r3".to_owned()), "{}", world.story());
+    assert_eq!(world.service().way_back, Some("r3".to_owned()), "{}", world.story());
     let answer = order(&mut world);
     assert!(matches!(answer, Answer::Done { .. }), "{answer:?}\n{}", world.story());
     world.run_until(MINUTE, "the step", |world| world.steps_begun().len() == 2);

@@ -498,6 +498,108 @@ fn an_answer_to_an_older_question_is_refused() {
     recovers(&mut world);
 }
 
+/// The configuration is read again, with another ladder.
+fn ladder(world: &mut World, change: impl FnOnce(&mut Vec<backstop::decide::event::Level>)) {
+    let mut rules = (*world.rules).clone();
+    change(&mut rules.services[0].ladder);
+    world.rules = std::sync::Arc::new(rules);
+    world.input(Input::Reload(std::sync::Arc::clone(&world.rules)));
+}
+
+#[expect(clippy::ptr_arg, reason = "one of the changes of a ladder, of which others make it shorter")]
+fn other_steps(ladder: &mut Vec<backstop::decide::event::Level>) {
+    ladder[0].steps = vec![step("wipe")];
+}
+
+#[test]
+fn a_yes_to_steps_that_were_changed_meanwhile_is_refused_and_they_are_asked_about_anew() {
+    let mut world = proposed(asks(&[], OnSilence::Decline));
+    let old = question(&world);
+    ladder(&mut world, other_steps);
+    // Before any turn: the question that is open is the old one still.
+    let command = approve(&world);
+    let early = command_of(&mut world, "ada", "cli", command);
+    world.settle();
+    let why = refused(&answer(&world, early)).to_string();
+    assert!(why.contains("it asks another question by now"), "{why}");
+    world.run(10 * SECOND);
+    assert_eq!((world.state(), world.steps_begun().len()), ("proposed", 0), "{}", world.story());
+    assert_eq!(question(&world).number, old.number + 1, "{}", world.story());
+    let (incident, reason) = (incident(&world), "go".to_owned());
+    let why = world.command(Command::Answer { incident, approves: true, reason, question: old });
+    assert!(matches!(refused(&why), Refusal::Conflict(why) if why.contains("another question")), "{why:?}");
+    let command = approve(&world);
+    done(&world.command(command));
+    recovers(&mut world);
+    assert_eq!(begun(&world), ["wipe"]);
+}
+
+#[test]
+fn a_reload_that_leaves_the_ladder_as_it_is_asks_nothing_anew() {
+    let mut world = proposed(asks(&[], OnSilence::Decline));
+    let old = question(&world);
+    ladder(&mut world, |_| {});
+    world.run(MINUTE);
+    assert_eq!((question(&world), world.kinds()), (old, vec![N::ApprovalRequested]), "{}", world.story());
+    let command = approve(&world);
+    done(&world.command(command));
+    recovers(&mut world);
+}
+
+#[test]
+fn a_yes_to_a_level_that_is_gone_hangs_nothing() {
+    for level_there in [false, true] {
+        let mut world = proposed(|service| {
+            asks(&[], OnSilence::Decline)(service);
+            service.ladder.push(level("restore", vec![step("restore")]));
+            service.triggers[0].start_level = 1;
+        });
+        assert_eq!(question(&world).level, 1);
+        ladder(&mut world, |ladder| ladder.truncate(usize::from(level_there)));
+        let command = approve(&world);
+        refused(&world.command(command));
+        world.run(20 * MINUTE);
+        assert_eq!(world.steps_begun().len(), 0, "{}", world.story());
+        // Nothing blocks what a person orders then.
+        ladder(&mut world, |ladder| *ladder = vec![level("previous release", vec![step("rollback")])]);
+        let (service, reason) = ("api".to_owned(), "now".to_owned());
+        let order = Command::Rollback { service, reason, level: Some(0), overrides: Vec::new() };
+        done(&world.command(order));
+        recovers(&mut world);
+    }
+}
+
+#[test]
+fn silence_approves_no_steps_that_nobody_was_asked_about() {
+    for change in [other_steps as fn(&mut Vec<_>), Vec::clear] {
+        let mut world = proposed(asks(&[], OnSilence::Approve));
+        world.run(5 * MINUTE - SECOND);
+        ladder(&mut world, change);
+        world.run(2 * MINUTE);
+        assert_eq!(world.steps_begun().len(), 0, "{}", world.story());
+    }
+}
+
+#[test]
+fn a_ladder_that_was_changed_while_backstop_was_not_running_is_asked_about_anew() {
+    let mut world = proposed(asks(&[], OnSilence::Decline));
+    let old = question(&world);
+    world.checkpoint();
+    let mut rules = (*world.rules).clone();
+    other_steps(&mut rules.services[0].ladder);
+    world.rules = std::sync::Arc::new(rules);
+    world.restart();
+    let command = approve(&world);
+    let why = refused(&world.command(command)).to_string();
+    assert!(why.contains("it asks another question by now"), "{why}");
+    world.run(2 * MINUTE);
+    assert_eq!((world.state(), question(&world).number), ("proposed", old.number + 1), "{}", world.story());
+    let command = approve(&world);
+    done(&world.command(command));
+    recovers(&mut world);
+    assert_eq!(begun(&world), ["wipe"]);
+}
+
 // --------------------------------------------------------------------------------------------------------------- holds
 
 /// It waits for a person only because nothing was read yet; then it would act.
@@ -507,7 +609,7 @@ fn held(seconds: u64) -> World {
     done(&world.command(pause));
     world.run_until(3 * MINUTE, "the incident", |world| world.state() == "held");
     done(&hold(&mut world, seconds));
-    done(&world.command(Command::Resume { service: None }));
+    done(&world.command(Command::Resume { service: None, reason: String::new() }));
     assert_eq!(world.state(), "held_by_person", "{}", world.story());
     world
 }

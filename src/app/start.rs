@@ -101,6 +101,7 @@ impl Daemon {
             tokens: tokens_read,
             metrics: Arc::new(adapters.metrics.clone()),
             failed_reload: failed_read,
+            past: past(loaded.state_dir.clone()),
         };
         let (approvals, approvals_read) = watch::channel(approvals.map(Arc::new));
         if let Some(listener) = link_listener {
@@ -264,4 +265,12 @@ async fn tell_durability(
             return Ok(());
         }
     }
+}
+
+/// The journal, as the audit trail reads it.
+fn past(state_dir: std::path::PathBuf) -> serve::Past {
+    serve::Past::new(move |before, most| {
+        let crate::journal::Page { records, unreadable, older } = crate::journal::read_back(&state_dir, before, most)?;
+        Ok(serve::Piece { records, unreadable: unreadable.len(), older })
+    })
 }

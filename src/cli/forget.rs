@@ -14,11 +14,14 @@ Examples:
 pub(super) struct Args {
     service: String,
     release: String,
+    /// Why; it stands in the audit trail
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
     #[command(flatten)]
     connect: Connect,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let body = ForgetBody { release: args.release.clone() };
+    let body = ForgetBody { release: args.release.clone(), reason: args.reason.clone() };
     args.connect.command(&path(&["services", &args.service, "forget"]), &body)
 }

@@ -27,8 +27,13 @@ impl Offline {
     /// The journal's incidents, if `failure` means that there is no daemon and a state directory was named; otherwise
     /// `failure` itself.
     pub fn instead(&self, failure: Failure) -> Result<Incidents, Failure> {
+        read(self.state_dir(failure)?)
+    }
+
+    /// The directory that was named, on the same terms.
+    pub fn state_dir(&self, failure: Failure) -> Result<&Path, Failure> {
         match (&self.state_dir, failure.exit()) {
-            (Some(state_dir), Exit::Unavailable | Exit::NotAllowed) => read(state_dir),
+            (Some(state_dir), Exit::Unavailable | Exit::NotAllowed) => Ok(state_dir),
             (None, Exit::Unavailable) => Err(failure.also("with --state-dir DIR it is read from the journal")),
             (Some(_) | None, _) => Err(failure),
         }
@@ -61,6 +66,7 @@ fn reports(records: &[Record]) -> Vec<Report> {
             | Entry::NoticeFellBack { notice, .. } => notices.get(notice.as_str()).copied(),
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
@@ -68,7 +74,8 @@ fn reports(records: &[Record]) -> Vec<Report> {
             | Entry::Resumed { .. }
             | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => None,
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => None,
         };
         let Some(incident) = incident else { continue };
         let of = entries.entry(incident).or_default();

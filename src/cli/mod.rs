@@ -3,6 +3,7 @@
 //! Everything but `run`, `demo`, `check` and `explain` talks to a running daemon (`client`). Tables are for people,
 //! `--json` is for programs: it prints what the API answered.
 
+mod audit;
 mod check;
 mod client;
 mod config;
@@ -76,12 +77,14 @@ enum Command {
     Incidents(incidents::Args),
     /// Print the report of an incident as Markdown
     Report(report::Args),
+    /// Show who did what, from the journal
+    Audit(audit::Args),
     /// Roll a service back by hand
     Rollback(rollback::Args),
     /// Approve a proposed rollback
-    Approve(respond::ReasonArgs),
+    Approve(respond::AnswerArgs),
     /// Decline a proposed rollback
-    Decline(respond::ReasonArgs),
+    Decline(respond::AnswerArgs),
     /// Say that a person has taken over: stops the reminders
     Acknowledge(respond::ReasonArgs),
     /// Keep backstop from acting for a while, to fix it forward
@@ -130,9 +133,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),
         Command::Report(args) => report::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Rollback(args) => rollback::run(args),
-        Command::Approve(args) => respond::reason(args, "approve"),
-        Command::Decline(args) => respond::reason(args, "decline"),
+        Command::Approve(args) => respond::answer(args, "approve"),
+        Command::Decline(args) => respond::answer(args, "decline"),
         Command::Acknowledge(args) => respond::reason(args, "acknowledge"),
         Command::Hold(args) => respond::hold(args),
         Command::Unhold(args) => respond::reason(args, "unhold"),

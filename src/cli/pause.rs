@@ -36,6 +36,9 @@ pub(super) struct PauseArgs {
 pub(super) struct ResumeArgs {
     /// Default: the pause of all services
     service: Option<String>,
+    /// Why; it stands in the audit trail
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
     #[command(flatten)]
     connect: Connect,
 }
@@ -46,5 +49,6 @@ pub(super) fn pause(args: &PauseArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
-    args.connect.command(&path(&["resume"]), &ResumeBody { service: args.service.clone() })
+    let body = ResumeBody { service: args.service.clone(), reason: args.reason.clone() };
+    args.connect.command(&path(&["resume"]), &body)
 }

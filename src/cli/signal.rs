@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Clear it instead
     #[arg(long, conflicts_with_all = ["duration", "detail"])]
     clear: bool,
+    /// Why it is cleared; it stands in the audit trail
+    #[arg(long, value_name = "TEXT", requires = "clear")]
+    reason: Option<String>,
     #[command(flatten)]
     connect: Connect,
 }
@@ -36,7 +39,11 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let path = path(&["services", &args.service, "signals", &args.name]);
     if args.clear {
-        return args.connect.delete(&path);
+        let query = args.reason.as_ref().map_or_else(String::new, |reason| {
+            let mut query = url::form_urlencoded::Serializer::new("?".to_owned());
+            query.append_pair("reason", reason).finish()
+        });
+        return args.connect.delete(&format!("{path}{query}"));
     }
     args.connect.command(&path, &SignalBody { ttl: args.duration, detail: args.detail.clone() })
 }

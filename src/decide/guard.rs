@@ -130,6 +130,9 @@ pub const OVERRIDES_KILL_SWITCH: &str = "override:kill-switch";
 /// The code of a hold because of `guard.dependencies`.
 pub const DEPENDENCY: &str = "dependency";
 
+/// The code of a question because of `daemon.breaching_share_max`.
+pub const SHARE: &str = "share";
+
 /// The code of the hold that ends by itself when every target was looked at again.
 pub const JUST_BACK: &str = "just_back";
 
@@ -158,9 +161,9 @@ pub fn judge(facts: &Facts<'_>, mandate: Mandate, now: &Now) -> Decision {
         answers.push((OVERRIDES_KILL_SWITCH, Answer::Allow(sentence)));
     }
     if !by_hand {
-        answers.push(("tilt", tilt(facts, now)));
-        answers.push(("reach", reach(facts)));
-        answers.push(("dependencies", dependencies(facts)));
+        answers.push(("tilt", tilt(facts.tilt, now)));
+        answers.push(("reach", reach(&facts.reach)));
+        answers.push(("dependencies", dependencies(&facts.dependencies_breaching, &facts.dependencies_unseen)));
         answers.push(("share", share(facts)));
         answers.push(("pause", pause(facts, now)));
         answers.push(("release_read", release_read(facts)));
@@ -284,8 +287,8 @@ fn running(facts: &Facts<'_>, mandate: Mandate) -> Answer {
     }
 }
 
-fn reach(facts: &Facts<'_>) -> Answer {
-    match &facts.reach {
+fn reach(reach: &Reach) -> Answer {
+    match reach {
         Reach::Target => Answer::Allow("a target of the service answers".to_owned()),
         Reach::Reference(name) => Answer::Allow(format!("no target answers, but {name} does: the service is down")),
         Reach::Back => Answer::Hold(
@@ -307,7 +310,7 @@ fn reach(facts: &Facts<'_>) -> Answer {
 fn share(facts: &Facts<'_>) -> Answer {
     match facts.breaching_share {
         Some((share, max)) if share > max => Answer::Propose(
-            "share",
+            SHARE,
             format!("{:.0} % of all services breach at once, so it is not this release", share * 100.0),
         ),
         Some(_) | None => Answer::Allow("the other services are well enough".to_owned()),
@@ -322,8 +325,8 @@ fn kill_switch(facts: &Facts<'_>) -> Answer {
     }
 }
 
-fn tilt(facts: &Facts<'_>, now: &Now) -> Answer {
-    match facts.tilt {
+fn tilt(tilt: Option<(Timestamp, &str)>, now: &Now) -> Answer {
+    match tilt {
         Some((until, why)) if until > now.monotonic => {
             Answer::Hold("tilt", format!("{why}; backstop only watches until {}", now.wall_of(until)))
         }
@@ -331,13 +334,32 @@ fn tilt(facts: &Facts<'_>, now: &Now) -> Answer {
     }
 }
 
+/// Why what is seen now may be an outage's, and proves nothing against a release or against a level that was carried out:
+/// what holds an admission for that reason.
+#[must_use]
+pub fn outage(
+    clock: Option<(Timestamp, &str)>,
+    reached: &Reach,
+    (breaching, unseen): (&[String], &[Arc<str>]),
+    now: &Now,
+) -> Option<String> {
+    let holds: Vec<String> = [tilt(clock, now), reach(reached), dependencies(breaching, unseen)]
+        .into_iter()
+        .filter_map(|answer| match answer {
+            Answer::Hold(_, sentence) => Some(sentence),
+            Answer::Allow(_) | Answer::Escalate(..) | Answer::Propose(..) => None,
+        })
+        .collect();
+    (!holds.is_empty()).then(|| holds.join("; "))
+}
+
 /// Only what is known to breach counts: a dependency that cannot be seen would otherwise hold for ever.
-fn dependencies(facts: &Facts<'_>) -> Answer {
-    let unseen = match facts.dependencies_unseen.as_slice() {
+fn dependencies(breaching: &[String], unseen: &[Arc<str>]) -> Answer {
+    let unseen = match unseen {
         [] => String::new(),
         names => format!(" ({} cannot be seen)", names.join(", ")),
     };
-    match facts.dependencies_breaching.as_slice() {
+    match breaching {
         [] => Answer::Allow(format!("no dependency breaches{unseen}")),
         breaching => Answer::Hold(
             DEPENDENCY,
@@ -366,6 +388,12 @@ fn release_read(facts: &Facts<'_>) -> Answer {
     } else {
         Answer::Hold(RELEASE_NOT_READ, "waiting for the next look at the release".to_owned())
     }
+}
+
+/// Is the release to blame for the breach, or is it wrong whatever was deployed?
+#[must_use]
+pub fn is_to_blame(facts: &Facts<'_>, now: &Now) -> bool {
+    matches!(attribution(facts, now), Answer::Allow(_))
 }
 
 fn attribution(facts: &Facts<'_>, now: &Now) -> Answer {

@@ -2,8 +2,10 @@
 //!
 //! Reading order: [`rules`] (what the operator asked for), [`trigger`] (value → finding), [`verdict`] (findings over
 //! time), [`worsened`] (is it clearly worse than before the release), [`release`] (what runs, since when, and the way
-//! back), [`guard`] (may we act), [`freeze`] (not now, by the calendar), [`incident`] (the state machine), [`verify`] (did it help), [`report`] (as people read it). What outlives the process is in [`event`].
+//! back), [`guard`] (may we act), [`freeze`] (not now, by the calendar), [`incident`] (the state machine), [`verify`] (did it help), [`report`] (as people read it),
+//! [`audit`] (who did what). What outlives the process is in [`event`].
 
+pub mod audit;
 pub mod event;
 pub mod freeze;
 pub mod guard;

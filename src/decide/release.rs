@@ -4,11 +4,9 @@
 //! that can be read names the release, and the others are learned as aliases while both can be read. A detector that
 //! stands in for the first one names a new release only by a value that is none of the aliases.
 //!
-//! An alias is learned only for what belongs together. Outside the process a deployment shows first (the symlink is
-//! flipped), inside it after the restart: a symlink that changed while the process has not is not yet that process's
-//! release. A value that was seen under two releases names neither.
-//!
-//! Length: naming, dating and the way back read and write the same history.
+//! Length: dating and the way back read and write the same history.
+
+mod names;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +15,8 @@ use super::event::{IncidentId, Release, Running};
 use super::rules::{Detector, DetectorKind};
 use crate::promql::TargetId;
 use crate::time::Timestamp;
+
+pub use names::Named;
 
 /// A detector's value is stale after this many of its intervals.
 const STALE_INTERVALS: u32 = 3;
@@ -65,6 +65,10 @@ struct Reader {
     error: Option<String>,
     /// Its values, as the first detector names them. None: it was seen under several, so it names none of them.
     aliases: BTreeMap<String, Option<Release>>,
+    /// Those of them that are in the journal, as it has them.
+    kept: BTreeMap<String, Option<Release>>,
+    /// It was matched with the first detector in this run.
+    matched: bool,
 }
 
 impl Reader {
@@ -99,6 +103,10 @@ pub struct Releases {
     calm_since: Option<Timestamp>,
     /// When this run of the daemon (or this list of detectors) was first asked what runs.
     asked_since: Option<Timestamp>,
+    /// What the journal has of other names, also of detectors that are not in the list now.
+    names: Vec<Named>,
+    /// Of it, what is to be recorded.
+    learned: Vec<Named>,
 }
 
 impl Releases {
@@ -121,6 +129,8 @@ impl Releases {
             judged_last_seen: None,
             calm_since: None,
             asked_since: None,
+            names: Vec::new(),
+            learned: Vec::new(),
         }
     }
 
@@ -132,6 +142,9 @@ impl Releases {
             self.asked_since = None;
             // Other detectors may call the same release by another name: the first name they give is no change.
             self.judged_last_seen = None;
+            for named in self.names.clone() {
+                self.restore(&named);
+            }
         }
     }
 
@@ -353,90 +366,6 @@ impl Releases {
         }
         let why: Vec<String> = readings.iter().map(unreadable).collect();
         Running::Unknown(why.join("; "))
-    }
-
-    /// The release that a detector's value stands for. None: a stand-in that was never matched with the first.
-    fn alias(&self, index: usize, value: &str) -> Option<Release> {
-        let reader = &self.readers[index];
-        let plain = Release(value.into());
-        match reader.aliases.get(value) {
-            Some(release) => release.clone(),
-            None if index == 0 => Some(plain),
-            None if !reader.aliases.is_empty() => Some(plain),
-            None if self.known.is_empty() || self.known.iter().any(|known| known.release == plain) => Some(plain),
-            None => None,
-        }
-    }
-
-    /// A stand-in had named this release before the first detector could be read again: the identity is kept. Until the
-    /// stand-in has been read once more it is not sure whether the first detector shows that release or a third one.
-    fn adopt_name(&mut self, readings: &[Reading]) -> Option<Running> {
-        let Reading::One(name) = &readings[0] else { return None };
-        if self.readers[0].aliases.contains_key(name) || self.known.iter().any(|known| *known.release.0 == **name) {
-            return None;
-        }
-        let (named_since, _) = self.readers[0].times()?;
-        let judged = self.judged.clone()?;
-        // The first detector was read under the judged release already, so that another value is another release.
-        let began = self.change.as_ref()?.first_seen;
-        if self.readers[0].seen.values().any(|seen| seen.before_read.is_some_and(|read| read > began)) {
-            return None;
-        }
-        let stand_in = readings.iter().enumerate().skip(1).find_map(|(index, reading)| {
-            let Reading::One(value) = reading else { return None };
-            let reader = &self.readers[index];
-            let names_judged = *value == *judged.0 && !reader.aliases.contains_key(value);
-            let (since, at) = reader.times()?;
-            (names_judged && since < named_since).then_some((index, at))
-        });
-        let (index, at) = stand_in?;
-        let pulls = !matches!(self.detectors[index].kind, DetectorKind::Announced);
-        if pulls && at < named_since {
-            return Some(Running::Unknown(format!(
-                "{} says {name}, waiting for the next look at {}",
-                self.detectors[0].describe, self.detectors[index].describe
-            )));
-        }
-        self.readers[0].aliases.insert(name.clone(), Some(judged));
-        None
-    }
-
-    fn learn_aliases(&mut self, readings: &[Reading]) {
-        let Reading::One(name) = &readings[0] else { return };
-        let (Some(release), Some(first)) = (self.alias(0, name), self.readers[0].times()) else { return };
-        for (index, reading) in readings.iter().enumerate().skip(1) {
-            let Reading::One(value) = reading else { continue };
-            let Some(own) = self.readers[index].times() else { continue };
-            if self.readers[index].aliases.is_empty() {
-                self.readers[index].aliases.insert(value.clone(), Some(release.clone()));
-                continue;
-            }
-            let settle = (self.detectors[0].interval + self.detectors[index].interval) * 2;
-            // Both must have been read again since, not only be remembered: a process that has died shows nothing.
-            let read = |detector: usize, at: Timestamp| match self.detectors[detector].kind {
-                DetectorKind::Announced => Timestamp::MAX,
-                DetectorKind::Metric { .. } | DetectorKind::Probe { .. } | DetectorKind::Outside => at,
-            };
-            if read(0, first.1).min(read(index, own.1)).since(first.0.max(own.0)) <= settle {
-                continue;
-            }
-            let linked = match (self.is_inside(0), self.is_inside(index)) {
-                (true, false) => first.0 + settle >= own.0,
-                (false, true) => own.0 + settle >= first.0,
-                (true, true) | (false, false) => true,
-            };
-            let aliases = &mut self.readers[index].aliases;
-            match aliases.get(value) {
-                Some(Some(known)) if *known == release => {}
-                Some(_) if !linked => {
-                    aliases.insert(value.clone(), None);
-                }
-                None if !linked => {}
-                Some(_) | None => {
-                    aliases.insert(value.clone(), Some(release.clone()));
-                }
-            }
-        }
     }
 
     fn is_inside(&self, index: usize) -> bool {

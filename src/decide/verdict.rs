@@ -188,6 +188,11 @@ impl Verdict {
         {
             self.inherited = Some(began);
         }
+        self.unwatched(at);
+    }
+
+    /// Nobody watched for a while: the hold starts anew.
+    pub fn unwatched(&mut self, at: Timestamp) {
         self.enter(Phase::Quiet, at);
         self.began = None;
         self.held = Duration::ZERO;
@@ -210,6 +215,16 @@ impl Verdict {
         }
         self.unknown_since = None;
         self.past.restored(at);
+    }
+
+    /// When it was last seen to be breached, if it was not seen to be well since. Of a breach that another release took
+    /// over, nothing is known but when that came.
+    #[must_use]
+    pub fn last_breached(&self) -> Option<Timestamp> {
+        match self.known {
+            Some((at, breached)) => breached.then_some(at),
+            None => self.inherited.and(Some(self.unknown_since.unwrap_or(self.since))),
+        }
     }
 
     /// Did it become wrong after `instant`? Known only where it was seen to be right before.

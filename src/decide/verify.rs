@@ -119,6 +119,12 @@ impl Soak {
         Soak { from, soaked: Duration::ZERO, last_clear: None, slack: Duration::ZERO, heard: Vec::new() }
     }
 
+    /// What is seen may be an outage's: what was credited stays, and the limits count from here when it is over.
+    pub fn suspend(&mut self, at: Timestamp) {
+        self.from = self.from.max(at);
+        self.last_clear = None;
+    }
+
     /// What the check at this place has said; nothing, before it was asked.
     #[must_use]
     pub fn heard(&self, place: usize) -> &Heard {

@@ -1,3 +1,7 @@
+//! The shell with a machine that does as the test says.
+//!
+//! Length: a list of short scenarios that share their world.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -245,7 +249,7 @@ fn record(seq: u64) -> Record {
         at: Timestamp::from_millis(0),
         wall: Timestamp::from_millis(0),
         boot: crate::time::BootId(Arc::from("boot")),
-        entry: Entry::Resumed { service: None, actor: actor() },
+        entry: Entry::Resumed { service: None, actor: actor(), reason: String::new() },
     }
 }
 
@@ -342,7 +346,10 @@ async fn a_command_is_answered_after_its_entries_are_durable_and_the_snapshot_sh
     });
     let mut watch = rig.handle.watch();
     let handle = rig.handle.clone();
-    let answer = tokio::spawn(async move { handle.command(actor(), Command::Resume { service: None }).await });
+    let answer =
+        tokio::spawn(
+            async move { handle.command(actor(), Command::Resume { service: None, reason: String::new() }).await },
+        );
     tokio::time::timeout(SOON, watch.wait_for(|snapshot| snapshot.generation == 1)).await.unwrap().unwrap();
     assert!(!answer.is_finished());
     rig.control.send(Input::Durable(Seq(1))).await.unwrap();
@@ -412,7 +419,10 @@ async fn stopping_waits_for_a_running_step_and_for_its_entries() {
     assert_eq!(next(&mut seen).await, Input::Draining);
     // Commands are no longer taken; the one who asks is told so at the end.
     let handle = rig.handle.clone();
-    let late = tokio::spawn(async move { handle.command(actor(), Command::Resume { service: None }).await });
+    let late =
+        tokio::spawn(
+            async move { handle.command(actor(), Command::Resume { service: None, reason: String::new() }).await },
+        );
     end.send(Outcome::Failed).unwrap();
     assert!(matches!(next(&mut seen).await, Input::StepFinished { .. }));
     assert!(!rig.engine.is_finished(), "its entry is not durable yet");

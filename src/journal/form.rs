@@ -48,6 +48,7 @@ kinds! {
     entries {
         Entry::DaemonStarted { .. } => "daemon_started",
         Entry::ReleaseSeen { .. } => "release_seen",
+        Entry::ReleaseNamed { .. } => "release_named",
         Entry::ReleaseGood { .. } => "release_good",
         Entry::ReleaseBad { .. } => "release_bad",
         Entry::ReleaseForgotten { .. } => "release_forgotten",
@@ -60,6 +61,7 @@ kinds! {
         Entry::KillSwitch { .. } => "kill_switch",
         Entry::SignalRaised { .. } => "signal_raised",
         Entry::SignalCleared { .. } => "signal_cleared",
+        Entry::Command(_) => "command",
     }
     events {
         IncidentEvent::Opened { .. } => "incident.opened",

@@ -123,6 +123,15 @@ pub struct Unreadable {
     pub incident: Option<IncidentId>,
 }
 
+/// A piece of the journal, newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    pub records: Vec<Record>,
+    pub unreadable: Vec<Unreadable>,
+    /// Older entries are before this one.
+    pub older: Option<Seq>,
+}
+
 /// What the journal holds, oldest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
@@ -233,6 +242,12 @@ impl Journal {
 /// Reads a journal without owning it, for the command line while the daemon is down (it works while it is up, too).
 pub fn read_only(state_dir: &Path) -> Result<History, OpenError> {
     store::read_only(state_dir)
+}
+
+/// Of the entries before `before` (None: of all) the newest `most`, the newest first. What it costs does not grow with
+/// the journal; what is returned is checked against its neighbours, and not up to the first entry.
+pub fn read_back(state_dir: &Path, before: Option<Seq>, most: usize) -> Result<Page, OpenError> {
+    store::read_back(state_dir, before, most)
 }
 
 impl OpenError {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::form::{self, Checksum, GENESIS, Row};
 use super::mark::{self, Noted};
-use super::{History, OpenError, Unreadable};
+use super::{History, OpenError, Page, Unreadable};
 use crate::decide::event::{Record, Seq};
 use crate::time::{BootId, Timestamp};
 
@@ -371,11 +371,71 @@ fn read_head(connection: &Connection) -> Result<Head, rusqlite::Error> {
 }
 
 pub(super) fn read_only(state_dir: &Path) -> Result<History, OpenError> {
+    match look(state_dir)? {
+        Some((path, connection)) => Ok(read(&connection, &path, None)?.0),
+        None => Ok(History { records: Vec::new(), unreadable: Vec::new(), last: Seq(0) }),
+    }
+}
+
+/// Of the entries before `before` (None: all) the newest `most`, the newest first, checked against each other; and the
+/// oldest of them, where there are older ones.
+pub(super) fn read_back(state_dir: &Path, before: Option<Seq>, most: usize) -> Result<Page, OpenError> {
+    let mut page = Page { records: Vec::new(), unreadable: Vec::new(), older: None };
+    let Some((path, connection)) = look(state_dir)? else { return Ok(page) };
+    let broken = |source: rusqlite::Error| unreadable_row(&path, before.map_or(1, |before| before.0), source);
+    let mut select = connection
+        .prepare(
+            "SELECT seq, at, wall, boot, kind, version, body, checksum FROM journal
+             WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2",
+        )
+        .map_err(broken)?;
+    let below = before.map_or(i64::MAX, |before| i64::try_from(before.0).unwrap_or(i64::MAX));
+    // One more, which the oldest is chained to.
+    let limit = i64::try_from(most.saturating_add(1)).unwrap_or(i64::MAX);
+    let mut rows = select.query(params![below, limit]).map_err(broken)?;
+    let mut newer: Option<Raw> = None;
+    let mut history = History { records: Vec::new(), unreadable: Vec::new(), last: Seq(0) };
+    let mut keep = |raw: Raw, before: &Checksum| {
+        let seq = raw.seq;
+        if raw.row().chained_to(before).as_slice() != raw.checksum {
+            return Err(damaged(&path, seq, "its checksum does not fit it and the one before".to_owned()));
+        }
+        let boot = BootId(Arc::from(raw.boot.as_str()));
+        take(&mut history, raw, boot);
+        Ok(())
+    };
+    let mut read = 0;
+    while let Some(row) = rows.next().map_err(broken)? {
+        let raw = Raw::from_row(row).map_err(broken)?;
+        if let Some(newer) = newer.take() {
+            let checksum: Checksum = raw
+                .checksum
+                .as_slice()
+                .try_into()
+                .map_err(|_| damaged(&path, raw.seq, "its checksum has not the length of one".to_owned()))?;
+            if newer.seq != raw.seq + 1 {
+                return Err(damaged(&path, newer.seq - 1, "it is missing".to_owned()));
+            }
+            page.older = Some(Seq(newer.seq));
+            keep(newer, &checksum)?;
+        }
+        read += 1;
+        newer = Some(raw);
+    }
+    // The last one that was read is the first of all, or only there to be chained to.
+    if let Some(first) = newer.filter(|_| read <= most) {
+        page.older = None;
+        keep(first, &GENESIS)?;
+    }
+    (page.records, page.unreadable) = (history.records, history.unreadable);
+    Ok(page)
+}
+
+/// None: there is an empty file.
+fn look(state_dir: &Path) -> Result<Option<(PathBuf, Connection)>, OpenError> {
     let path = state_dir.join(FILE);
     match std::fs::metadata(&path) {
-        Ok(meta) if meta.len() == 0 => {
-            return Ok(History { records: Vec::new(), unreadable: Vec::new(), last: Seq(0) });
-        }
+        Ok(meta) if meta.len() == 0 => return Ok(None),
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(OpenError::Missing { path }),
         Err(source) => return Err(OpenError::io("look at", &path, source)),
@@ -384,7 +444,7 @@ pub(super) fn read_only(state_dir: &Path) -> Result<History, OpenError> {
     let connection = Connection::open_with_flags(&path, flags).map_err(|source| sqlite("open", &path, source))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|source| sqlite("open", &path, source))?;
     check_schema(&connection, &path)?;
-    Ok(read(&connection, &path, None)?.0)
+    Ok(Some((path, connection)))
 }
 
 fn damaged(path: &Path, seq: u64, why: String) -> OpenError {

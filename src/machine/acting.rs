@@ -10,6 +10,7 @@ use super::notices::Told;
 use super::output::{LogLevel, Output, StepOrder};
 use crate::decide::event::{
     Actor, Attempt, Decision, Entry, IncidentEvent, IncidentId, Outcome, Plan, Record, Release, Running, StepResult,
+    Verified,
 };
 use crate::decide::incident::{Effect, State, deadline};
 use crate::decide::report;
@@ -34,9 +35,8 @@ impl Machine {
             *input_hash = step.input_hash(&plan.variables, &incident.captures);
         }
         let effects = incident.apply(&event, now.monotonic);
-        if matches!(event, IncidentEvent::Reopened { .. }) {
-            let (service, release) = (incident.service.clone(), incident.release.clone());
-            self.doubt(&service, release.as_ref());
+        if let Some((service, release)) = self.doubtful(id, &event) {
+            self.doubt(&service, &release);
         }
         self.follow_override(id, &event, now.monotonic);
         let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
@@ -48,9 +48,22 @@ impl Machine {
         self.dirty = true;
     }
 
-    /// A release that a trigger fired on is not known to be good any more.
-    pub(super) fn doubt(&mut self, service: &str, release: Option<&Release>) {
-        if let (Some(index), Some(release)) = (self.service_index(service), release) {
+    /// The release that is not known to be good any more: a trigger fired on it, or it was the way back and was seen
+    /// failing.
+    pub(super) fn doubtful(&self, id: &IncidentId, event: &IncidentEvent) -> Option<(String, Release)> {
+        let incident = self.incidents.get(id)?;
+        let release = if let IncidentEvent::Opened { .. } | IncidentEvent::Reopened { .. } = event {
+            incident.release.clone()
+        } else if let IncidentEvent::LevelFailed { verified: Verified::NotRecovered, .. } = event {
+            incident.plan.as_ref().and_then(|plan| plan.target.clone()).filter(|_| incident.target_seen)
+        } else {
+            None
+        };
+        release.map(|release| (incident.service.clone(), release))
+    }
+
+    pub(super) fn doubt(&mut self, service: &str, release: &Release) {
+        if let Some(index) = self.service_index(service) {
             self.services[index].releases.doubt(release);
         }
     }
@@ -107,7 +120,7 @@ impl Machine {
     }
 
     /// Admission: the plan, the guard's answers and the evidence are frozen here. False when nobody knows from what to
-    /// roll back.
+    /// roll back, or the level is not there.
     pub(super) fn admit(
         &mut self,
         id: &IncidentId,
@@ -120,6 +133,9 @@ impl Machine {
         let Some(incident) = self.incidents.get(id) else { return false };
         let Some(index) = self.service_index(&incident.service) else { return false };
         let service = &self.services[index];
+        if start_level >= service.rules.ladder.len() {
+            return false;
+        }
         let Some(bad) = incident.release.clone().or_else(|| service.releases.judged.clone()) else { return false };
         let lead = incident.facts.values().max_by_key(|fact| fact.severity);
         let mut variables = BTreeMap::from([
@@ -140,6 +156,8 @@ impl Machine {
             levels: service.rules.ladder.clone(),
             start_level,
             variables,
+            autonomy: self.autonomy_of_levels(index, incident, now),
+            aside: self.aside(index, incident, now),
         };
         let event = IncidentEvent::Admitted {
             deadline: deadline(&plan, start_level, now.monotonic),

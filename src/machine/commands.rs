@@ -10,7 +10,7 @@ use super::people::{allowed, nothing_proposed, still_asked};
 use super::safety::KILL_SWITCH;
 use super::service::Raised;
 use super::settle::is_acting;
-use super::{Machine, Pause};
+use super::{Machine, Pause, audit};
 use crate::decide::event::{Actor, Decision, DecisionKind, Entry, IncidentEvent, IncidentId, NoticeKind, Release};
 use crate::decide::guard::Mandate;
 use crate::decide::guard::asked::WAITING;
@@ -37,17 +37,25 @@ pub(super) type Answered = Result<(String, Option<IncidentId>), Refusal>;
 impl Machine {
     pub(super) fn command(&mut self, now: &Now, id: CommandId, actor: &Actor, command: Command, out: &mut Vec<Output>) {
         self.dirty = true;
+        let told = audit::told(&command);
         let answer = match self.obey(now, actor, command, out) {
-            Ok((message, incident)) => Answer::Done { message, incident, details: BTreeMap::new() },
-            Err(refusal) => Answer::Refused(refusal),
+            Ok((message, incident)) => {
+                self.record_done(now, actor, told);
+                Answer::Done { message, incident, details: BTreeMap::new() }
+            }
+            Err(refusal) => {
+                self.record_refused(now, actor, told, &refusal);
+                Answer::Refused(refusal)
+            }
         };
         match answer {
             Answer::Done { .. } => self.reply(id, answer),
-            // Nothing was changed, so there is nothing to wait for.
+            // Nothing was changed, so there is nothing to wait for: that it was refused may be written later.
             Answer::Refused(_) => out.push(Output::Reply { id, answer }),
         }
     }
 
+    // Length: one arm per command.
     fn obey(&mut self, now: &Now, actor: &Actor, command: Command, out: &mut Vec<Output>) -> Answered {
         if let Some((_, why)) = &self.journal_failing {
             return Err(Refusal::Unavailable(format!("the journal cannot be written: {why}")));
@@ -108,9 +116,10 @@ impl Machine {
                 let pause = Pause { until: now.monotonic + duration, actor: actor.clone(), reason };
                 self.pause(now, service.as_deref(), pause)
             }
-            Command::Resume { service } => {
+            Command::Resume { service, reason } => {
+                bounded("reason", &reason)?;
                 self.check_service(service.as_deref())?;
-                if self.resume(now, service.as_deref(), actor) {
+                if self.resume(now, service.as_deref(), actor, reason) {
                     Ok(("resumed".to_owned(), None))
                 } else {
                     Err(Refusal::Conflict("it is not paused".to_owned()))
@@ -123,9 +132,9 @@ impl Machine {
             Command::RaiseSignal { service, signal, ttl, detail } => {
                 self.raise_signal(now, actor, &service, signal, ttl, detail)
             }
-            Command::ClearSignal { service, signal } => self.clear_signal(now, actor, &service, signal),
+            Command::ClearSignal { service, signal, reason } => self.clear_signal(now, actor, &service, signal, reason),
             Command::AnnounceRelease { service, release, phase } => self.announce(now, &service, &release, phase),
-            Command::Forget { service, release } => self.forget(now, actor, &service, &release),
+            Command::Forget { service, release, reason } => self.forget(now, actor, &service, &release, reason),
             Command::TestNotify { receiver } => self.test_notify(now, actor, receiver),
         }
     }
@@ -261,7 +270,7 @@ impl Machine {
             return Ok((format!("{id} climbs to level {}", level + 1), Some(id)));
         }
         let index = self.find_service(&incident.service)?;
-        self.still_shown(index, incident)?;
+        self.still_shown(index, incident, level)?;
         // An approval binds what was proposed; the world is looked at again.
         let (decision, level) = self.guard_for_person(index, incident, Mandate::Approved, Some(level), &[], now);
         if decision.kind != DecisionKind::RollBack {
@@ -306,7 +315,7 @@ impl Machine {
     }
 
     /// False when it was not paused.
-    pub(super) fn resume(&mut self, now: &Now, service: Option<&str>, actor: &Actor) -> bool {
+    pub(super) fn resume(&mut self, now: &Now, service: Option<&str>, actor: &Actor, reason: String) -> bool {
         let paused = match service.and_then(|service| self.service_index(service)) {
             Some(index) => self.services[index].pause.take(),
             None => self.pause.take(),
@@ -314,7 +323,7 @@ impl Machine {
         if paused.is_none() {
             return false;
         }
-        self.record(now, Entry::Resumed { service: service.map(str::to_owned), actor: actor.clone() });
+        self.record(now, Entry::Resumed { service: service.map(str::to_owned), actor: actor.clone(), reason });
         // Only people are named: a pause that ran out was ended by nobody.
         let by = (actor.via != TIMER).then(|| actor.name.clone());
         self.tell_pause(service, NoticeKind::Resumed, by, &format!("resumed by {}", actor.name), now);
@@ -344,14 +353,15 @@ impl Machine {
         Ok((message, None))
     }
 
-    fn clear_signal(&mut self, now: &Now, actor: &Actor, service: &str, signal: String) -> Answered {
+    fn clear_signal(&mut self, now: &Now, actor: &Actor, service: &str, signal: String, reason: String) -> Answered {
+        bounded("reason", &reason)?;
         let index = self.find_service(service)?;
         self.known_signal(index, &signal)?;
         if self.services[index].signals.remove(&signal).is_none() {
             return Err(Refusal::Conflict(format!("signal {signal} is not raised on {service}")));
         }
         let message = format!("signal {signal} is cleared on {service}");
-        self.record(now, Entry::SignalCleared { service: service.to_owned(), signal, actor: actor.clone() });
+        self.record(now, Entry::SignalCleared { service: service.to_owned(), signal, actor: actor.clone(), reason });
         Ok((message, None))
     }
 
@@ -377,7 +387,8 @@ impl Machine {
         Ok((format!("release {release} of {service} is noted"), None))
     }
 
-    fn forget(&mut self, now: &Now, actor: &Actor, service: &str, release: &str) -> Answered {
+    fn forget(&mut self, now: &Now, actor: &Actor, service: &str, release: &str, reason: String) -> Answered {
+        bounded("reason", &reason)?;
         let index = self.find_service(service)?;
         if !self.services[index].releases.forget(release) {
             return Err(Refusal::NotFound(format!("{service} has no release {release:?} that is marked bad")));
@@ -385,7 +396,7 @@ impl Machine {
         let marked = Release(Arc::from(release));
         self.record(
             now,
-            Entry::ReleaseForgotten { service: service.to_owned(), release: marked, actor: actor.clone() },
+            Entry::ReleaseForgotten { service: service.to_owned(), release: marked, actor: actor.clone(), reason },
         );
         Ok((format!("{release} of {service} is no longer marked bad"), None))
     }

@@ -223,6 +223,7 @@ pub enum Command {
     },
     Resume {
         service: Option<String>,
+        reason: String,
     },
     /// Without a service: of the whole daemon. It has no end of its own.
     KillSwitch {
@@ -239,6 +240,7 @@ pub enum Command {
     ClearSignal {
         service: String,
         signal: String,
+        reason: String,
     },
     /// A deployment says so itself.
     AnnounceRelease {
@@ -249,6 +251,7 @@ pub enum Command {
     Forget {
         service: String,
         release: String,
+        reason: String,
     },
     TestNotify {
         receiver: Option<String>,

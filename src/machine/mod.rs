@@ -7,6 +7,8 @@
 mod absent;
 mod acting;
 mod asking;
+mod blame;
+mod audit;
 pub mod checkpoint;
 mod commands;
 pub mod input;
@@ -99,6 +101,7 @@ pub struct Machine {
     /// The daemon stops: nothing new is begun.
     draining: bool,
     kills: safety::Kills,
+    allowances: audit::Allowances,
     clocks: safety::Clocks,
 }
 
@@ -134,6 +137,7 @@ impl Machine {
             heartbeat_due: rules.heartbeat.as_ref().map(|_| now.monotonic),
             draining: false,
             kills: safety::Kills::default(),
+            allowances: audit::Allowances::default(),
             clocks: safety::Clocks::default(),
             rules,
         };

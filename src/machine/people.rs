@@ -7,11 +7,13 @@ use super::Machine;
 use super::commands::{Answered, bounded, conflict};
 use super::input::{Question, Refusal};
 use super::output::Output;
-use crate::decide::event::{Actor, IncidentEvent, IncidentId, OnSilence, Release, Running};
+use crate::decide::event::{Actor, IncidentEvent, IncidentId, Level, OnSilence, Release, Running};
 use crate::decide::incident::{Incident, Move, People, State};
 use crate::decide::trigger::short;
 use crate::promql::Scope;
 use crate::time::Now;
+
+const ANOTHER_QUESTION: &str = "it asks another question by now; look at the latest notice";
 
 /// After a start, the first looks at all that a service has are over by then, in one way or another.
 pub(super) const FIRST_LOOKS_WITHIN: Duration = Duration::from_mins(1);
@@ -35,6 +37,8 @@ impl Machine {
             return People::default();
         }
         let (bad, target) = self.shown_now(index, incident);
+        let asks = incident.state.is_waiting() && incident.admitted.is_none();
+        let ladder = if asks { self.services[index].rules.ladder.as_slice() } else { &[] };
         let rules = self.services[index].rules.severities.get(&incident.severity());
         let frozen = incident.asked.as_ref().map(|asked| asked.on_silence);
         let silence = match incident.state {
@@ -48,6 +52,7 @@ impl Machine {
         People {
             bad,
             target,
+            levels: ladder.iter().map(Level::hash).collect(),
             approvers: rules.map(|rules| rules.approvers.clone()).unwrap_or_default(),
             on_silence: rules.map(|rules| rules.on_silence).unwrap_or_default(),
             silence,
@@ -72,9 +77,13 @@ impl Machine {
         self.incident_event(id, IncidentEvent::Approved { actor, reason }, now, out);
     }
 
-    /// The way back that was shown is still the one that would be taken.
-    pub(super) fn still_shown(&self, index: usize, incident: &Incident) -> Result<(), Refusal> {
+    /// The way back that was shown is still the one that would be taken, and the level is what it was.
+    pub(super) fn still_shown(&self, index: usize, incident: &Incident, level: usize) -> Result<(), Refusal> {
         let Some(asked) = &incident.asked else { return Ok(()) };
+        let hash = self.services[index].rules.ladder.get(level).map(Level::hash);
+        if asked.level_hash.is_some() && asked.level_hash != hash {
+            return Err(conflict(incident, ANOTHER_QUESTION));
+        }
         let (bad, target) = self.shown_now(index, incident);
         if asked.bad == bad && asked.target == target {
             return Ok(());
@@ -238,7 +247,7 @@ pub(super) fn still_asked(incident: &Incident, question: Option<&Question>) -> R
             && text(&asked.bad) == question.bad
             && text(&asked.target) == question.target
     });
-    if same { Ok(()) } else { Err(conflict(incident, "it asks another question by now; look at the latest notice")) }
+    if same { Ok(()) } else { Err(conflict(incident, ANOTHER_QUESTION)) }
 }
 
 pub(super) fn nothing_proposed(incident: &Incident) -> String {

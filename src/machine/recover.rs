@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use super::absent::{Absent, OpenNotices, service_of};
 use super::checkpoint::{Checkpoint, EverMatched};
+use super::notices::UNREADABLE;
 use super::output::{LogLevel, Output};
 use super::service::{Raised, Service};
 use super::{Machine, Pause};
-use crate::decide::event::{Entry, IncidentEvent, IncidentId, Outcome, Record, Seq, StepResult, WhyHuman};
+use crate::decide::event::{
+    Entry, IncidentEvent, IncidentId, NoticeStatus, Outcome, Record, Seq, StepResult, WhyHuman,
+};
 use crate::decide::incident::{Incident, State};
-use crate::decide::release::Change;
+use crate::decide::release::{Change, Named};
 use crate::decide::worsened::Measure;
 use crate::promql::{EverDump, Scope, ServiceId};
 use crate::time::{Now, Timestamp};
@@ -41,7 +44,8 @@ impl Machine {
     pub(super) fn adopt_services(&mut self, now: &Now) {
         let rules = Arc::clone(&self.rules);
         for service in &mut self.services {
-            service.retired = !rules.services.iter().any(|rules| rules.name == service.rules.name);
+            // `adopt` takes back those that are there again.
+            service.retired |= !rules.services.iter().any(|rules| rules.name == service.rules.name);
         }
         for rules in &rules.services {
             if let Some(index) = self.service_index(&rules.name) {
@@ -60,10 +64,14 @@ impl Machine {
         }
         let last = recovered.records.last().map(|record| record.at);
         let mut open = OpenNotices::default();
+        let mut unreadable_told = false;
         for record in recovered.records {
             self.seq = self.seq.max(record.seq);
             if let Entry::NoticeQueued { notice, receivers } = &record.entry {
                 open.follow(notice, receivers);
+                if notice.dedup_key.ends_with(UNREADABLE) {
+                    unreadable_told = notice.status == NoticeStatus::Firing;
+                }
             }
             self.replay(record);
         }
@@ -108,9 +116,12 @@ impl Machine {
                 config_hash: self.rules.hash.to_string(),
             },
         );
-        self.recover_dependencies();
+        self.recover_dependencies(now);
         self.resolve_what_is_gone(open, now);
         self.resume_incidents(now, out);
+        if recovered.unreadable.is_empty() && unreadable_told {
+            self.tell_unreadable(now, NoticeStatus::Resolved, "every entry of the journal can be read again");
+        }
         self.report_unreadable(&recovered.unreadable, now, out);
     }
 
@@ -125,8 +136,8 @@ impl Machine {
             // have begun in it, so that only a Clear proves that the new one did not inherit it.
             let unseen = change.old_last_seen.map_or(Duration::MAX, |seen| seen.since(checkpoint));
             for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
+                state.release_changed(now.monotonic, change.old_last_seen);
                 for verdict in state.verdicts.values_mut() {
-                    verdict.release_changed(now.monotonic, change.old_last_seen);
                     verdict.was_clear &= unseen <= trigger.patience();
                     let measure = Measure::of(trigger, service.rules.guard.worsened_by);
                     // Nor is it known how bad it was then.
@@ -155,6 +166,12 @@ impl Machine {
                     service.windows_from = service.windows_from.max(*first_seen);
                 }
             }
+            Entry::ReleaseNamed { first, detector, value, release, .. } => service.releases.remember(Named {
+                first: Arc::from(first.as_str()),
+                detector: Arc::from(detector.as_str()),
+                value: value.clone(),
+                release: release.clone(),
+            }),
             Entry::ReleaseGood { release, .. } => service.releases.mark_good(release),
             Entry::ReleaseBad { release, incident, .. } => service.releases.mark_bad(release, incident.clone()),
             Entry::ReleaseForgotten { release, .. } => drop(service.releases.forget(&release.0)),
@@ -170,6 +187,7 @@ impl Machine {
             }
             Entry::SignalCleared { signal, .. } => drop(service.signals.remove(signal)),
             Entry::DaemonStarted { .. }
+            | Entry::Command(_)
             | Entry::Incident { .. }
             | Entry::NoticeQueued { .. }
             | Entry::NoticeDelivered { .. }
@@ -200,11 +218,13 @@ impl Machine {
         match &record.entry {
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
             Entry::Incident { incident, event } => {
                 let id = incident.clone();
                 if let Some(incident) = self.incidents.get_mut(&id) {
@@ -218,13 +238,11 @@ impl Machine {
                 } else if let Some(opened) = Incident::open(id.clone(), event, at) {
                     self.incidents.insert(id.clone(), opened);
                 }
-                if let IncidentEvent::Opened { .. } | IncidentEvent::Reopened { .. } = **event
-                    && let Some((service, release)) =
-                        self.incidents.get(&id).map(|incident| (incident.service.clone(), incident.release.clone()))
-                {
-                    match (self.service_index(&service), release) {
-                        (None, Some(release)) => self.remember_absent(service, Absent::Doubted(release)),
-                        (_, release) => self.doubt(&service, release.as_ref()),
+                if let Some((service, release)) = self.doubtful(&id, event) {
+                    if self.service_index(&service).is_some() {
+                        self.doubt(&service, &release);
+                    } else {
+                        self.remember_absent(service, Absent::Doubted(release));
                     }
                 }
                 if let IncidentEvent::LevelFinished { at: finished, .. } = **event {
@@ -296,7 +314,7 @@ impl Machine {
             seq.0
         );
         out.push(Output::Log { level: LogLevel::Error, service: None, message: text.clone() });
-        self.degraded(now, &text);
+        self.tell_unreadable(now, NoticeStatus::Firing, &text);
         let open = self.incidents.values().filter(|incident| incident.state.is_open());
         let hit = open.filter(|incident| unreadable.iter().any(|entry| self.has_lost(&incident.id, entry)));
         let hit: Vec<_> = hit.map(|incident| incident.id.clone()).collect();

@@ -14,10 +14,10 @@ use super::watch::is_recent;
 use super::{Machine, log};
 use crate::decide::event::{Actor, Entry, GuardCheck, IncidentEvent, IncidentId, NoticeKind, NoticeStatus};
 use crate::decide::freeze;
-use crate::decide::guard::{DEPENDENCY, OVERRIDES_KILL_SWITCH};
+use crate::decide::guard::{DEPENDENCY, OVERRIDES_KILL_SWITCH, SHARE};
 use crate::decide::rules::Question;
-use crate::decide::trigger::{Finding, short};
-use crate::decide::verdict::Phase;
+use crate::decide::trigger::{Finding, Unknown, short};
+use crate::decide::verdict::Verdict;
 use crate::promql::Scope;
 use crate::time::{Now, Timestamp};
 
@@ -36,6 +36,13 @@ const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// After a jump nothing is begun for this long, and for two of the longest intervals of the service.
 const TILT_MIN: Duration = Duration::from_secs(10);
+
+/// A dependency that breached when it was last seen counts as breaching for this long: an outage in which nothing answers
+/// any more is not over. Not for ever, for what is watched no longer would hold for ever.
+const DEPENDENCY_MEMORY: Duration = Duration::from_hours(1);
+
+/// How a sentence about a dependency names its probe.
+pub(super) const PROBE: &str = "the probe";
 
 /// The kill switch is on.
 #[derive(Clone, Debug, PartialEq)]
@@ -257,13 +264,53 @@ impl Machine {
         is_over
     }
 
-    /// An open incident that waited for a dependency when the daemon ended waits for it still.
-    pub(super) fn recover_dependencies(&mut self) {
-        for service in &mut self.services {
-            let own = self.incidents.values().filter(|incident| *incident.service == *service.rules.name);
-            let reasons = own.filter(|incident| incident.state.is_open()).filter_map(|open| open.decision.as_ref());
-            service.dependency_down =
-                reasons.flat_map(|decision| &decision.reasons).any(|reason| reason.code == DEPENDENCY);
+    /// The same for services that breached together: the last to recover are not alone to blame. Tells which start anew.
+    pub(super) fn follow_share(&mut self, now: &Now) -> Vec<usize> {
+        let together = self.breaching_share().is_some_and(|(share, max)| share > max);
+        let mut over = Vec::new();
+        for index in 0..self.services.len() {
+            let service = &mut self.services[index];
+            if together {
+                service.in_share |= service.breaching().is_some();
+            } else if std::mem::take(&mut service.in_share) {
+                over.push(index);
+            }
+        }
+        for index in &over {
+            self.restart_windows(*index, now.monotonic);
+            for state in &mut self.services[*index].triggers {
+                state.dirty = true;
+            }
+        }
+        over
+    }
+
+    /// An open incident that waited for a dependency, or for services that breached together, when the daemon ended waits for it still.
+    pub(super) fn recover_dependencies(&mut self, now: &Now) {
+        for incident in self.incidents.values().filter(|incident| incident.state.is_open()) {
+            let reasons = incident.decision.iter().flat_map(|decision| &decision.reasons);
+            let together = reasons.filter(|reason| reason.code == SHARE).count() > 0;
+            let service = self.services.iter_mut().find(|service| *service.rules.name == *incident.service);
+            if let Some(service) = service {
+                service.in_share = together;
+            }
+        }
+        let open = self.incidents.values().filter(|incident| incident.state.is_open());
+        let reasons = open.flat_map(|incident| {
+            let reasons = incident.decision.iter().flat_map(|decision| &decision.reasons);
+            reasons.filter(|reason| reason.code == DEPENDENCY).map(|reason| (&*incident.service, &*reason.sentence))
+        });
+        for (name, sentence) in reasons {
+            let Some(index) = self.services.iter().position(|service| *service.rules.name == *name) else { continue };
+            self.services[index].dependency_down = true;
+            for name in self.services[index].rules.guard.dependencies.clone() {
+                // Triggers come back with the checkpoint, signals with the journal; of a probe only this sentence is left.
+                if sentence.contains(&format!("{name}: {PROBE} "))
+                    && let Some(index) = self.services.iter().position(|service| service.rules.name == name)
+                {
+                    self.services[index].probe_failed = Some((now.monotonic, "a probe".to_owned()));
+                }
+            }
         }
     }
 
@@ -281,17 +328,13 @@ impl Machine {
         (breaching, unseen)
     }
 
-    /// A trigger that is breached (its hold need not be full), a probe whose latest look failed, or a rollback under way.
+    /// A trigger that is breached (its hold need not be full), a probe whose latest look failed, a rollback under way, or
+    /// what did when it was last seen.
     fn breaches(&self, index: usize, now: &Now) -> Option<String> {
         let service = &self.services[index];
-        for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
-            let breached = state.verdicts.values().find(|verdict| {
-                matches!(verdict.phase, Phase::Pending | Phase::Firing) && matches!(verdict.known, Some((_, true)))
-            });
-            if let Some(verdict) = breached {
-                let since = now.wall_of(verdict.inherited.or(verdict.began).unwrap_or(verdict.since));
-                return Some(format!("{} breaches since {since}", trigger.name));
-            }
+        if let Some((trigger, verdict)) = service.breaching() {
+            let since = now.wall_of(verdict.inherited.or(verdict.began).unwrap_or(verdict.since));
+            return Some(format!("{} breaches since {since}", trigger.name));
         }
         let own = |target: &&super::Target| {
             target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe
@@ -299,11 +342,32 @@ impl Machine {
         for target in self.targets.values().filter(own).filter(|target| is_recent(target, now.monotonic)) {
             if let Some(look) = target.last.as_ref().filter(|look| !look.ok && look.sent) {
                 let why = look.error.as_deref().unwrap_or("it fails");
-                return Some(format!("the probe {} fails: {why}", target.key.source));
+                return Some(format!("{PROBE} {} fails: {why}", target.key.source));
             }
         }
         let acting = self.incidents.values().find(|i| *i.service == *service.rules.name && is_acting(i));
-        acting.map(|incident| format!("{} is not over", incident.id))
+        acting.map(|incident| format!("{} is not over", incident.id)).or_else(|| self.breached_last(service, now))
+    }
+
+    /// What breached when it was last seen, and cannot be seen now. Only what breached can show that it is well again: that
+    /// something else of the dependency answers says nothing of it. Where nothing but traffic is missing, a probe may.
+    fn breached_last(&self, service: &Service, now: &Now) -> Option<String> {
+        let own = |target: &&super::Target| {
+            target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe
+        };
+        let answers = |target: &super::Target| {
+            is_recent(target, now.monotonic) && target.last.as_ref().is_some_and(|look| look.ok)
+        };
+        let answers = self.targets.values().filter(own).any(answers);
+        let triggers = service.rules.triggers.iter().zip(&service.triggers).filter_map(|(trigger, state)| {
+            let latest = state.latest.as_ref().map(|latest| latest.worst().1);
+            let idle = matches!(latest, Some(Finding::Unknown(Unknown::TooFewEvents { .. })));
+            let last = state.verdicts.values().filter_map(Verdict::last_breached).max()?;
+            (!(idle && answers)).then(|| (last, trigger.name.to_string()))
+        });
+        let (last, what) = triggers.chain(service.probe_failed.clone()).max()?;
+        (now.monotonic.since(last) <= DEPENDENCY_MEMORY)
+            .then(|| format!("{what} was last seen breaching at {}, and cannot be seen since", now.wall_of(last)))
     }
 
     /// Some question about it has an answer.

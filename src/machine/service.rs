@@ -32,6 +32,12 @@ const LOOK_AGAIN_MIN: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct TriggerState {
     pub verdicts: BTreeMap<Labels, Verdict>,
+    /// Since when something was breached that is older than the release which runs now. Its label set may be gone by now;
+    /// only what is there and Clear ends it.
+    pub inherited: Option<Timestamp>,
+    /// Label sets that came while another one was breached, since when it was, until they are Clear themselves: they may
+    /// be the same breach under the label of the next release.
+    pub heirs: BTreeMap<Labels, Timestamp>,
     pub latest: Option<Findings>,
     /// The newest sample that any evaluation rested on: only newer data earns hold time.
     pub newest: Timestamp,
@@ -48,6 +54,8 @@ impl TriggerState {
     fn new(now: Timestamp) -> TriggerState {
         TriggerState {
             verdicts: BTreeMap::new(),
+            inherited: None,
+            heirs: BTreeMap::new(),
             latest: None,
             newest: Timestamp::MIN,
             taken: now,
@@ -67,6 +75,36 @@ impl TriggerState {
                 again.max(self.taken + trigger.patience() + Duration::from_millis(1))
             }
         }
+    }
+
+    /// The verdict of a label set that was not there before. It was not breached before it existed, unless what it is the
+    /// heir of was.
+    pub fn new_verdict(&mut self, labels: &Labels, at: Timestamp) -> Verdict {
+        let mut verdict = Verdict::new(at);
+        verdict.was_clear = self.verdicts.values().any(|other| other.was_clear);
+        verdict.inherited = self.verdicts.values().filter_map(|other| other.inherited).chain(self.inherited).min();
+        let breached = self.verdicts.values().filter(|other| matches!(other.known, Some((_, true))));
+        if let Some(since) = breached.filter_map(|other| other.began).min() {
+            self.heirs.insert(labels.clone(), since);
+        }
+        verdict
+    }
+
+    /// What is Clear now is nobody's heir.
+    pub fn forget_heirs(&mut self) {
+        let verdicts = &self.verdicts;
+        let is_wrong = |verdict: &Verdict| !matches!(verdict.known, Some((_, false)));
+        self.heirs.retain(|labels, _| verdicts.get(labels).is_some_and(is_wrong));
+    }
+
+    /// Another release runs now.
+    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>) {
+        for (labels, verdict) in &mut self.verdicts {
+            verdict.release_changed(at, old_last_seen);
+            let before = |since: &&Timestamp| old_last_seen.is_none_or(|seen| **since <= seen);
+            verdict.inherited = verdict.inherited.or(self.heirs.get(labels).filter(before).copied());
+        }
+        self.inherited = self.verdicts.values().filter_map(|verdict| verdict.inherited).min();
     }
 
     /// The worst of its label sets.
@@ -108,6 +146,8 @@ pub struct Service {
     pub ready: BTreeMap<Arc<str>, Answered>,
     /// Those of which a notice says that the way back is gone.
     pub ready_told: BTreeSet<Arc<str>>,
+    /// A notice says that this release was rolled back and runs again.
+    pub reappeared: Option<Release>,
     /// Until then its blockers are asked because a person wanted to roll back.
     pub asked_by_hand: Option<Timestamp>,
     /// The release that is starting, and until when its findings are Unknown at the latest.
@@ -118,6 +158,10 @@ pub struct Service {
     pub cut_off: bool,
     /// Something that it depends on breaches, or did when the machine settled last.
     pub dependency_down: bool,
+    /// It breached while too many services did (`daemon.breaching_share_max`).
+    pub in_share: bool,
+    /// The latest probe of it that failed, and how, if none succeeded since. It outlives its target.
+    pub probe_failed: Option<(Timestamp, String)>,
     /// Something answered in this run. Before that nobody knows for how long backstop has been cut off.
     pub reached_once: bool,
     /// The newest look at any target of the service: evaluations happen at this instant.
@@ -140,11 +184,14 @@ impl Service {
             blockers: BTreeMap::new(),
             ready: BTreeMap::new(),
             ready_told: BTreeSet::new(),
+            reappeared: None,
             asked_by_hand: None,
             starting: None,
             unnamed: true,
             cut_off: false,
             dependency_down: false,
+            in_share: false,
+            probe_failed: None,
             reached_once: false,
             newest_look: now,
             windows_from: Timestamp::MIN,
@@ -161,6 +208,10 @@ impl Service {
             .map(|trigger| {
                 let same = before.iter().find(|(id, _)| *id == identity(trigger));
                 let mut state = same.map_or_else(|| TriggerState::new(now), |(_, state)| state.clone());
+                if self.retired {
+                    // Nobody watched it meanwhile, and what it had come to was told to be over.
+                    state.verdicts.values_mut().for_each(|verdict| verdict.unwatched(now));
+                }
                 state.dirty = true;
                 state
             })
@@ -192,6 +243,7 @@ impl Service {
             if trigger.name == dump.trigger && identity(trigger) == dump.question {
                 let mut verdict = dump.verdict.clone();
                 verdict.restored(now);
+                state.inherited = state.inherited.into_iter().chain(verdict.inherited).min();
                 state.verdicts.insert(dump.labels.clone(), verdict);
             }
         }
@@ -218,6 +270,16 @@ impl Service {
             #[expect(clippy::cast_precision_loss, reason = "counts of label sets are small")]
             FireWhen::Share(share) => firing > 0 && firing as f64 >= share * all as f64,
         }
+    }
+
+    /// A trigger that is known to be breached; its hold need not be full.
+    pub fn breaching(&self) -> Option<(&Trigger, &Verdict)> {
+        self.rules.triggers.iter().zip(&self.triggers).find_map(|(trigger, state)| {
+            let breached = state.verdicts.values().find(|verdict| {
+                matches!(verdict.phase, Phase::Pending | Phase::Firing) && matches!(verdict.known, Some((_, true)))
+            });
+            Some((trigger, breached?))
+        })
     }
 
     /// How long its incidents wait for what.

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use super::Machine;
 use super::commands::TIMER;
-use super::notices::Told;
 use super::output::{LogLevel, Output};
 use super::proving::voice;
 use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
-use crate::decide::event::{
-    Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
-};
+use crate::decide::event::{Entry, IncidentEvent, IncidentId, Record, Release, Running, WhyHuman};
+use crate::decide::guard;
 use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
-use crate::decide::release::Change;
+use crate::decide::release::{Change, Named};
 use crate::decide::rules::{DetectorKind, Question, Trigger};
 use crate::decide::verdict::{Phase, Verdict};
 use crate::decide::verify::{self, Reading, Voice};
@@ -42,6 +40,9 @@ impl Machine {
                 self.evaluate_triggers(index, now, out);
             }
         }
+        for index in self.follow_share(now) {
+            self.evaluate_triggers(index, now, out);
+        }
         for index in 0..self.services.len() {
             self.open_incidents(index, now, out);
         }
@@ -68,7 +69,7 @@ impl Machine {
         ended.extend(services.map(|service| Some(service.rules.name.to_string())));
         for service in ended {
             let actor = crate::decide::event::Actor { name: "its time limit".to_owned(), via: TIMER.to_owned() };
-            self.resume(now, service.as_deref(), &actor);
+            self.resume(now, service.as_deref(), &actor, String::new());
         }
     }
 
@@ -98,6 +99,12 @@ impl Machine {
         if !unread {
             self.services[index].unnamed = false;
         }
+        let service = &mut self.services[index];
+        let name = Arc::clone(&service.rules.name);
+        for Named { first, detector, value, release } in service.releases.take_learned() {
+            let (service, first, detector) = (name.to_string(), first.to_string(), detector.to_string());
+            self.record(now, Entry::ReleaseNamed { service, first, detector, value, release });
+        }
     }
 
     fn release_appeared(&mut self, index: usize, mut change: Change, now: &Now, out: &mut Vec<Output>) {
@@ -119,8 +126,8 @@ impl Machine {
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
         let worsened_by = service.rules.guard.worsened_by;
         for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
+            state.release_changed(now.monotonic, change.old_last_seen);
             for verdict in state.verdicts.values_mut() {
-                verdict.release_changed(now.monotonic, change.old_last_seen);
                 verdict.baseline_from(change.old_last_seen, Measure::of(trigger, worsened_by));
             }
             state.dirty = true;
@@ -157,20 +164,20 @@ impl Machine {
                 installed_by: change.installed_by.clone(),
             },
         );
-        if let Some(by) = reappeared {
-            let text =
-                format!("{} was rolled back ({by}) and runs again; backstop does not fight over it", change.release);
-            let (kind, status) = (NoticeKind::ReleaseReappeared, NoticeStatus::Firing);
-            self.tell_service(index, Told { kind, status, action_required: true, actor: None, text: &text }, now);
-        }
+        self.tell_reappeared(index, &change.release, reappeared, now);
     }
 
     fn grow_releases(&mut self, index: usize, now: &Now) {
         let service = &mut self.services[index];
         let firing = service.triggers.iter().any(|state| state.phase() == Phase::Firing);
-        let known = service.triggers.iter().flat_map(|state| state.verdicts.values());
-        let seen =
-            known.clone().any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
+        // That nobody raises a signal is no sight of the release, where a metric or a probe should show it.
+        let is_value = |trigger: &Trigger| matches!(trigger.question, Question::Value { .. });
+        let only_signals = !service.rules.triggers.iter().any(is_value);
+        let shows = service.rules.triggers.iter().zip(&service.triggers);
+        let mut known = shows
+            .filter(|(trigger, _)| only_signals || is_value(trigger))
+            .flat_map(|(_, state)| state.verdicts.values());
+        let seen = known.any(|verdict| verdict.phase == Phase::Quiet && matches!(verdict.known, Some((_, false))));
         let clear = service.triggers.iter().all(|state| state.phase() != Phase::Pending);
         let good_after = service.rules.guard.good_after;
         // What breached and cannot be seen any more has not become good.
@@ -200,7 +207,8 @@ impl Machine {
                 let joined = self.incidents.get(&id).is_some_and(|open| open.facts.contains_key(&**trigger));
                 if !joined {
                     let fact = Box::new(self.fact(index, place, now));
-                    self.incident_event(&id, IncidentEvent::Joined { fact }, now, out);
+                    let aside = self.joins_aside(index, &id, place, now);
+                    self.incident_event(&id, IncidentEvent::Joined { fact, aside }, now, out);
                 }
             }
             return;
@@ -255,9 +263,11 @@ impl Machine {
         let id = IncidentId(Arc::from(format!("{service}-{}", self.seq.0 + 1)));
         let event = IncidentEvent::Opened { service: service.to_owned(), release, fact };
         let incident = Incident::open(id.clone(), &event, now.monotonic)?;
-        self.doubt(&incident.service, incident.release.as_ref());
-        let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.incidents.insert(id.clone(), incident);
+        if let Some((service, release)) = self.doubtful(&id, &event) {
+            self.doubt(&service, &release);
+        }
+        let record = self.record(now, Entry::Incident { incident: id.clone(), event: Box::new(event) });
         self.log_event(&id, &record, out);
         self.histories.insert(id.clone(), Arc::new(vec![record]));
         Some(id)
@@ -274,11 +284,21 @@ impl Machine {
         let level = incident.level().unwrap_or(0);
         let (tolerance, slack) = self.soak_gaps(index, incident, level);
         let fresh = incident.soak.from < at;
-        if let Some(incident) = self.incident_mut(id)
-            && fresh
-        {
+        let suspended = reading != Reading::Clear && self.outage(index, incident, now).is_some();
+        let Some(incident) = self.incident_mut(id) else { return };
+        if suspended {
+            incident.soak.suspend(now.monotonic);
+        } else if fresh {
             incident.soak.take(reading, at, tolerance, slack);
         }
+    }
+
+    /// Why what is seen of a service may be an outage's, and not what a level has done to it: asked as at admission.
+    fn outage(&self, index: usize, incident: &Incident, now: &Now) -> Option<String> {
+        let service = &self.services[index];
+        let (breaching, unseen) = self.dependencies(service, now);
+        let reach = self.reach(service, incident.acted(), now);
+        guard::outage(self.tilt(service), &reach, (&breaching, &unseen), now)
     }
 
     /// The longest pause between two readings of a soak that still earns time, and how late its end may be noticed.
@@ -341,6 +361,12 @@ impl Machine {
     fn next_move(&self, id: &IncidentId, now: &Now) -> Option<Move> {
         let incident = self.incidents.get(id)?;
         let killed = self.killed(self.service_index(&incident.service), Some(&incident.id)).is_some();
+        let configured = self.service_index(&incident.service).is_some_and(|index| !self.services[index].retired);
+        if !configured && incident.state.is_waiting() && incident.admitted.is_none() {
+            // Nobody asks for a rollback of it any more, and nothing of it will be seen again.
+            let by = Running::Unknown(format!("{} is not configured any more", incident.service));
+            return Some(Move::Event(IncidentEvent::Superseded { by }));
+        }
         let Some(index) = self.service_index(&incident.service) else {
             return incident.advance(&gone(self.journal_failing.is_some(), self.draining || killed), now.monotonic);
         };
@@ -350,7 +376,7 @@ impl Machine {
         let waiting =
             incident.state.is_waiting() && incident.admitted.is_none() && !self.keeps_question(index, incident, now);
         let (decision, level) = if waiting { self.guard(index, incident, now) } else { None }.unzip();
-        let situation = Situation {
+        let mut situation = Situation {
             running: &service.releases.running,
             breach: match breach_of(service, incident) {
                 Breach::Over if !self.is_proved(service, incident, now) => Breach::Unclear,
@@ -362,6 +388,7 @@ impl Machine {
                 State::Verifying { .. } => self.reading(index, incident, now).0,
                 _ => Reading::Unknown,
             },
+            outage: if is_acting(incident) { self.outage(index, incident, now) } else { None },
             release_read: match incident.state {
                 State::Stepped { at, .. } => service.releases.read_since(at, now.monotonic),
                 _ => true,
@@ -372,6 +399,9 @@ impl Machine {
             patience: service.patience(incident.severity()),
             people: self.people(index, incident, now),
         };
+        if situation.outage.is_some() && situation.reading == Reading::Breached {
+            situation.reading = Reading::Unknown;
+        }
         let next = incident.advance(&situation, now.monotonic)?;
         let begins_level = matches!(next, Move::Event(IncidentEvent::Climbed { .. } | IncidentEvent::Proposed { .. }));
         // A person who orders it was told what blocks; silence was not.
@@ -438,14 +468,16 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
 }
 
 /// The triggers that an incident is about: those that made it; for one by hand (and when they are gone from the
-/// configuration) all of its service.
-fn watched<'a>(
+/// configuration) all of its service. Never those that its release is not to blame for.
+pub(super) fn watched<'a>(
     service: &'a Service,
     incident: &'a Incident,
 ) -> impl Iterator<Item = (&'a Trigger, &'a TriggerState)> + 'a {
-    let is_its_own = |trigger: &Trigger| incident.facts.contains_key(&*trigger.name);
+    let counts = |trigger: &Trigger| !incident.aside.contains(&*trigger.name);
+    let is_its_own = move |trigger: &Trigger| counts(trigger) && incident.facts.contains_key(&*trigger.name);
     let all = !service.rules.triggers.iter().any(is_its_own);
-    service.rules.triggers.iter().zip(&service.triggers).filter(move |(trigger, _)| all || is_its_own(trigger))
+    let pairs = service.rules.triggers.iter().zip(&service.triggers);
+    pairs.filter(move |(trigger, _)| (all && counts(trigger)) || is_its_own(trigger))
 }
 
 /// Over only when every trigger of the incident is known to be quiet, by an evaluation of this run.
@@ -477,6 +509,7 @@ fn gone(journal_failing: bool, draining: bool) -> Situation<'static> {
         decision: None,
         level: 0,
         reading: Reading::Unknown,
+        outage: None,
         release_read: false,
         paused: false,
         journal_failing,

@@ -221,6 +221,8 @@ pub struct Counters {
     pub steps: BTreeMap<(Arc<str>, &'static str), u64>,
     /// (service, who asked, outcome) → answers of checks.
     pub checks: BTreeMap<(Arc<str>, &'static str, &'static str), u64>,
+    /// Why → commands that were refused.
+    pub refused: BTreeMap<&'static str, u64>,
     pub journal_errors: u64,
     pub notices_delivered: u64,
     pub notices_dead: u64,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Machine;
 use super::input::{Observation, ProbeOutcome, Scrape, ScrapeFailure, TargetKey, TargetKind};
 use super::output::{LogLevel, Output};
+use super::safety::PROBE;
 use super::service::Service;
 use crate::decide::rules::DetectorKind;
 use crate::promql::{Labels, Scope, ServiceId, TargetId, TargetMeta};
@@ -216,6 +217,12 @@ impl Machine {
         let mut series = vec![(own("probe_success"), success), (own("probe_duration_seconds"), duration.as_secs_f64())];
         series.extend(status.map(|status| (own("probe_http_status_code"), f64::from(status))));
         let source = Arc::clone(&target.key.source);
+        if let Scope::Service(of) = target.scope
+            && let Some(service) = self.services.iter_mut().find(|service| service.id == of)
+        {
+            let failed = target.last.as_ref().filter(|look| !look.ok);
+            service.probe_failed = failed.map(|_| (at, format!("{PROBE} {source}")));
+        }
         for (labels, value) in &series {
             self.store.push_own(id, at, labels, *value);
         }

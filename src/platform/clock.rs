@@ -110,8 +110,10 @@ fn millis_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// What the clock on the wall says.
+#[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-fn wall() -> Timestamp {
+pub fn wall() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(after) => Timestamp::from_millis(millis_of(after)),
         Err(before) => Timestamp::from_millis(-millis_of(before.duration())),

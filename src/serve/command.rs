@@ -4,21 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Extension, Json, Router};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Parts;
 use super::error::ApiError;
 use super::wire::{
-    CommandAnswer, ForgetBody, HoldBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
-    RollbackBody, SignalBody, SkipBody, TestNotifyBody,
+    AnswerBody, CommandAnswer, ForgetBody, HoldBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody,
+    ResumeBody, RollbackBody, SignalBody, SkipBody, TestNotifyBody,
 };
 use crate::decide::event::Actor;
-use crate::machine::input::{Answer, Command, ReleasePhase};
+use crate::machine::input::{Answer, Command, Question, ReleasePhase};
 
 /// A pause that lasts longer is a daemon that should be stopped, or a configuration that should be changed.
 const PAUSE_MAX: Duration = Duration::from_hours(30 * 24);
@@ -144,22 +145,42 @@ async fn rollback(
     ask(&parts, actor, command).await
 }
 
+async fn answer(parts: &Parts, actor: Actor, incident: String, approves: bool, body: AnswerBody) -> Answered {
+    let reason = prose("reason", &body.reason)?;
+    let command = match body.question {
+        Some(shown) => {
+            let level = shown.level.checked_sub(1);
+            let level = level.ok_or_else(|| ApiError::invalid("there is no level 0", "levels are counted from 1"))?;
+            let (bad, target) = (shown.release_bad, shown.release_target);
+            Command::Answer {
+                incident,
+                approves,
+                reason,
+                question: Question { number: shown.number, level, bad, target },
+            }
+        }
+        None if approves => Command::Approve { incident, reason },
+        None => Command::Decline { incident, reason },
+    };
+    ask(parts, actor, command).await
+}
+
 async fn approve(
     State(parts): Shared,
     Extension(actor): By,
     Path(incident): Path<String>,
-    Body(body): Body<ReasonBody>,
+    Body(body): Body<AnswerBody>,
 ) -> Answered {
-    ask(&parts, actor, Command::Approve { incident, reason: prose("reason", &body.reason)? }).await
+    answer(&parts, actor, incident, true, body).await
 }
 
 async fn decline(
     State(parts): Shared,
     Extension(actor): By,
     Path(incident): Path<String>,
-    Body(body): Body<ReasonBody>,
+    Body(body): Body<AnswerBody>,
 ) -> Answered {
-    ask(&parts, actor, Command::Decline { incident, reason: prose("reason", &body.reason)? }).await
+    answer(&parts, actor, incident, false, body).await
 }
 
 async fn acknowledge(
@@ -219,7 +240,7 @@ async fn pause(State(parts): Shared, Extension(actor): By, Body(body): Body<Paus
 }
 
 async fn resume(State(parts): Shared, Extension(actor): By, Body(body): Body<ResumeBody>) -> Answered {
-    ask(&parts, actor, Command::Resume { service: body.service }).await
+    ask(&parts, actor, Command::Resume { service: body.service, reason: prose("reason", &body.reason)? }).await
 }
 
 async fn kill_switch(State(parts): Shared, Extension(actor): By, Body(body): Body<KillSwitchBody>) -> Answered {
@@ -238,12 +259,23 @@ async fn raise_signal(
     ask(&parts, actor, Command::RaiseSignal { service, signal, ttl, detail }).await
 }
 
+/// A DELETE has no body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClearQuery {
+    #[serde(default)]
+    reason: String,
+}
+
 async fn clear_signal(
     State(parts): Shared,
     Extension(actor): By,
     Path((service, signal)): Path<(String, String)>,
+    query: Result<Query<ClearQuery>, QueryRejection>,
 ) -> Answered {
-    ask(&parts, actor, Command::ClearSignal { service, signal }).await
+    let Query(query) =
+        query.map_err(|rejection| ApiError::invalid(rejection.body_text(), "the only parameter is reason=TEXT"))?;
+    ask(&parts, actor, Command::ClearSignal { service, signal, reason: prose("reason", &query.reason)? }).await
 }
 
 async fn announce(State(parts): Shared, Extension(actor): By, Body(body): Body<ReleaseBody>) -> Answered {
@@ -261,7 +293,8 @@ async fn forget(
     Path(service): Path<String>,
     Body(body): Body<ForgetBody>,
 ) -> Answered {
-    ask(&parts, actor, Command::Forget { service, release: body.release }).await
+    let reason = prose("reason", &body.reason)?;
+    ask(&parts, actor, Command::Forget { service, release: body.release, reason }).await
 }
 
 async fn test_notify(State(parts): Shared, Extension(actor): By, Body(body): Body<TestNotifyBody>) -> Answered {

@@ -30,13 +30,19 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    same_origin(request.headers())?;
+    let (method, asked) = (request.method().clone(), request.uri().path().to_owned());
+    // It is nobody's command, so it stands in the log and not in the journal, which strangers must not fill.
+    let unknown = |error: ApiError| {
+        tracing::info!("refused, not authenticated: {method} {asked}");
+        error
+    };
+    same_origin(request.headers()).map_err(unknown)?;
     json_only(request.method(), request.headers())?;
     let actor = match request.extensions().get::<Peer>().copied() {
         Some(Peer::Unix { uid }) => Actor { name: user(uid), via: "cli".to_owned() },
         Some(Peer::Tcp) | None => {
             let tokens = Arc::clone(&parts.tokens.borrow());
-            Actor { name: bearer(request.headers(), tokens).await?, via: "api".to_owned() }
+            Actor { name: bearer(request.headers(), tokens).await.map_err(unknown)?, via: "api".to_owned() }
         }
     };
     let asked = format!("{} {}", request.method(), request.uri().path());

@@ -239,6 +239,10 @@ pub const FAMILIES: &[Family] = &[
         "1 while the journal can be written; without it no rollback starts",
         |seen| one(flag(seen.snapshot.journal == JournalHealth::Writing)),
     ),
+    counter("backstop_commands_refused_total", &["refusal"], "Commands that were refused, by why", |seen| {
+        let refused = seen.snapshot.counters.refused.iter();
+        refused.map(|(why, n)| (vec![(*why).to_owned()], count(*n))).collect()
+    }),
     counter("backstop_journal_errors_total", &[], "Failed writes of the journal", |seen| {
         one(count(seen.snapshot.counters.journal_errors))
     }),

@@ -7,6 +7,7 @@
 //! (the forms of both), [`metrics`], `listen` (connections and their limits). [`approvals`] is a third door with one page.
 
 pub mod approvals;
+mod audit;
 mod command;
 mod error;
 mod gate;
@@ -26,6 +27,7 @@ use crate::decide::event::SecretRef;
 use crate::engine::handle::Handle;
 use crate::time::Timestamp;
 
+pub use audit::{Past, Piece};
 pub use listen::{BindError, Socket, bind_unix};
 pub use metrics::Metrics;
 
@@ -48,6 +50,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Set while the latest reload is one that failed.
     pub failed_reload: watch::Receiver<Option<Arc<FailedReload>>>,
+    /// For the audit trail.
+    pub past: Past,
 }
 
 /// A reload that changed nothing: what was in force before it still is.

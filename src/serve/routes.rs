@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::error::ApiError;
 use super::wire::{IncidentBody, IncidentList, IncidentSummary, ReadyBody, StatusBody};
-use super::{Parts, command, gate, metrics};
+use super::{Parts, audit, command, gate, metrics};
 use crate::decide::report::Report;
 use crate::engine::handle::Handle;
 use crate::machine::snapshot::{IncidentView, JournalHealth, Snapshot};
@@ -37,6 +37,7 @@ GET /v1/status                    services, triggers, targets, releases, receive
 GET /v1/incidents                 incidents, the latest first
 GET /v1/incidents/ID              one with all that is known of it
 GET /v1/incidents/ID/report       the same as Markdown
+GET /v1/audit                     who did what, the latest first
 
 Commands are POST requests over the unix socket or with a token: docs/api.md.
 ";
@@ -51,7 +52,8 @@ pub(super) fn router(parts: Arc<Parts>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/incidents", get(incidents))
         .route("/v1/incidents/{id}", get(incident))
-        .route("/v1/incidents/{id}/report", get(report));
+        .route("/v1/incidents/{id}/report", get(report))
+        .route("/v1/audit", get(audit::audit));
     let commands = command::routes().route_layer(from_fn_with_state(Arc::clone(&parts), gate::authenticate));
     reading
         .merge(commands)

@@ -206,9 +206,9 @@ impl Judge {
             | Input::JournalBack
             | Input::KillFile { .. }
             | Input::Reload(_) => self.controlled(input),
-            Input::StepStarted { incident, attempt, .. } => self.step_told((incident.clone(), *attempt)),
+            Input::StepStarted { incident, attempt, .. } => self.step_told(&(incident.clone(), *attempt)),
             Input::StepFinished { incident, attempt, result } => {
-                self.step_finished((incident.clone(), *attempt), result.outcome);
+                self.step_finished(&(incident.clone(), *attempt), result.outcome);
             }
             Input::Checked { id, .. } => match self.checks.remove(id) {
                 Some(Some(ended)) => self.in_time(ended, "the end of a check"),
@@ -313,8 +313,8 @@ impl Judge {
         }
     }
 
-    fn step_told(&mut self, run: Run) {
-        match self.steps.get_mut(&run) {
+    fn step_told(&mut self, run: &Run) {
+        match self.steps.get_mut(run) {
             Some(step) if step.began && !step.told => step.told = true,
             other => {
                 let other = format!("{other:?}");
@@ -323,8 +323,8 @@ impl Judge {
         }
     }
 
-    fn step_finished(&mut self, run: Run, outcome: Outcome) {
-        match self.steps.remove(&run) {
+    fn step_finished(&mut self, run: &Run, outcome: Outcome) {
+        match self.steps.remove(run) {
             Some(Step { told: true, ended: Some((ended, observations)), .. }) if ended == outcome => {
                 self.in_time(observations, "the end of a step");
             }
@@ -536,6 +536,7 @@ impl Judge {
             }
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
@@ -543,7 +544,8 @@ impl Judge {
             | Entry::Resumed { .. }
             | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
         }
     }
 

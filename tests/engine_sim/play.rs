@@ -434,7 +434,7 @@ impl Play {
                 4 => Command::Abort { incident, reason },
                 5 => Command::Hold { incident, duration, reason },
                 6 => Command::Pause { service: one(site), duration, reason },
-                7 => Command::Resume { service: one(site) },
+                7 => Command::Resume { service: one(site), reason: "it is over".to_owned() },
                 8 => Command::KillSwitch { service: one(site), on: site.rng.one_in(4), reason },
                 9..=12 => Command::Rollback { service, reason, level: None, overrides: Vec::new() },
                 13 => Command::TestNotify { receiver: None },
@@ -472,7 +472,7 @@ impl Play {
         tell(&self.shared, &life.control, Input::KillFile { path: "/stop".into(), says: None }).await;
         for service in [None].into_iter().chain(services.into_iter().map(Some)) {
             life.ask(Command::KillSwitch { service: service.clone(), on: false, reason: reason() }, false);
-            life.ask(Command::Resume { service }, false);
+            life.ask(Command::Resume { service, reason: reason() }, false);
         }
     }
 

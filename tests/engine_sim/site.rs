@@ -49,6 +49,7 @@ impl Dial {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Site {
     pub rng: Rng,
     pub rules: Arc<Rules>,

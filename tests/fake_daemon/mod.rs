@@ -17,7 +17,7 @@ use backstop::machine::snapshot::{
     AskedView, Counters, IncidentView, JournalHealth, PauseView, ReceiverView, ReleaseView, ServiceView, SignalView,
     Snapshot, TargetView, TriggerView,
 };
-use backstop::serve::{FailedReload, Listeners, Metrics, Parts, Tokens, bind_unix, start};
+use backstop::serve::{FailedReload, Listeners, Metrics, Parts, Past, Piece, Tokens, bind_unix, start};
 use backstop::time::{BootId, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -65,6 +65,7 @@ impl Daemon {
             tokens: tokens_seen,
             metrics: Arc::clone(&metrics),
             failed_reload: failed_seen,
+            past: past(),
         };
         let shutdown = CancellationToken::new();
         let listeners = Listeners { tcp: Some(tcp), unix: Some(unix) };
@@ -239,6 +240,24 @@ fn service() -> ServiceView {
     }
 }
 
+/// Entry `n` of the journal, of as many as the audit trail is asked about.
+pub const ENTRIES: u64 = 25_000;
+
+/// Every thousandth is a pause by alice; the others are no acts.
+fn past() -> Past {
+    Past::new(|before, most| {
+        let newest = before.map_or(ENTRIES, |before| before.0 - 1);
+        let oldest = newest.saturating_sub(most as u64) + 1;
+        let entry = |n: u64| match n % 1000 {
+            0 => Entry::Paused { service: None, until: wall(3600), actor: alice(), reason: format!("pause {n}") },
+            _ => Entry::NoticeDelivered { notice: "n".to_owned(), receiver: "oncall".to_owned() },
+        };
+        let record = |n| Record { seq: Seq(n), at: wall(0), wall: wall(0), boot: BootId("b".into()), entry: entry(n) };
+        let records = (oldest..=newest).rev().map(record).collect();
+        Ok(Piece { records, unreadable: 0, older: (oldest > 1).then_some(Seq(oldest)) })
+    })
+}
+
 fn counters() -> Counters {
     let api = || Arc::<str>::from("api");
     Counters {
@@ -250,6 +269,7 @@ fn counters() -> Counters {
         incidents: BTreeMap::from([((api(), "recovered"), 1)]),
         steps: BTreeMap::from([((api(), "succeeded"), 2)]),
         checks: BTreeMap::from([((api(), "way_back", "passed"), 3)]),
+        refused: BTreeMap::from([("conflict", 4)]),
         journal_errors: 0,
         notices_delivered: 5,
         notices_dead: 1,
@@ -324,6 +344,8 @@ pub fn history() -> Vec<Record> {
         levels: Vec::new(),
         start_level: 0,
         variables: BTreeMap::new(),
+        autonomy: Vec::new(),
+        aside: Vec::new(),
     };
     let result = StepResult {
         outcome: Outcome::Succeeded,

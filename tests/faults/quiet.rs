@@ -127,7 +127,8 @@ async fn a_dependency_that_fails_without_a_release_is_held_and_then_told_to_peop
     let database = Server::start(answer);
     let address = database.address;
     let db = format!(
-        "[services.db.probes.ping]\nhttp = {{ url = \"http://{address}/\" }}\ninterval = \"100ms\"\ntimeout = \"100ms\"\n\
+        "[services.db.probes.ping]\nhttp = {{ url = \"http://{address}/\" }}\n\
+         interval = \"100ms\"\ntimeout = \"100ms\"\n\
          [services.db.triggers.down]\nhealth = {{ probe = \"ping\", failures = 3 }}\ngap_tolerance = \"20s\"\n"
     );
     site.write(&File {

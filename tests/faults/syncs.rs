@@ -1,8 +1,8 @@
 //! Killed at every sync point of an incident of two levels: no step runs more often than it may, every notice arrives,
 //! the incident ends.
 //!
-//! strace lets the daemon hang as it enters its N-th fsync, and there it is killed; the next daemon at one of its first, the
-//! third lives. N grows until a daemon comes to the end of the incident and of itself without another sync.
+//! strace lets the daemon hang as it enters its N-th fsync, and there it is killed; the next daemon at one of its first,
+//! the third lives. N grows until a daemon comes to the end of the incident and of itself without another sync.
 //!
 //! With `BACKSTOP_FAULTS=all` the daemon also dies without the pause before its death, and at each write beside each
 //! sync; the last line says what was tried, and how long it took.
@@ -311,7 +311,8 @@ async fn is_over(site: &Site, daemon: &Daemon) -> bool {
     daemon.try_get("/v1/status").await.is_some_and(|status| status["receivers"][0]["queued"] == 0)
 }
 
-/// Compares what happened in the world with what was promised and with what the journal says. How many notices there were.
+/// Compares what happened in the world with what was promised and with what the journal says. Gives back how many
+/// notices there were.
 // Length: one oracle, its claims one after another.
 fn judge(case: Case, site: &Site, receiver: &Receiver, ran: &str) -> u32 {
     let history = journal::read_only(&site.path("state")).unwrap();

@@ -10,7 +10,7 @@ use backstop::decide::event::{
     Running, SecretRef, SelectorFact, Severity, Step, StepResult, TextOrSecret, TriggerFact, Verified, Verify, Wants,
     WhyHuman,
 };
-use backstop::decide::event::{Asked, OnSilence};
+use backstop::decide::event::{Asked, OnSilence, Ordered, Refused, RefusedAs};
 use backstop::time::Timestamp;
 
 pub fn at(seconds: i64) -> Timestamp {
@@ -146,6 +146,8 @@ fn plan() -> Plan {
         }],
         start_level: 0,
         variables: BTreeMap::from([(text("service"), text("api"))]),
+        autonomy: Vec::new(),
+        aside: Vec::new(),
     }
 }
 
@@ -295,6 +297,7 @@ fn question(on_silence: OnSilence) -> Asked {
         number: 2,
         bad: Some(release("v42")),
         target: Some(release("v41")),
+        level_hash: None,
         severity: Severity::High,
         approvers: vec![text("alice"), text("link:oncall")],
         on_silence,
@@ -325,7 +328,8 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Opened { service: text("api"), release: Some(release("v42")), fact: Box::new(fact()) },
         IncidentEvent::Opened { service: text("api"), release: None, fact: Box::new(signal_fact()) },
         IncidentEvent::Reopened { fact: Box::new(fact()) },
-        IncidentEvent::Joined { fact: Box::new(signal_fact()) },
+        IncidentEvent::Joined { fact: Box::new(signal_fact()), aside: false },
+        IncidentEvent::Joined { fact: Box::new(signal_fact()), aside: true },
         IncidentEvent::Proposed {
             level: 1,
             respond_by: at(900),
@@ -335,6 +339,7 @@ pub fn events() -> Vec<IncidentEvent> {
         asks(question(OnSilence::Escalate)),
         asks(Asked { number: 1, bad: None, target: None, ..question(OnSilence::Decline) }),
         asks(Asked { approvers: Vec::new(), severity: Severity::Critical, ..question(OnSilence::Approve) }),
+        asks(Asked { level_hash: Some(text("5b492678c747a86b")), ..question(OnSilence::Decline) }),
         IncidentEvent::Unanswered { respond_by: at(1_800) },
         IncidentEvent::HoldOrdered { actor: actor(), reason: text("a fix is on its way"), until: at(900) },
         IncidentEvent::HoldEnded { actor: Some(actor()), reason: text("fixed") },
@@ -367,6 +372,19 @@ pub fn events() -> Vec<IncidentEvent> {
         },
         IncidentEvent::Admitted {
             plan: Box::new(undoable_plan()),
+            decision: decision(DecisionKind::RollBack),
+            facts: Vec::new(),
+            running: Running::One(release("v42")),
+            actor: None,
+            receivers: Vec::new(),
+            deadline: at(3_600),
+        },
+        IncidentEvent::Admitted {
+            plan: Box::new(Plan {
+                autonomy: vec![Autonomy::Act, Autonomy::Propose],
+                aside: vec![text("corrupt")],
+                ..checked_plan()
+            }),
             decision: decision(DecisionKind::RollBack),
             facts: Vec::new(),
             running: Running::One(release("v42")),
@@ -442,6 +460,7 @@ pub fn events() -> Vec<IncidentEvent> {
 }
 
 /// At least one of every kind, with every variant of what is inside.
+// Length: one value of each kind.
 pub fn samples() -> Vec<Entry> {
     let (service, release) = (text("api"), release("v42"));
     let (notice_id, receiver) = (text("01930d2e"), text("oncall"));
@@ -461,16 +480,42 @@ pub fn samples() -> Vec<Entry> {
             first_seen: at(0),
             installed_by: None,
         },
+        Entry::ReleaseNamed {
+            service: service.clone(),
+            first: text("symlink /opt/api/current"),
+            detector: text("label version of build_info"),
+            value: text("1.4.2"),
+            release: Some(release.clone()),
+        },
+        Entry::ReleaseNamed {
+            service: service.clone(),
+            first: text("symlink /opt/api/current"),
+            detector: text("label version of build_info"),
+            value: text("1.4.2"),
+            release: None,
+        },
         Entry::ReleaseGood { service: service.clone(), release: release.clone() },
         Entry::ReleaseBad { service: service.clone(), release: release.clone(), incident: incident_id() },
-        Entry::ReleaseForgotten { service: service.clone(), release, actor: actor() },
+        Entry::ReleaseForgotten {
+            service: service.clone(),
+            release: release.clone(),
+            actor: actor(),
+            reason: String::new(),
+        },
+        Entry::ReleaseForgotten {
+            service: service.clone(),
+            release,
+            actor: actor(),
+            reason: text("it was the network"),
+        },
         Entry::NoticeQueued { notice: Box::new(bare_notice()), receivers: vec![receiver.clone()] },
         Entry::NoticeDelivered { notice: notice_id.clone(), receiver: receiver.clone() },
         Entry::NoticeDead { notice: notice_id.clone(), receiver: receiver.clone(), why: text("HTTP 410 Gone") },
         Entry::NoticeFellBack { notice: notice_id, receiver, fallback: text("mail") },
         Entry::Paused { service: None, until: at(3_600), actor: actor(), reason: text("migration") },
         Entry::Paused { service: Some(service.clone()), until: at(60), actor: actor(), reason: String::new() },
-        Entry::Resumed { service: None, actor: actor() },
+        Entry::Resumed { service: None, actor: actor(), reason: String::new() },
+        Entry::Resumed { service: Some(service.clone()), actor: actor(), reason: text("it is over") },
         Entry::KillSwitch { service: None, on: true, actor: actor(), reason: text("the database is being moved") },
         Entry::KillSwitch { service: Some(service.clone()), on: false, actor: actor(), reason: text("moved") },
         Entry::SignalRaised {
@@ -480,7 +525,26 @@ pub fn samples() -> Vec<Entry> {
             actor: actor(),
             detail: text("CVE-2026-0001"),
         },
-        Entry::SignalCleared { service, signal: text("cve"), actor: actor() },
+        Entry::SignalCleared { service: service.clone(), signal: text("cve"), actor: actor(), reason: String::new() },
+        Entry::SignalCleared { service: service.clone(), signal: text("cve"), actor: actor(), reason: text("patched") },
+        Entry::Command(Box::new(Ordered {
+            actor: actor(),
+            command: text("approve api-17 --question 2"),
+            service: Some(service),
+            incident: Some(incident_id()),
+            reason: text("go"),
+            refused: Some(Refused { kind: RefusedAs::Conflict, why: text("it asks another question by now") }),
+            unwritten: 3,
+        })),
+        Entry::Command(Box::new(Ordered {
+            actor: actor(),
+            command: text("test-notify"),
+            service: None,
+            incident: None,
+            reason: String::new(),
+            refused: None,
+            unwritten: 0,
+        })),
     ];
     samples.extend(NOTICE_KINDS.map(|kind| Entry::NoticeQueued { notice: Box::new(notice(kind)), receivers: vec![] }));
     // Written since there are links; both forms are read.

@@ -17,7 +17,7 @@ fn raise(stage: &mut Stage, signal: &str, body: &str) -> Answer {
 }
 
 fn clear(stage: &mut Stage, signal: &str) -> Answer {
-    stage.command(Command::ClearSignal { service: "api".to_owned(), signal: signal.to_owned() })
+    stage.command(Command::ClearSignal { service: "api".to_owned(), signal: signal.to_owned(), reason: String::new() })
 }
 
 /// As `POST /v1/services/api/rollback` reads it.

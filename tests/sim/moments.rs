@@ -102,7 +102,7 @@ pub fn again(world: &mut World, id: &IncidentId) {
             let name = world.fleets[service].service.to_string();
             let signal = setup::SIGNAL.to_owned();
             if world.rng.one_in(3) {
-                world.push_command(Command::ClearSignal { service: name, signal });
+                world.push_command(Command::ClearSignal { service: name, signal, reason: String::new() });
                 world.again_later(300, id);
             } else {
                 world.oracle.signalled(service, until);

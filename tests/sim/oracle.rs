@@ -572,10 +572,12 @@ impl Oracle {
             }
             Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
-            | Entry::SignalCleared { .. } => Ok(()),
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => Ok(()),
         }
     }
 

@@ -286,7 +286,7 @@ fn order(world: &mut World, place: usize) -> Result<(), Broken> {
         }
         3 => {
             let service = world.rng.one_in(2).then_some(service);
-            (Fault::Resume, Command::Resume { service })
+            (Fault::Resume, Command::Resume { service, reason: String::new() })
         }
         4 | 5 => {
             let ttl = secs(5 + world.rng.below(120));
@@ -297,11 +297,14 @@ fn order(world: &mut World, place: usize) -> Result<(), Broken> {
             let (signal, detail) = (name.to_owned(), "CVE".to_owned());
             (Fault::Signal, Command::RaiseSignal { service, signal, ttl, detail })
         }
-        6 => (Fault::SignalCleared, Command::ClearSignal { service, signal: setup::SIGNAL.to_owned() }),
+        6 => (
+            Fault::SignalCleared,
+            Command::ClearSignal { service, signal: setup::SIGNAL.to_owned(), reason: String::new() },
+        ),
         _ => {
             let bad = world.oracle.rolled_back(place);
             let release = bad.first().cloned().unwrap_or_else(|| "r2".to_owned());
-            (Fault::Forget, Command::Forget { service, release })
+            (Fault::Forget, Command::Forget { service, release, reason: String::new() })
         }
     };
     world.tally.fault(fault);

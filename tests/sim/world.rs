@@ -600,6 +600,7 @@ impl World {
         }
     }
 
+    // Length: one arm per kind of event.
     fn happen(&mut self, event: Event) -> Result<(), Broken> {
         match event {
             Event::Look { service, process } => {
@@ -833,6 +834,7 @@ impl World {
 
     // Steps.
 
+    // Length: one step from its order to what it will do to the world.
     fn begin_step(&mut self, order: StepOrder) -> Result<(), Broken> {
         let Some(service) = self.fleets.iter().position(|fleet| fleet.service == order.service) else {
             return Err(format!("a step for {}, which is not there", order.service));

@@ -284,6 +284,7 @@ impl Fleet {
         let duration = Duration::from_millis(5);
         self.count(index, now);
         let is_up = self.is_up(index, now);
+        let errors = self.behaviour(&self.processes[index].release).errors.max(self.errors_anyway);
         let process = &mut self.processes[index];
         let failed = |reason, detail: &str| Observation::Scraped {
             target,
@@ -305,6 +306,7 @@ impl Fleet {
         };
         let version = format!("{}-bin", process.release);
         let mut shown = vec![(with("app_build_info", &[("version", &version)]), 1.0)];
+        shown.push((with("app_errors", &[("version", &version)]), errors));
         shown.push((with("http_requests_total", &[("status", "200")]), process.ok.floor()));
         if process.bad >= 1.0 {
             shown.push((with("http_requests_total", &[("status", "500")]), process.bad.floor()));

@@ -7,6 +7,7 @@
 mod evidence;
 mod incident;
 mod notice;
+mod ordered;
 mod people;
 mod plan;
 
@@ -21,6 +22,7 @@ pub use incident::{
     WhyHuman,
 };
 pub use notice::{Notice, NoticeKind, NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger};
+pub use ordered::{Ordered, Refused, RefusedAs};
 pub use people::{Asked, OnSilence};
 pub use plan::{
     Action, Ask, BodyTemplate, Capture, Check, CheckOutcome, JsonTest, Level, OnFailure, Plan, Proof, Retry, SecretRef,
@@ -164,6 +166,17 @@ pub enum Entry {
         /// The incident whose level installed it.
         installed_by: Option<IncidentId>,
     },
+    /// Another detector of the list calls a release otherwise; so it is known again after a restart.
+    ReleaseNamed {
+        service: String,
+        /// The first detector of the list then, as people read it: it names the releases.
+        first: String,
+        /// The one that says `value`.
+        detector: String,
+        value: String,
+        /// Absent: the value was seen under several, so it names none of them any more.
+        release: Option<Release>,
+    },
     /// It ran `good_after` without a firing verdict.
     ReleaseGood {
         service: String,
@@ -180,6 +193,8 @@ pub enum Entry {
         service: String,
         release: Release,
         actor: Actor,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     Incident {
         incident: IncidentId,
@@ -217,6 +232,8 @@ pub enum Entry {
     Resumed {
         service: Option<String>,
         actor: Actor,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     /// The kill switch was turned: nothing is begun while it is on; without a service, for all.
     KillSwitch {
@@ -238,7 +255,11 @@ pub enum Entry {
         service: String,
         signal: String,
         actor: Actor,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
+    /// What somebody ordered, where no other entry says so: it was refused, or it only passes something on.
+    Command(Box<Ordered>),
 }
 
 impl Entry {

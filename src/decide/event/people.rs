@@ -12,6 +12,10 @@ pub struct Asked {
     pub bad: Option<Release>,
     /// The way back that was shown.
     pub target: Option<Release>,
+    /// [`Level::hash`](super::Level::hash) of the level that was asked about. Absent in journals of versions that bound
+    /// only its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level_hash: Option<String>,
     /// Whose policy counts.
     pub severity: Severity,
     /// Names of who may approve; empty stands for everyone who may command.

@@ -17,6 +17,13 @@ pub struct Plan {
     pub start_level: usize,
     /// What templates may use beside releases and captures: `service`, `trigger`, `value`, `labels`.
     pub variables: BTreeMap<String, String>,
+    /// Of each level: the most careful of service, severity, trigger and level. Empty in journals of versions that asked
+    /// before a further level only by what the level itself says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub autonomy: Vec<Autonomy>,
+    /// Triggers of the incident that the release is not to blame for: verification does not read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<String>,
 }
 
 /// One rung of the ladder.
@@ -33,6 +40,14 @@ pub struct Level {
     /// Takes back what the steps did, after a verification that said that they did not help.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<Step>,
+}
+
+impl Level {
+    /// 16 hexadecimal digits of the SHA-256 of all that it is.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        hash(self)
+    }
 }
 
 /// Has it recovered, and did it stay so?
@@ -111,13 +126,18 @@ impl Step {
     /// 16 hexadecimal digits of the SHA-256 of what it would do with these variables and captures.
     #[must_use]
     pub fn input_hash(&self, variables: &BTreeMap<String, String>, captures: &BTreeMap<String, String>) -> String {
-        use sha2::{Digest, Sha256};
-        // A plan holds only strings, numbers and maps with string keys, which JSON can always express.
-        let text = serde_json::to_vec(&(self, variables, captures)).unwrap_or_default();
-        let digest = Sha256::digest(text);
-        let head = digest.iter().take(8).fold(0_u64, |head, byte| head << 8 | u64::from(*byte));
-        format!("{head:016x}")
+        hash(&(self, variables, captures))
     }
+}
+
+/// 16 hexadecimal digits of the SHA-256.
+fn hash(of: &impl Serialize) -> String {
+    use sha2::{Digest, Sha256};
+    // A plan holds only strings, numbers and maps with string keys, which JSON can always express.
+    let text = serde_json::to_vec(of).unwrap_or_default();
+    let digest = Sha256::digest(text);
+    let head = digest.iter().take(8).fold(0_u64, |head, byte| head << 8 | u64::from(*byte));
+    format!("{head:016x}")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -125,7 +125,7 @@ impl Incident {
         }
         let first_of_level = attempt.step == 0 && self.try_of(attempt) == 1;
         // Taking back is the end of a level, not a new one.
-        let held_up = situation.paused && !self.ordered && !attempt.undo;
+        let held_up = (situation.paused || situation.outage.is_some()) && !self.ordered && !attempt.undo;
         if first_of_level && (situation.journal_failing || held_up) {
             return None;
         }
@@ -179,8 +179,9 @@ impl Incident {
                     IncidentEvent::NeedsHuman {
                         why: WhyHuman::Inconclusive,
                         text: format!(
-                            "verification could not tell whether it has recovered{}",
-                            self.soak.complaint(&verify.checks, true)
+                            "verification could not tell whether it has recovered{}{}",
+                            self.soak.complaint(&verify.checks, true),
+                            because(situation.outage.as_deref())
                         ),
                     }
                 })
@@ -238,12 +239,22 @@ impl Incident {
         now: Timestamp,
     ) -> Option<IncidentEvent> {
         if let Some(late) = self.overdue(now) {
-            return Some(late);
+            return Some(match (late, situation.outage.as_deref()) {
+                (IncidentEvent::NeedsHuman { why: late, .. }, Some(outage)) => IncidentEvent::NeedsHuman {
+                    why: late,
+                    text: format!("the deadline of the incident is reached: {why}{}", because(Some(outage))),
+                },
+                (late, _) => late,
+            });
         }
         match self.runs_ours(situation.running) {
             Ours::No => return Some(IncidentEvent::Superseded { by: situation.running.clone() }),
             Ours::Yes if self.bad_is_back(situation.running) => return Some(bad_came_back()),
             Ours::Yes | Ours::Unknown(_) => {}
+        }
+        // What would be taken back may be what helps.
+        if situation.outage.is_some() {
+            return None;
         }
         if undo {
             let waits = situation.journal_failing || situation.draining;
@@ -269,8 +280,9 @@ impl Incident {
     }
 
     fn asks_before(&self, level: usize) -> bool {
-        let level = self.plan.as_ref().and_then(|plan| plan.levels.get(level));
-        level.and_then(|level| level.autonomy).is_some_and(|autonomy| autonomy < Autonomy::Act)
+        let Some(plan) = &self.plan else { return false };
+        let own = plan.levels.get(level).and_then(|level| level.autonomy);
+        plan.autonomy.get(level).copied().or(own).is_some_and(|autonomy| autonomy < Autonomy::Act)
     }
 
     fn asking_to_climb(
@@ -383,6 +395,11 @@ impl Incident {
             | State::Cleared => Vec::new(),
         }
     }
+}
+
+/// For a sentence: why nothing further was begun.
+fn because(outage: Option<&str>) -> String {
+    outage.map_or_else(String::new, |outage| format!("; nothing further was begun, because {outage}"))
 }
 
 fn bad_came_back() -> IncidentEvent {

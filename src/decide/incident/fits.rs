@@ -35,7 +35,7 @@ impl Incident {
                 .skippable()
                 .is_some_and(|next| (next.level, next.step, next.undo) == (attempt.level, attempt.step, attempt.undo)),
             IncidentEvent::Expired => asks && waits,
-            IncidentEvent::Admitted { .. } => waits && can_begin,
+            IncidentEvent::Admitted { plan, .. } => waits && can_begin && plan.start_level < plan.levels.len(),
             IncidentEvent::StepIntended { attempt, .. } => {
                 can_begin && matches!(state, State::Ready { attempt: ready, .. } if ready == attempt)
             }

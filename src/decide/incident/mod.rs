@@ -97,6 +97,9 @@ pub struct Situation<'a> {
     pub level: usize,
     /// Verification's view of the trigger windows and probes, since the level finished.
     pub reading: Reading,
+    /// Why what is seen may be an outage's, which proves nothing against a level: it is neither undone nor followed by the
+    /// next one. Needed only once it is admitted.
+    pub outage: Option<String>,
     /// What runs was looked at since the last step ended; needed only after an undo.
     pub release_read: bool,
     /// A pause or a freeze: no new level starts, unless a person ordered it.
@@ -132,6 +135,8 @@ pub struct Incident {
     pub state: State,
     /// By trigger, the latest fact of each.
     pub facts: BTreeMap<String, TriggerFact>,
+    /// Triggers that are told of, and not read by verification: the release is not to blame for them.
+    pub aside: BTreeSet<String>,
     pub decision: Option<Decision>,
     pub plan: Option<Plan>,
     pub receivers: Vec<String>,
@@ -200,6 +205,7 @@ impl Incident {
             release: release.clone(),
             state: State::Firing,
             facts: BTreeMap::from([(fact.trigger.clone(), (**fact).clone())]),
+            aside: BTreeSet::new(),
             decision: None,
             plan: None,
             receivers: Vec::new(),
@@ -297,7 +303,10 @@ impl Incident {
                 Vec::new()
             }
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
-            IncidentEvent::Joined { fact } => {
+            IncidentEvent::Joined { fact, aside } => {
+                if *aside {
+                    self.aside.insert(fact.trigger.clone());
+                }
                 self.began = self.began.min(fact.since);
                 self.facts.insert(fact.trigger.clone(), (**fact).clone());
                 Vec::new()
@@ -341,6 +350,7 @@ impl Incident {
                 self.deadline = Some(*deadline);
                 self.admitted = Some(at);
                 self.plan = Some((**plan).clone());
+                self.aside = plan.aside.iter().cloned().collect();
                 self.begin_level(plan.start_level, at);
                 let who = actor.as_ref().map_or_else(String::new, |actor| format!(" by {}", actor.name));
                 let to = plan.target.as_ref().map_or_else(String::new, |target| format!(" to {target}"));
@@ -419,9 +429,8 @@ impl Incident {
             IncidentEvent::Superseded { by } => {
                 let text = match by {
                     Running::One(release) => format!("somebody installed {release}; backstop stands back"),
-                    Running::Mix(_) | Running::Unknown(_) => {
-                        "somebody changed the release; backstop stands back".into()
-                    }
+                    Running::Mix(_) => "somebody changed the release; backstop stands back".into(),
+                    Running::Unknown(why) => format!("{why}; backstop stands back"),
                 };
                 self.end(State::Superseded, NoticeKind::Superseded, text, at)
             }
@@ -461,6 +470,7 @@ impl Incident {
     fn reopened(&mut self, fact: &TriggerFact, at: Timestamp) -> Vec<Effect> {
         self.state = State::Firing;
         self.facts = BTreeMap::from([(fact.trigger.clone(), fact.clone())]);
+        self.aside.clear();
         self.decision = None;
         self.admitted = None;
         self.plan = None;
@@ -558,6 +568,12 @@ impl Incident {
             .as_ref()
             .and_then(|plan| plan.levels.get(level))
             .map_or_else(String::new, |level| format!(" ({})", level.name))
+    }
+
+    /// What is seen now is to be about what came after this.
+    #[must_use]
+    pub fn acted(&self) -> Timestamp {
+        self.finished.map(|(_, at)| at).or(self.level_began).unwrap_or(self.began)
     }
 
     /// The level whose proofs count, and when it was carried out: while it is verified, and afterwards too, where a person

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Breach, Effect, Incident, Move, Patience, Situation, State, deadline};
 use crate::decide::event::{
-    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, NoticeKind, NoticeStatus, OnSilence, Outcome,
+    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, Level, NoticeKind, NoticeStatus, OnSilence, Outcome,
     Release, Running, WhyHuman,
 };
 use crate::time::Timestamp;
@@ -19,6 +19,8 @@ pub struct People {
     /// What would be rolled back, and to what.
     pub bad: Option<Release>,
     pub target: Option<Release>,
+    /// What each level would do ([`Level::hash`]).
+    pub levels: Vec<String>,
     /// By the policy of the incident's severity.
     pub approvers: Vec<String>,
     pub on_silence: OnSilence,
@@ -36,9 +38,11 @@ impl Incident {
         now: Timestamp,
     ) -> IncidentEvent {
         let people = &situation.people;
-        let (bad, target) = match &self.plan {
-            Some(plan) if self.admitted.is_some() => (Some(plan.bad.clone()), plan.target.clone()),
-            Some(_) | None => (people.bad.clone(), people.target.clone()),
+        let (bad, target, level_hash) = match &self.plan {
+            Some(plan) if self.admitted.is_some() => {
+                (Some(plan.bad.clone()), plan.target.clone(), plan.levels.get(level).map(Level::hash))
+            }
+            Some(_) | None => (people.bad.clone(), people.target.clone(), people.levels.get(level).cloned()),
         };
         let open = match &self.state {
             State::Proposed { level, respond_by } => Some((*level, *respond_by)),
@@ -46,7 +50,10 @@ impl Incident {
         };
         let fresh = now + situation.patience.respond_within;
         let shown = self.asked.as_ref();
-        let same = shown.is_none_or(|asked| asked.bad == bad && asked.target == target);
+        let same = shown.is_none_or(|asked| {
+            let same_level = asked.level_hash.is_none() || asked.level_hash == level_hash;
+            asked.bad == bad && asked.target == target && same_level
+        });
         let (number, respond_by) = match open {
             // Other reasons for the same question give nobody more time.
             Some((before, respond_by)) if same && before == level => {
@@ -60,6 +67,7 @@ impl Incident {
             number,
             bad,
             target,
+            level_hash,
             severity: self.severity(),
             approvers: people.approvers.clone(),
             on_silence: people.on_silence,
@@ -67,10 +75,10 @@ impl Incident {
         IncidentEvent::Proposed { level, respond_by, decision, asked: Some(Box::new(asked)) }
     }
 
-    /// The way back is another one by now, or another trigger has raised the severity.
+    /// The way back or the level is another one by now, or another trigger has raised the severity.
     pub(super) fn asks_anew(&self, situation: &Situation<'_>) -> bool {
-        let (State::Proposed { .. }, Some(asked)) = (&self.state, &self.asked) else { return false };
-        asked.severity < self.severity() || !shows_the_same(asked, &situation.people)
+        let (State::Proposed { level, .. }, Some(asked)) = (&self.state, &self.asked) else { return false };
+        asked.severity < self.severity() || !shows_the_same(asked, *level, &situation.people)
     }
 
     pub(super) fn takes_question(&mut self, asked: Option<&Asked>) {
@@ -91,29 +99,11 @@ impl Incident {
             OnSilence::Decline => Some(Move::Event(IncidentEvent::Expired)),
             OnSilence::Escalate => Some(Move::Event(keeps_asking(situation, now))),
             OnSilence::Approve => {
-                let shown = asked.is_some_and(|asked| shows_the_same(asked, &situation.people));
-                self.approved_by_silence(level, shown, situation).or_else(|| {
+                let shown = asked.is_some_and(|asked| shows_the_same(asked, level, &situation.people));
+                approved_by_silence(level, shown, situation).or_else(|| {
                     let again = now >= asks_again_at(respond_by, &situation.patience);
                     again.then(|| Move::Event(keeps_asking(situation, now)))
                 })
-            }
-        }
-    }
-
-    /// Never on what is not known now, and never to another release than the one that was shown. A doubt that may pass is
-    /// waited out: taken for a no, it would leave a broken release to itself because of one failed scrape.
-    fn approved_by_silence(&self, level: usize, shown: bool, situation: &Situation<'_>) -> Option<Move> {
-        let decision = situation.people.silence.as_ref()?;
-        match decision.kind {
-            DecisionKind::RollBack if !shown => Some(Move::Event(IncidentEvent::Expired)),
-            DecisionKind::RollBack if situation.breach == Breach::Firing && !situation.draining => {
-                Some(Move::Admit { decision: decision.clone(), level })
-            }
-            DecisionKind::RollBack | DecisionKind::Hold => None,
-            // It asks for a person still, and none has answered.
-            DecisionKind::Propose => Some(Move::Event(IncidentEvent::Expired)),
-            DecisionKind::Escalate | DecisionKind::WouldRollBack => {
-                Some(Move::Event(IncidentEvent::Judged { decision: decision.clone() }))
             }
         }
     }
@@ -128,6 +118,7 @@ impl Incident {
         match self.asked.as_ref().map_or(OnSilence::Decline, |asked| asked.on_silence) {
             OnSilence::Escalate => Some(keeps_asking(situation, now)),
             OnSilence::Approve if situation.paused || situation.journal_failing || situation.draining => None,
+            OnSilence::Approve if situation.outage.is_some() => None,
             OnSilence::Approve if situation.breach == Breach::Firing => {
                 Some(IncidentEvent::Climbed { to: level, overrides: Vec::new() })
             }
@@ -266,8 +257,31 @@ pub(super) fn whom_and_silence(asked: Option<&Asked>) -> (String, &'static str) 
     (whom, silence)
 }
 
-fn shows_the_same(asked: &Asked, people: &People) -> bool {
-    asked.bad == people.bad && asked.target == people.target
+/// Never on what is not known now, and never to another release than the one that was shown. A doubt that may pass is
+/// waited out: taken for a no, it would leave a broken release to itself because of one failed scrape.
+fn approved_by_silence(level: usize, shown: bool, situation: &Situation<'_>) -> Option<Move> {
+    let decision = situation.people.silence.as_ref()?;
+    match decision.kind {
+        DecisionKind::RollBack if !shown => Some(Move::Event(IncidentEvent::Expired)),
+        DecisionKind::RollBack if situation.breach == Breach::Firing && !situation.draining => {
+            Some(Move::Admit { decision: decision.clone(), level })
+        }
+        DecisionKind::RollBack | DecisionKind::Hold => None,
+        // It asks for a person still, and none has answered.
+        DecisionKind::Propose => Some(Move::Event(IncidentEvent::Expired)),
+        DecisionKind::Escalate | DecisionKind::WouldRollBack => {
+            Some(Move::Event(IncidentEvent::Judged { decision: decision.clone() }))
+        }
+    }
+}
+
+fn shows_the_same(asked: &Asked, level: usize, people: &People) -> bool {
+    asked.bad == people.bad && asked.target == people.target && is_same_level(asked, level, people)
+}
+
+/// Would the level still do what was asked about?
+fn is_same_level(asked: &Asked, level: usize, people: &People) -> bool {
+    asked.level_hash.is_none() || asked.level_hash.as_ref() == people.levels.get(level)
 }
 
 fn keeps_asking(situation: &Situation<'_>, now: Timestamp) -> IncidentEvent {

@@ -16,6 +16,10 @@ fn inside() -> Detector {
     Detector { describe: "probe".into(), kind, interval: Duration::from_secs(10) }
 }
 
+fn inside_other() -> Detector {
+    Detector { describe: "build".into(), ..inside() }
+}
+
 fn release(name: &str) -> Release {
     Release(name.into())
 }
@@ -25,6 +29,7 @@ struct Service {
     releases: Releases,
     now: i64,
     changes: Vec<Change>,
+    named: Vec<Named>,
     symlink: Option<&'static str>,
     /// By target. None: it does not answer.
     processes: Vec<Option<&'static str>>,
@@ -33,8 +38,14 @@ struct Service {
 impl Service {
     fn new(detectors: &[Detector], symlink: &'static str, process: &'static str) -> Service {
         let releases = Releases::new(detectors);
-        let mut service =
-            Service { releases, now: 0, changes: Vec::new(), symlink: Some(symlink), processes: vec![Some(process)] };
+        let mut service = Service {
+            releases,
+            now: 0,
+            changes: Vec::new(),
+            named: Vec::new(),
+            symlink: Some(symlink),
+            processes: vec![Some(process)],
+        };
         service.run(300);
         service
     }
@@ -44,6 +55,12 @@ impl Service {
             self.releases.take(change.clone());
             self.changes.push(change);
         }
+        self.named.extend(self.releases.take_learned());
+    }
+
+    /// What the journal has of names: value and release.
+    fn kept(&self) -> Vec<(&str, Option<&str>)> {
+        self.named.iter().map(|named| (&*named.value, named.release.as_ref().map(|release| &*release.0))).collect()
     }
 
     fn run(&mut self, seconds: i64) {
@@ -225,11 +242,15 @@ fn restarted(service: &Service) -> Service {
     for change in &service.changes {
         releases.take(change.clone());
     }
+    for named in &service.named {
+        releases.remember(named.clone());
+    }
     releases.resume(at(service.now));
     Service {
         releases,
         now: service.now + 100,
         changes: Vec::new(),
+        named: Vec::new(),
         symlink: service.symlink,
         processes: service.processes.clone(),
     }
@@ -347,4 +368,97 @@ fn a_release_that_fired_must_earn_its_good_mark_anew() {
     assert!(releases.known().iter().all(|known| !known.good));
     assert_eq!(releases.grow(true, true, half_hour, at(100)), None);
     assert_eq!(releases.grow(true, true, half_hour, at(1900)), Some(release("a")));
+}
+
+#[test]
+fn both_names_of_a_release_whose_beginning_was_watched_are_kept_over_a_restart() {
+    for (detectors, kept, name) in
+        [([outside(), inside()], ("2.0", Some("r2")), "r2"), ([inside(), outside()], ("r2", Some("2.0")), "2.0")]
+    {
+        let mut service = Service::new(&detectors, "r1", "1.0");
+        assert!(service.kept().is_empty(), "whether what was found together belongs together, nobody knows");
+        (service.symlink, service.processes) = (Some("r2"), vec![Some("2.0")]);
+        service.run(3600);
+        assert_eq!(service.kept(), [kept], "once");
+        (service.symlink, service.processes) = (Some("r3"), vec![Some("3.0")]);
+        service.run(300);
+        let mut later = restarted(&service);
+        later.run(300);
+        // Only the second detector shows it.
+        let first_is_outside = kept.0 == "2.0";
+        (later.symlink, later.processes) =
+            if first_is_outside { (None, vec![Some("2.0")]) } else { (Some("r2"), vec![None]) };
+        later.run(50);
+        assert_eq!(later.appeared(), [name]);
+    }
+}
+
+#[test]
+fn a_release_that_changed_while_the_daemon_was_down_is_kept_if_both_names_moved_on() {
+    for (symlink, kept) in [("r3", vec![("r3", Some("3.0"))]), ("r2", Vec::new())] {
+        let mut service = Service::new(&[inside(), outside()], "r1", "1.0");
+        (service.symlink, service.processes) = (Some("r2"), vec![Some("2.0")]);
+        service.run(300);
+        let mut later = restarted(&service);
+        (later.symlink, later.processes) = (Some(symlink), vec![Some("3.0")]);
+        later.run(300);
+        assert_eq!(later.kept(), kept, "{symlink}");
+    }
+}
+
+#[test]
+fn a_symlink_that_was_flipped_before_the_daemon_started_is_not_kept_as_a_name_of_the_old_process() {
+    let mut service = Service::new(&[inside(), outside()], "r1", "1.0");
+    (service.symlink, service.processes) = (Some("r2"), vec![Some("2.0")]);
+    service.run(300);
+    service.symlink = Some("r3");
+    let mut later = restarted(&service);
+    later.run(600);
+    assert!(later.kept().is_empty(), "{:?}", later.kept());
+    later.processes = vec![Some("3.0")];
+    later.run(300);
+    assert_eq!(later.kept(), [("r3", Some("3.0"))]);
+}
+
+#[test]
+fn a_name_that_turned_out_to_be_of_two_releases_is_of_none_after_a_restart_too() {
+    let mut service = Service::new(&[outside(), inside()], "r1", "1.0");
+    (service.symlink, service.processes) = (Some("r2"), vec![Some("2.0")]);
+    service.run(300);
+    service.symlink = Some("r3");
+    service.run(300);
+    assert_eq!(service.kept(), [("2.0", Some("r2")), ("2.0", None)]);
+    let mut later = restarted(&service);
+    later.symlink = None;
+    later.run(300);
+    assert!(matches!(later.releases.running, Running::Unknown(_)), "{:?}", later.releases.running);
+}
+
+#[test]
+fn a_detector_that_says_something_else_each_time_does_not_fill_the_journal() {
+    const BUILDS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let mut service = Service::new(&[inside(), inside_other()], "", "");
+    let mut now = service.now;
+    for build in BUILDS {
+        for _ in 0..10 {
+            now += 10;
+            service.releases.read(0, TARGET, Ok("1.0".to_owned()), at(now));
+            service.releases.read(1, TARGET, Ok(build.to_owned()), at(now));
+            service.now = now;
+            service.update();
+        }
+    }
+    assert_eq!(service.named.len(), 8, "{:?}", service.kept());
+}
+
+#[test]
+fn names_are_of_the_first_detector_that_gave_them() {
+    let mut service = Service::new(&[outside(), inside()], "r1", "1.0");
+    (service.symlink, service.processes) = (Some("r2"), vec![Some("2.0")]);
+    service.run(300);
+    let named = |releases: &Releases| releases.alias(1, "2.0");
+    service.releases.reconfigure(&[inside_other(), inside()]);
+    assert_eq!(named(&service.releases), None, "that one calls the releases by other names");
+    service.releases.reconfigure(&[outside(), inside()]);
+    assert_eq!(named(&service.releases), Some(release("r2")));
 }

@@ -7,7 +7,8 @@ use super::moments::{self, Line, judged, level_name};
 use super::text::{actor, after_colon, running};
 use super::{Delivery, Fact, Moment, NoticeReport, PersonAct, Report, Standing, Times};
 use crate::decide::event::{
-    Actor, Decision, DecisionKind, Entry, IncidentEvent, IncidentId, Notice, Plan, Record, Severity, TriggerFact,
+    Actor, Decision, DecisionKind, Entry, IncidentEvent, IncidentId, Notice, Plan, Record, Running, Severity,
+    TriggerFact,
 };
 use crate::time::Timestamp;
 
@@ -16,6 +17,7 @@ pub(super) fn report(records: &[Record]) -> Option<Report> {
         Entry::Incident { incident, .. } => Some((incident.clone(), record)),
         Entry::DaemonStarted { .. }
         | Entry::ReleaseSeen { .. }
+        | Entry::ReleaseNamed { .. }
         | Entry::ReleaseGood { .. }
         | Entry::ReleaseBad { .. }
         | Entry::ReleaseForgotten { .. }
@@ -27,7 +29,8 @@ pub(super) fn report(records: &[Record]) -> Option<Report> {
         | Entry::Resumed { .. }
         | Entry::KillSwitch { .. }
         | Entry::SignalRaised { .. }
-        | Entry::SignalCleared { .. } => None,
+        | Entry::SignalCleared { .. }
+        | Entry::Command(_) => None,
     })?;
     let mut walk = Walk::new(id, first);
     for record in records {
@@ -117,6 +120,7 @@ impl<'a> Walk<'a> {
             | Entry::NoticeQueued { .. }
             | Entry::DaemonStarted { .. }
             | Entry::ReleaseSeen { .. }
+            | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
@@ -124,7 +128,8 @@ impl<'a> Walk<'a> {
             | Entry::Resumed { .. }
             | Entry::KillSwitch { .. }
             | Entry::SignalRaised { .. }
-            | Entry::SignalCleared { .. } => {}
+            | Entry::SignalCleared { .. }
+            | Entry::Command(_) => {}
         }
     }
 
@@ -273,7 +278,7 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::Firing, fact.sentence.clone())
             }
-            IncidentEvent::Joined { fact } => {
+            IncidentEvent::Joined { fact, .. } => {
                 self.fact(record, fact);
                 return;
             }
@@ -338,6 +343,9 @@ impl<'a> Walk<'a> {
             }
             IncidentEvent::Climbed { to, .. } => (Standing::Running, format!("On to {}", level_name(plan, *to))),
             IncidentEvent::Recovered { .. } => (Standing::Recovered, "It recovered and stayed so".to_owned()),
+            IncidentEvent::Superseded { by: Running::Unknown(why) } => {
+                (Standing::Superseded, format!("Given up: {why}"))
+            }
             IncidentEvent::Superseded { by } => {
                 (Standing::Superseded, format!("Someone else changed what runs; then ran: {}", running(by)))
             }

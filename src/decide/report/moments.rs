@@ -3,7 +3,7 @@
 use super::text::{actor, after_colon, attempt, running, span};
 use crate::decide::event::{
     Attempt, CheckAnswer, CheckOutcome, Decision, DecisionKind, IncidentEvent, OnSilence, Outcome, Plan, Record,
-    TriggerFact, Verified,
+    Running, TriggerFact, Verified,
 };
 use crate::time::Timestamp;
 
@@ -28,8 +28,9 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
         IncidentEvent::Reopened { fact } => {
             breach(record, fact, "reopened", "The same release breached again: the incident goes on")
         }
-        IncidentEvent::Joined { fact } => {
-            breach(record, fact, "joined", &format!("{} joins the incident", fact.trigger))
+        IncidentEvent::Joined { fact, aside } => {
+            let aside = if *aside { ", and is not read by verification: the release is not to blame for it" } else { "" };
+            breach(record, fact, "joined", &format!("{} joins the incident{aside}", fact.trigger))
         }
         IncidentEvent::Judged { decision } => line("judged", judged(decision)),
         IncidentEvent::Proposed { level, respond_by, asked, .. } => {
@@ -120,6 +121,7 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
                 clear_since.map_or_else(String::new, |clear| format!(", clear for {}", span(record.at.since(clear))));
             line("recovered", format!("Recovered{since}"))
         }
+        IncidentEvent::Superseded { by: Running::Unknown(why) } => line("superseded", format!("Given up: {why}")),
         IncidentEvent::Superseded { by } => {
             line("superseded", format!("Someone else changed what runs; now: {}", running(by)))
         }

@@ -32,7 +32,31 @@ pub struct RollbackBody {
     pub overrides: Vec<String>,
 }
 
-/// `POST /v1/incidents/{id}/approve|decline|acknowledge|abort|unhold`
+/// `POST /v1/incidents/{id}/approve|decline`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerBody {
+    #[serde(default)]
+    pub reason: String,
+    /// What the person was shown, as `GET /v1/incidents/{id}` has it: refused if it asks another one by now. Default:
+    /// whatever it asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<QuestionBody>,
+}
+
+/// What a proposal asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuestionBody {
+    /// Counts the questions of one incident from 1.
+    pub number: u32,
+    /// Counted from 1.
+    pub level: usize,
+    pub release_bad: Option<String>,
+    pub release_target: Option<String>,
+}
+
+/// `POST /v1/incidents/{id}/acknowledge|abort|unhold`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
@@ -88,6 +112,8 @@ pub struct ResumeBody {
     /// Default: the pause of all services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// `POST /v1/kill-switch`
@@ -134,6 +160,8 @@ pub enum PhaseBody {
 #[serde(deny_unknown_fields)]
 pub struct ForgetBody {
     pub release: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// `POST /v1/test-notify`

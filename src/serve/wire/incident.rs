@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{duration, instant, severity};
+use super::{QuestionBody, duration, instant, severity};
 use crate::decide::event::{CheckAnswer, Decision, DecisionKind, Outcome, Verified};
 use crate::decide::report::{
     Delivery, Fact, LevelReport, LevelStanding, Moment, NoticeReport, PersonAct, Report, StepReport, Times,
@@ -34,6 +34,9 @@ pub struct IncidentSummary {
     pub opened: String,
     pub ended: Option<String>,
     pub respond_by: Option<String>,
+    /// What it asks, while it does; sent back with the answer, it binds the answer to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<QuestionBody>,
     /// What a person can do next; none while nobody is waited for.
     #[serde(default)]
     pub next: Option<String>,
@@ -219,6 +222,12 @@ impl From<&IncidentView> for IncidentSummary {
             opened: instant(view.opened_wall),
             ended: view.ended_wall.map(instant),
             respond_by: view.respond_by_wall.map(instant),
+            question: view.question.as_ref().map(|question| QuestionBody {
+                number: question.number,
+                level: question.level.0,
+                release_bad: question.bad.clone(),
+                release_target: question.target.clone(),
+            }),
             next: view.next.clone(),
         }
     }
@@ -243,6 +252,7 @@ impl From<&Report> for IncidentSummary {
             opened: instant(report.opened_wall),
             ended: report.ended_wall.map(instant),
             respond_by: None,
+            question: None,
             next: None,
         }
     }

@@ -3,6 +3,7 @@
 //! Instants are RFC 3339 in UTC with milliseconds, durations are texts such as `1h 30m`. The command line reads the
 //! same types back, so a field that is missing there is missing for everyone.
 
+mod audit;
 mod command;
 mod incident;
 mod status;
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use audit::{ActBody, AuditBody, RefusedBody};
 pub use command::{
-    CommandAnswer, ForgetBody, HoldBody, KillSwitchBody, PauseBody, PhaseBody, ReasonBody, ReleaseBody, ResumeBody,
-    RollbackBody, SignalBody, SkipBody, TestNotifyBody,
+    AnswerBody, CommandAnswer, ForgetBody, HoldBody, KillSwitchBody, PauseBody, PhaseBody, QuestionBody, ReasonBody,
+    ReleaseBody, ResumeBody, RollbackBody, SignalBody, SkipBody, TestNotifyBody,
 };
 pub use incident::{
     CheckBody, DecisionBody, DeliveryBody, FactBody, GuardReason, IncidentBody, IncidentLevel, IncidentList,

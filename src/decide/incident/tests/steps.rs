@@ -1,4 +1,6 @@
 //! Checks, retries, the deadline of a level and its undo.
+//!
+//! Length: a list of short scenarios that share their beginning.
 
 use super::*;
 use crate::decide::event::{Ask, Check, CheckAnswer, Retry};
@@ -648,6 +650,7 @@ fn what_runs_after_an_undo_is_looked_at_before_the_next_level() {
             decision: None,
             level: 0,
             reading: Reading::Breached,
+            outage: None,
             release_read: false,
             paused: false,
             journal_failing: false,
