@@ -104,10 +104,10 @@ fn play(world: &mut World) -> Result<(), Broken> {
         world.advance(world.t + 20 * SECOND)?;
     }
     world.advance(world.t + HEALS_WITHIN_MS)?;
-    world.oracle.at_rest()?;
+    world.oracle.at_rest(world.monotonic(), world.t)?;
     demand_progress(world)?;
     world.advance(world.t + HEALS_WITHIN_MS)?;
-    world.oracle.at_rest()
+    world.oracle.at_rest(world.monotonic(), world.t)
 }
 
 /// The world is well, and a release comes that is plainly broken: it is acted on, or somebody is told.

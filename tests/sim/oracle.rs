@@ -49,6 +49,9 @@ pub const NEVER_WAS: &str = "r99-bin";
 /// A release that came longer ago than this has started, and was seen.
 const SETTLED_MS: i64 = 50 * SECOND;
 
+/// To a receiver that takes it at once.
+const DELIVERED_WITHIN_MS: i64 = 60 * SECOND;
+
 /// Looks may be missed for so long before what they would have shown is in doubt.
 const BLIND_MS: i64 = KNOWN_AFTER_MS + 4 * INTERVAL;
 
@@ -132,6 +135,7 @@ pub enum Known {
 struct Accepted {
     waiting: BTreeSet<String>,
     reached: BTreeSet<String>,
+    at: i64,
     text: String,
 }
 
@@ -162,6 +166,8 @@ struct Watched {
     /// The latest look at it, and the one before each release came.
     looked: i64,
     looked_before: BTreeMap<ReleaseNo, i64>,
+    /// When backstop first said that it saw it: its detectors may have been unreadable for long.
+    seen: BTreeMap<ReleaseNo, i64>,
     /// Something was changed on it, or could not be looked at.
     disturbed: i64,
     /// Its latest incident ended then.
@@ -169,6 +175,8 @@ struct Watched {
     complete_looks: u32,
     lied: Option<i64>,
     signalled: Option<i64>,
+    /// Raised until then, on backstop's timeline, which a restart may set anew.
+    signal: Option<Timestamp>,
     outside: Option<String>,
     inside: BTreeMap<usize, (i64, String)>,
     running: BTreeSet<(IncidentId, Attempt)>,
@@ -526,7 +534,7 @@ impl Oracle {
                 self.event(incident, event, record, turn, fleets)?;
                 self.must_be_told(incident, event, turn)
             }
-            Entry::NoticeQueued { notice, receivers } => self.accepted(notice, receivers),
+            Entry::NoticeQueued { notice, receivers } => self.accepted(notice, receivers, turn.at),
             Entry::NoticeDelivered { notice, receiver } => match self.notices.get(notice) {
                 Some(accepted) if accepted.reached.contains(receiver) => Ok(()),
                 Some(_) | None => Err(format!("promise 6: {notice} is said to have reached {receiver}, and has not")),
@@ -562,7 +570,16 @@ impl Oracle {
             // Said while it was not there to hear it, it counts from when it was heard.
             Entry::SignalRaised { service, signal, until, .. } => {
                 if let Some(place) = place_of(service, fleets).filter(|_| *signal == *setup::SIGNAL) {
-                    self.signalled(place, turn.at + until.millis_since(record.at));
+                    let signal = &mut self.services[place].signal;
+                    *signal = (*signal).max(Some(*until));
+                }
+                Ok(())
+            }
+            Entry::ReleaseSeen { service, release, .. } => {
+                if let Some(place) = place_of(service, fleets)
+                    && let Some(number) = fleets[place].release_of(&release.0)
+                {
+                    self.services[place].seen.entry(number).or_insert(turn.at);
                 }
                 Ok(())
             }
@@ -571,7 +588,6 @@ impl Oracle {
                 Ok(())
             }
             Entry::DaemonStarted { .. }
-            | Entry::ReleaseSeen { .. }
             | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
@@ -581,11 +597,12 @@ impl Oracle {
         }
     }
 
-    fn accepted(&mut self, notice: &Notice, receivers: &[String]) -> Result<(), Broken> {
+    fn accepted(&mut self, notice: &Notice, receivers: &[String], t: i64) -> Result<(), Broken> {
         let reached = self.early.remove(&notice.id).unwrap_or_default();
         let accepted = Accepted {
             waiting: receivers.iter().filter(|receiver| !reached.contains(*receiver)).cloned().collect(),
             reached,
+            at: t,
             text: notice.text.clone(),
         };
         if self.notices.insert(notice.id.clone(), accepted).is_some() {
@@ -694,6 +711,7 @@ impl Oracle {
                 told.stands = Stands::Waiting;
                 (told.plan, told.admitted, told.ended, told.opened) = (None, None, None, turn.at);
                 (told.held_from, told.passed, told.severity) = (None, None, fact.severity);
+                told.questions.clear();
                 self.open.insert(id.clone());
             }
             IncidentEvent::Joined { fact, .. } => told.severity = told.severity.max(fact.severity),
@@ -905,7 +923,9 @@ impl Oracle {
             };
             self.by_itself(id, plan, rules, turn, record)?;
             self.breached_so_long(id, service, facts, rules, t)?;
-            self.deserved(id, service, &release, rules, t, &fleets[service])?;
+            if self.services[service].signal.is_none_or(|until| record.at > until) {
+                self.deserved(id, service, &release, rules, t, &fleets[service])?;
+            }
         }
         self.admissions.push((service, id.clone(), record.at));
         Ok(())
@@ -1071,7 +1091,8 @@ impl Oracle {
         if watched.failures.iter().filter(recent).any(|failure| unclear(failure) || late(failure)) {
             return Ok(());
         }
-        let latest = came.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);
+        let seen = watched.seen.get(&bad).copied().unwrap_or(came).max(came);
+        let latest = seen.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);
         let after = |failure: &&Failure| {
             matches!(failure.blame, ENVIRONMENT | MILD | CROWD)
                 && failure.from <= latest
@@ -1116,8 +1137,12 @@ impl Oracle {
     }
 
     /// After healing: nothing is forgotten, nobody is left untold.
-    pub fn at_rest(&self) -> Result<(), Broken> {
+    pub fn at_rest(&self, mono: Timestamp, t: i64) -> Result<(), Broken> {
         for (id, told) in &self.incidents {
+            // What stood in its way may have gone late: it has its time, which `watch` holds it to.
+            if told.stands == Stands::Acting && mono < told.deadline {
+                continue;
+            }
             if let Some((attempt, _)) = told.intents.iter().find(|(_, finished)| !**finished) {
                 return Err(format!("promise 3: {attempt:?} of {id} is forgotten"));
             }
@@ -1152,7 +1177,8 @@ impl Oracle {
                 ));
             }
         }
-        match self.notices.iter().find(|(_, accepted)| !accepted.waiting.is_empty()) {
+        let is_late = |accepted: &Accepted| !accepted.waiting.is_empty() && accepted.at < t - DELIVERED_WITHIN_MS;
+        match self.notices.iter().find(|(_, accepted)| is_late(accepted)) {
             Some((id, accepted)) => {
                 Err(format!("promise 6: {id} never reached {:?}: {}", accepted.waiting, accepted.text))
             }

@@ -495,7 +495,7 @@ impl World {
                 if self.story.is_some() {
                     for record in &records {
                         let text = format!("{:?}", record.entry);
-                        let short: String = text.chars().take(260).collect();
+                        let short: String = text.chars().take(700).collect();
                         self.note(|| format!("  {:>4} {short}", record.seq.0));
                     }
                 }
