@@ -52,6 +52,9 @@ const SETTLED_MS: i64 = 50 * SECOND;
 /// To a receiver that takes it at once.
 const DELIVERED_WITHIN_MS: i64 = 60 * SECOND;
 
+/// After a restart the windows are full again, where nothing hides what is looked at.
+const FILLS_WITHIN_MS: i64 = 180 * SECOND;
+
 /// Looks may be missed for so long before what they would have shown is in doubt.
 const BLIND_MS: i64 = KNOWN_AFTER_MS + 4 * INTERVAL;
 
@@ -199,6 +202,7 @@ pub struct Oracle {
     /// From then on nothing goes wrong by chance.
     calm_from: i64,
     reloaded: i64,
+    restarted: i64,
     /// When the network went, and when it comes back.
     dark: (i64, i64),
     /// Since when process, disk and clock are well.
@@ -311,6 +315,7 @@ impl Oracle {
             limits: Limits::default(),
             calm_from: 0,
             reloaded: 0,
+            restarted: i64::MIN / 2,
             dark: (0, 0),
             well_since: 0,
         }
@@ -413,7 +418,8 @@ impl Oracle {
     }
 
     /// Another daemon begins: nothing was handed to it yet.
-    pub fn restarted(&mut self) {
+    pub fn restarted(&mut self, t: i64) {
+        self.restarted = t;
         self.limits.restarted();
         for watched in &mut self.services {
             watched.outside = None;
@@ -1034,7 +1040,8 @@ impl Oracle {
                 continue;
             }
             let since = self.services[service].wrong_since(t);
-            if since.is_some_and(|since| since <= self.reloaded) {
+            // What was held before a restart counts, and what fills the windows anew is neither credit nor gap.
+            if since.is_some_and(|since| since <= self.reloaded) || t < self.restarted + FILLS_WITHIN_MS {
                 continue;
             }
             if since.is_none_or(|since| t - since < millis(trigger.hold)) {

@@ -344,7 +344,7 @@ impl World {
         self.note(|| {
             format!("starts with {} entries, checkpoint: {}", recovered.records.len(), recovered.checkpoint.is_some())
         });
-        self.oracle.restarted();
+        self.oracle.restarted(self.t);
         self.oracle.well_from(self.t);
         self.failing_told = false;
         self.draining = false;
