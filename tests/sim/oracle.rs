@@ -680,7 +680,7 @@ impl Oracle {
         }
         let Some(told) = self.incidents.get(id) else { return Err(format!("{id} was never opened: {event:?}")) };
         let service = told.service;
-        if let IncidentEvent::Joined { fact } | IncidentEvent::Reopened { fact } = event {
+        if let IncidentEvent::Joined { fact, .. } | IncidentEvent::Reopened { fact } = event {
             self.has_held(id, service, fact, turn, fleets, false)?;
         }
         let name = &fleets[service].service;
@@ -696,7 +696,7 @@ impl Oracle {
                 (told.held_from, told.passed, told.severity) = (None, None, fact.severity);
                 self.open.insert(id.clone());
             }
-            IncidentEvent::Joined { fact } => told.severity = told.severity.max(fact.severity),
+            IncidentEvent::Joined { fact, .. } => told.severity = told.severity.max(fact.severity),
             IncidentEvent::Proposed { respond_by, level, asked, .. } => {
                 let acting = told.admitted.is_some();
                 told.stands = if acting { Stands::AsksToClimb(*respond_by) } else { Stands::Asking(*respond_by) };
