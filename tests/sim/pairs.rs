@@ -72,7 +72,7 @@ const REACHABLE: &[(&str, &[&[&str]])] = &[
     ("recovered", &[&["reopened"]]),
     ("declined", &[&["reopened"]]),
     ("expired", &[&["reopened"]]),
-    ("superseded", &[&["reopened"]]),
+    ("superseded", &[LATE, &["reopened"]]),
     ("aborted", &[LATE, NOT, &["step_started", "reopened"]]),
     ("cleared", &[&["reopened"]]),
 ];
