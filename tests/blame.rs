@@ -3,9 +3,9 @@
 
 mod support;
 
-use backstop::decide::event::{Entry, Gate, IncidentEvent};
+use backstop::decide::event::{Autonomy, Entry, Gate, IncidentEvent, NoticeKind as N, OnSilence, Severity};
 use backstop::decide::freeze::{Freeze, Span};
-use backstop::decide::rules::ServiceRules;
+use backstop::decide::rules::{ServiceRules, SeverityRules};
 use backstop::machine::input::{Answer, Command};
 use backstop::machine::snapshot::IncidentView;
 use support::*;
@@ -37,6 +37,11 @@ fn state_of(world: &World, release: &str) -> &'static str {
 
 fn done(answer: &Answer) {
     assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+}
+
+fn raise(world: &mut World, signal: &str) {
+    let (service, signal) = ("api".to_owned(), signal.to_owned());
+    done(&world.command(Command::RaiseSignal { service, signal, ttl: secs(86_400), detail: String::new() }));
 }
 
 fn two_levels(service: &mut ServiceRules) {
@@ -140,6 +145,96 @@ fn a_refusal_is_no_word_about_a_release_that_comes_back() {
     assert!(world.kinds().len() > before);
 }
 
+// ------------------------------------------------------------------------------------ what the release is to blame for
+
+/// `corrupt` has burned since before `r3`, which is broken in another way.
+fn burning(change: impl FnOnce(&mut ServiceRules)) -> World {
+    let mut world = world(|service| {
+        service.ladder[0] = level("previous release", vec![step("rollback")]);
+        service.ladder.push(level("restore the database", vec![step("restore")]));
+        service.triggers.push(signal("corrupt", Gate::Release));
+        service.guard.release_window = secs(90);
+        change(service);
+    });
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(2 * MINUTE);
+    raise(&mut world, "corrupt");
+    world.run(MINUTE);
+    deploy(&mut world, "r3", Behaviour::BROKEN);
+    world
+}
+
+#[test]
+fn what_burned_before_the_release_does_not_make_its_rollback_a_failure() {
+    let mut world = burning(|_| {});
+    world.run_until(5 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+    world.run_until(5 * MINUTE, "the end", |world| state_of(world, "r3") == "recovered");
+    world.run(10 * MINUTE);
+    assert_eq!(begun(&world), ["rollback"], "{}", world.story());
+    assert_eq!(world.fleet.symlink, "r1");
+}
+
+#[test]
+fn over_a_restart_too() {
+    let mut world = burning(|_| {});
+    world.run_until(5 * MINUTE, "the verification", |world| state_of(world, "r3") == "verifying");
+    world.checkpoint();
+    world.restart();
+    world.run_until(5 * MINUTE, "the end", |world| state_of(world, "r3") == "recovered");
+    assert_eq!(begun(&world), ["rollback"], "{}", world.story());
+}
+
+#[test]
+fn what_joins_during_the_soak_and_is_none_of_the_releases_doing_is_told_and_not_acted_on() {
+    let observed = |service: &mut ServiceRules| {
+        service.triggers.push(signal("corrupt", Gate::Release));
+        service.triggers[2].autonomy = Some(Autonomy::Observe);
+    };
+    let ungated = |service: &mut ServiceRules| service.triggers.push(signal("corrupt", Gate::None));
+    let cases: [&dyn Fn(&mut ServiceRules); 2] = [&observed, &ungated];
+    for change in cases {
+        let mut world = world(|service| {
+            two_levels(service);
+            service.ladder.swap(0, 1);
+            change(service);
+        });
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, "the verification", |world| state_of(world, "r2") == "verifying");
+        raise(&mut world, "corrupt");
+        world.run_until(5 * MINUTE, "the end", |world| state_of(world, "r2") == "recovered");
+        assert_eq!(begun(&world), ["rollback"], "{}", world.story());
+        let joined = times(&world, |event| matches!(event, IncidentEvent::Joined { .. }));
+        assert_eq!(joined, 1, "{}", world.story());
+    }
+}
+
+#[test]
+fn what_the_release_broke_too_must_come_clear_although_it_joined_late() {
+    let mut world = world(|service| {
+        two_levels(service);
+        service.triggers.push(signal("corrupt", Gate::Release));
+    });
+    world.scripts.insert("flag".to_owned(), Script::FlagOff);
+    world.step_ms = 20 * SECOND;
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(5 * MINUTE, "the step", |world| !world.steps_begun().is_empty());
+    raise(&mut world, "corrupt");
+    world.run_until(5 * MINUTE, "the next level", |world| world.steps_begun().len() == 2);
+}
+
+#[test]
+fn a_rollback_by_hand_of_what_burned_before_is_verified_by_it() {
+    let mut world = burning(|service| service.ladder.truncate(1));
+    world.fleet.behaviours.insert("r3".to_owned(), Behaviour::GOOD);
+    world.run_until(5 * MINUTE, "a person must look", |world| state_of(world, "r3") == "escalated");
+    let (service, reason) = ("api".to_owned(), "it is worse".to_owned());
+    done(&world.command(Command::Rollback { service, reason, level: None, overrides: Vec::new() }));
+    world.run_until(5 * MINUTE, "the end", |world| state_of(world, "r3") == "needs_human");
+}
+
 // ------------------------------------------------------------------------------------------ a release that is seen bad
 
 #[test]
@@ -191,4 +286,77 @@ fn a_signal_that_nobody_raises_is_no_sight_of_a_release_that_no_metric_shows() {
 fn where_there_are_only_signals_their_silence_counts() {
     let mut world = world(|service| service.triggers = vec![signal("corrupt", Gate::Release)]);
     calm(&mut world);
+}
+
+// ------------------------------------------------------------------------------------------- one yes is for one level
+
+fn asks(on: &str) -> impl Fn(&mut ServiceRules) + '_ {
+    move |service: &mut ServiceRules| {
+        two_levels(service);
+        match on {
+            "service" => service.autonomy = Autonomy::Propose,
+            "trigger" => service.triggers[0].autonomy = Some(Autonomy::Propose),
+            _ => {
+                let (autonomy, approvers) = (Some(Autonomy::Propose), Vec::new());
+                let on_silence = OnSilence::Decline;
+                let rules = SeverityRules { autonomy, approvers, respond_within: Some(secs(300)), on_silence };
+                service.severities.insert(Severity::High, rules);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_approval_of_one_level_is_none_of_the_next() {
+    for on in ["service", "trigger", "severity"] {
+        let mut world = world(asks(on));
+        world.scripts.insert("flag".to_owned(), Script::Nothing);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        for (level, ran) in [(1, 0), (2, 1)] {
+            world.run_until(5 * MINUTE, "the question", |world| world.state() == "proposed");
+            world.run(30 * SECOND);
+            assert_eq!(world.steps_begun().len(), ran, "{on}, level {level}\n{}", world.story());
+            let incident = of(&world, "r2").id.to_string();
+            done(&world.command(Command::Approve { incident, reason: String::new() }));
+        }
+        world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+        let asked = world.kinds().iter().filter(|kind| **kind == N::ApprovalRequested).count();
+        assert_eq!((asked, begun(&world)), (2, vec!["flag".to_owned(), "rollback".to_owned()]), "{on}");
+    }
+}
+
+#[test]
+fn what_a_careful_trigger_wants_does_not_hold_up_one_that_may_act() {
+    let mut world = world(|service| {
+        two_levels(service);
+        service.triggers.push(signal("corrupt", Gate::Release));
+        service.triggers[2].autonomy = Some(Autonomy::Propose);
+    });
+    world.scripts.insert("flag".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run(SECOND * 20);
+    raise(&mut world, "corrupt");
+    world.run_until(5 * MINUTE, "the second level", |world| world.steps_begun().len() == 2);
+}
+
+#[test]
+fn an_order_by_hand_is_for_its_level_where_the_service_does_not_act() {
+    for autonomy in [Autonomy::Observe, Autonomy::Propose] {
+        let mut world = world(|service| {
+            two_levels(service);
+            service.autonomy = autonomy;
+            service.respond_within = secs(3600);
+        });
+        world.scripts.insert("flag".to_owned(), Script::Nothing);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, "the incident", |world| world.state() != "none");
+        let (service, reason) = ("api".to_owned(), "it is slow".to_owned());
+        done(&world.command(Command::Rollback { service, reason, level: None, overrides: Vec::new() }));
+        world.run_until(5 * MINUTE, "the question", |world| world.state() == "proposed");
+        world.run(10 * MINUTE);
+        assert_eq!(begun(&world), ["flag"], "{autonomy:?}\n{}", world.story());
+    }
 }

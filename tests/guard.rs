@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use backstop::decide::event::{Autonomy, Gate, NoticeKind as N, OnFailure};
 use backstop::decide::freeze::{Freeze, Span};
-use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules, ValueKind};
+use backstop::decide::rules::{Budget, Heartbeat, Rules, ServiceRules, Trigger, ValueKind};
 use backstop::machine::Machine;
 use backstop::machine::input::{Answer, Command, Input, Observation, ProbeOutcome, Refusal, TargetKey, TargetKind};
 use backstop::promql::{Comparison, Expr, Labels, TargetId};
@@ -943,6 +943,60 @@ fn the_share_of_services_that_breach_alone_makes_it_a_proposal() {
     };
     let sentence = "100 % of all services breach at once, so it is not this release";
     alone(change, |world| postgres_signal(world, true), "proposed", "share", sentence);
+}
+
+/// Beside `api` this many services with a signal each, which must be raised for `hold`.
+fn others(count: usize, hold: u64) -> impl Fn(&mut Rules) {
+    move |rules: &mut Rules| {
+        for number in 1..=count {
+            with_postgres(rules);
+            let other = rules.services.last_mut().expect("it was pushed");
+            other.name = format!("other-{number}").into();
+            other.triggers = vec![Trigger { hold: secs(hold), ..signal("down", Gate::None) }];
+        }
+        rules.services[0].guard.dependencies.clear();
+        rules.breaching_share_max = Some(0.5);
+    }
+}
+
+fn other_signal(world: &mut World, number: usize, raised: bool) {
+    let (service, signal) = (format!("other-{number}"), "down".to_owned());
+    done(&world.command(if raised {
+        Command::RaiseSignal { service, signal, ttl: secs(86_400), detail: String::new() }
+    } else {
+        Command::ClearSignal { service, signal, reason: String::new() }
+    }));
+}
+
+#[test]
+fn the_first_service_whose_hold_is_full_in_an_outage_of_all_is_not_alone() {
+    let sentence = "100 % of all services breach at once, so it is not this release";
+    alone(others(1, 600), |world| other_signal(world, 1, true), "proposed", "share", sentence);
+}
+
+#[test]
+fn what_the_windows_still_show_when_an_outage_of_all_ends_is_no_proof() {
+    for restarts in [false, true] {
+        let mut world = world_of(others(3, 0));
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::GOOD);
+        world.run(2 * MINUTE);
+        (1..=3).for_each(|number| other_signal(&mut world, number, true));
+        world.fleet.errors_anyway = 0.9;
+        world.run(2 * MINUTE);
+        stands(&world, "proposed", "share", "100 % of all services breach at once");
+        // All is well again, but the windows of two do not show it yet.
+        world.fleet.errors_anyway = 0.0;
+        if restarts {
+            world.checkpoint();
+            world.restart();
+        }
+        other_signal(&mut world, 1, false);
+        other_signal(&mut world, 2, false);
+        world.run(10 * MINUTE);
+        assert!(world.steps_begun().is_empty(), "{}", world.story());
+        assert_eq!(latest(&world).state, "cleared", "{}", world.story());
+    }
 }
 
 #[test]

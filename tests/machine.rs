@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use backstop::decide::event::{
-    Autonomy, Entry, Gate, IncidentEvent, IncidentId, Notice, NoticeKind as N, Outcome, Seq,
+    Autonomy, Entry, Gate, IncidentEvent, IncidentId, Notice, NoticeKind as N, NoticeStatus, Outcome, Seq,
 };
 use backstop::decide::rules::{Budget, Rules, ValueKind};
 use backstop::machine::input::{Answer, Command, Input, Refusal};
@@ -565,6 +565,75 @@ fn a_bad_release_that_comes_back_is_reported_and_not_fought_over() {
     assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
     assert!(world.kinds().contains(&N::ReleaseReappeared));
     assert_eq!(world.state(), "escalated");
+}
+
+/// What a receiver was told of a kind, outdated or not: its key, and whether it still is so.
+fn told_of(world: &World, receiver: &str, kind: N) -> Vec<(String, NoticeStatus, bool)> {
+    let told = world.seen.iter().filter_map(|seen| match seen {
+        Seen::Delivered { receiver: to, notice, outdated, .. } if to == receiver && notice.kind == kind => {
+            Some((notice.dedup_key.clone(), notice.status, *outdated))
+        }
+        Seen::Delivered { .. } | Seen::StepBegan { .. } | Seen::StepEnded { .. } | Seen::Crashed { .. } => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn what_was_told_of_a_release_that_came_back_is_resolved_when_another_one_runs() {
+    for restarts in [false, true] {
+        let mut world = world(|service| service.guard.cooldown = secs(0));
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run_until(5 * MINUTE, "the end", |world| world.state() == "recovered");
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run(2 * MINUTE);
+        if restarts {
+            world.restart();
+        }
+        deploy(&mut world, "r3", Behaviour::GOOD);
+        world.run(2 * MINUTE);
+        let key = "test/api/release_reappeared/r2".to_owned();
+        let (firing, resolved) = ((key.clone(), NoticeStatus::Firing, false), (key, NoticeStatus::Resolved, false));
+        assert_eq!(told_of(&world, "oncall", N::ReleaseReappeared), [firing, resolved], "{}", world.story());
+    }
+}
+
+#[test]
+fn an_incident_under_way_does_not_fall_silent_when_its_receiver_is_renamed() {
+    let mut world = world(|_| {});
+    world.scripts.insert("rollback".to_owned(), Script::Nothing);
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::BROKEN);
+    world.run_until(3 * MINUTE, "verifying", |world| world.state() == "verifying");
+    let mut rules = (*world.rules).clone();
+    rules.generation += 1;
+    rules.receivers[0].name = "pager".into();
+    rules.services[0].notify = vec!["pager".into()];
+    world.rules = std::sync::Arc::new(rules);
+    world.input(Input::Reload(std::sync::Arc::clone(&world.rules)));
+    world.run_until(20 * MINUTE, "a person", |world| world.state() == "needs_human");
+    world.run(10 * SECOND);
+    assert!(!told_of(&world, "pager", N::NeedsHuman).is_empty(), "{}", world.story());
+}
+
+#[test]
+fn entries_that_cannot_be_read_are_told_as_they_are_and_so_is_their_end() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    let last = world.disk.last().map_or(0, |record| record.seq.0);
+    world.unreadable = vec![Unreadable { seq: Seq(last + 1), why: "kind 99".to_owned(), incident: None }];
+    world.restart();
+    world.run(10 * SECOND);
+    let key = "test/daemon/degraded/unreadable".to_owned();
+    assert_eq!(told_of(&world, "oncall", N::Degraded), [(key.clone(), NoticeStatus::Firing, false)]);
+    world.unreadable.clear();
+    world.restart();
+    world.run(10 * SECOND);
+    let told = told_of(&world, "oncall", N::Degraded);
+    assert_eq!(told.last(), Some(&(key, NoticeStatus::Resolved, false)));
+    world.restart();
+    world.run(10 * SECOND);
+    assert_eq!(told_of(&world, "oncall", N::Degraded).len(), told.len(), "told once");
 }
 
 #[test]

@@ -130,6 +130,9 @@ pub const OVERRIDES_KILL_SWITCH: &str = "override:kill-switch";
 /// The code of a hold because of `guard.dependencies`.
 pub const DEPENDENCY: &str = "dependency";
 
+/// The code of a question because of `daemon.breaching_share_max`.
+pub const SHARE: &str = "share";
+
 /// The code of the hold that ends by itself when every target was looked at again.
 pub const JUST_BACK: &str = "just_back";
 
@@ -307,7 +310,7 @@ fn reach(reach: &Reach) -> Answer {
 fn share(facts: &Facts<'_>) -> Answer {
     match facts.breaching_share {
         Some((share, max)) if share > max => Answer::Propose(
-            "share",
+            SHARE,
             format!("{:.0} % of all services breach at once, so it is not this release", share * 100.0),
         ),
         Some(_) | None => Answer::Allow("the other services are well enough".to_owned()),
@@ -385,6 +388,12 @@ fn release_read(facts: &Facts<'_>) -> Answer {
     } else {
         Answer::Hold(RELEASE_NOT_READ, "waiting for the next look at the release".to_owned())
     }
+}
+
+/// Is the release to blame for the breach, or is it wrong whatever was deployed?
+#[must_use]
+pub fn is_to_blame(facts: &Facts<'_>, now: &Now) -> bool {
+    matches!(attribution(facts, now), Answer::Allow(_))
 }
 
 fn attribution(facts: &Facts<'_>, now: &Now) -> Answer {

@@ -21,7 +21,7 @@ pub(super) enum Absent {
 struct Open {
     kind: NoticeKind,
     service: String,
-    /// The trigger that is blind, or the check of the way back that says no.
+    /// The trigger that is blind, the check of the way back that says no, or the release that runs again.
     asked: String,
     receivers: Vec<String>,
 }
@@ -34,7 +34,8 @@ impl OpenNotices {
     pub fn follow(&mut self, notice: &Notice, receivers: &[String]) {
         let topic = topic(notice.kind);
         let (None, Some(service)) = (&notice.incident, &notice.service) else { return };
-        if ![self::topic(NoticeKind::Blind), self::topic(NoticeKind::Degraded)].contains(&topic) {
+        let kinds = [NoticeKind::Blind, NoticeKind::Degraded, NoticeKind::ReleaseReappeared];
+        if !kinds.map(self::topic).contains(&topic) {
             return;
         }
         let Some((_, asked)) = notice.dedup_key.split_once(&format!("/{service}/{topic}/")) else { return };
@@ -56,7 +57,9 @@ impl Machine {
         for service in &self.services {
             let blind = service.rules.triggers.iter().zip(&service.triggers).filter(|(_, state)| state.blind_told);
             let blind = blind.map(|(trigger, _)| (NoticeKind::Blind, &trigger.name));
-            for (kind, asked) in blind.chain(service.ready_told.iter().map(|name| (NoticeKind::Degraded, name))) {
+            let ready = service.ready_told.iter().map(|name| (NoticeKind::Degraded, name));
+            let again = service.reappeared.iter().map(|release| (NoticeKind::ReleaseReappeared, &release.0));
+            for (kind, asked) in blind.chain(ready).chain(again) {
                 let name = &service.rules.name;
                 let key = format!("{}/{name}/{}/{asked}", self.rules.instance, topic(kind));
                 let receivers = service.rules.notify.iter().map(ToString::to_string).collect();
@@ -74,7 +77,10 @@ impl Machine {
                 continue;
             }
             let resolved = if kind == NoticeKind::Blind { NoticeKind::Unblind } else { kind };
-            let text = format!("{service}: {asked} is not asked any more");
+            let text = match kind {
+                NoticeKind::ReleaseReappeared => format!("{service}: it is not watched any more whether {asked} runs"),
+                _ => format!("{service}: {asked} is not asked any more"),
+            };
             let (status, action_required) = (NoticeStatus::Resolved, false);
             let told = Told { kind: resolved, status, action_required, actor: None, text: &text };
             let mut notice = self.plain_notice(told, Some(service), now);
@@ -83,6 +89,7 @@ impl Machine {
         }
         for service in self.services.iter_mut().filter(|service| service.retired) {
             service.ready_told.clear();
+            service.reappeared = None;
             service.triggers.iter_mut().for_each(|state| state.blind_told = false);
         }
     }
@@ -91,7 +98,10 @@ impl Machine {
     fn remembers_told(&mut self, kind: NoticeKind, service: &str, asked: &str) -> bool {
         let index = self.service_index(service).filter(|index| !self.services[*index].retired);
         let Some(service) = index.map(|index| &mut self.services[index]) else { return false };
-        if kind == NoticeKind::Blind {
+        if kind == NoticeKind::ReleaseReappeared {
+            service.reappeared = Some(Release(asked.into()));
+            true
+        } else if kind == NoticeKind::Blind {
             let place = service.rules.triggers.iter().position(|trigger| *trigger.name == *asked);
             place.map(|place| service.triggers[place].blind_told = true).is_some()
         } else {

@@ -156,6 +156,8 @@ impl Machine {
             levels: service.rules.ladder.clone(),
             start_level,
             variables,
+            autonomy: self.autonomy_of_levels(index, incident, now),
+            aside: self.aside(index, incident, now),
         };
         let event = IncidentEvent::Admitted {
             deadline: deadline(&plan, start_level, now.monotonic),

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Machine;
+use super::blame::autonomy_at;
 use super::output::Output;
 use super::safety::KILL_SWITCH;
 use super::service::{Service, identity};
@@ -221,11 +222,7 @@ impl Machine {
         let asked = self.guard_asked(service, Some(incident), overrides, now);
         let decisions = Machine::firing(service).into_iter().map(|place| {
             let (trigger, state) = (&service.rules.triggers[place], &service.triggers[place]);
-            let firing = state.verdicts.values().filter(|verdict| verdict.fires());
-            // Of the label sets that fire, one that is not inherited speaks for the trigger, or one that has worsened.
-            let is_old =
-                |verdict: &Verdict| verdict.inherited.is_some() && verdict.past.worsened(trigger.hold).is_none();
-            let verdict = firing.min_by_key(|verdict| (is_old(verdict), verdict.began));
+            let verdict = speaking(trigger, state.verdicts.values().filter(|verdict| verdict.fires()));
             let breach = breach_of(trigger, verdict, service.rules.guard.worsened_by, now);
             let level = level.or_else(|| self.level_for(index, incident, trigger.start_level));
             let mut facts = self.facts(index, incident, trigger, breach, level, now);
@@ -246,7 +243,7 @@ impl Machine {
         incident.untried(start, self.services[index].rules.ladder.len())
     }
 
-    fn facts<'a>(
+    pub(super) fn facts<'a>(
         &'a self,
         index: usize,
         incident: &'a Incident,
@@ -256,16 +253,12 @@ impl Machine {
         now: &Now,
     ) -> Facts<'a> {
         let service = &self.services[index];
-        let level_autonomy = level.and_then(|level| service.rules.ladder.get(level)).and_then(|level| level.autonomy);
-        let severity = incident.severity().max(trigger.severity);
-        let severity_autonomy = service.rules.severities.get(&severity).and_then(|rules| rules.autonomy);
-        let limits = [Some(service.rules.autonomy), trigger.autonomy, level_autonomy, severity_autonomy];
         let judged = incident.release.as_ref().or(service.releases.judged.as_ref());
         let killed = self.killed(Some(index), Some(&incident.id));
         let (dependencies_breaching, dependencies_unseen) = self.dependencies(service, now);
         let paused = [&service.pause, &self.pause].into_iter().flatten().find(|pause| now.monotonic < pause.until);
         Facts {
-            autonomy: limits.into_iter().flatten().min().unwrap_or(Autonomy::Observe),
+            autonomy: autonomy_at(service, incident, trigger, level),
             gate: trigger.gate,
             release_window: service.rules.guard.release_window,
             breach,
@@ -375,10 +368,11 @@ impl Machine {
         self.rules.budget.as_ref().filter(|budget| spent(budget, false)).map(|budget| say("the daemon's", budget))
     }
 
-    fn breaching_share(&self) -> Option<(f64, f64)> {
+    /// Counted as soon as it is known that they breach: of services that fail together, one is the first whose hold is full.
+    pub(super) fn breaching_share(&self) -> Option<(f64, f64)> {
         let max = self.rules.breaching_share_max?;
         let all = self.services.iter().filter(|service| !service.retired);
-        let breaching = all.clone().filter(|service| !Machine::firing(service).is_empty()).count();
+        let breaching = all.clone().filter(|service| service.breaching().is_some()).count();
         // One service alone is always all of them.
         if all.clone().count() < 2 || breaching < 2 {
             return None;
@@ -440,8 +434,14 @@ fn weigh(
     }
 }
 
+/// Of the label sets that are wrong, one that is not inherited speaks for the trigger, or one that has worsened.
+pub(super) fn speaking<'a>(trigger: &Trigger, wrong: impl Iterator<Item = &'a Verdict>) -> Option<&'a Verdict> {
+    let is_old = |verdict: &Verdict| verdict.inherited.is_some() && verdict.past.worsened(trigger.hold).is_none();
+    wrong.min_by_key(|verdict| (is_old(verdict), verdict.began))
+}
+
 /// When the breach began that the guard is asked about.
-fn breach_of(trigger: &Trigger, verdict: Option<&Verdict>, factor: f64, now: &Now) -> Breach {
+pub(super) fn breach_of(trigger: &Trigger, verdict: Option<&Verdict>, factor: f64, now: &Now) -> Breach {
     let unit = match &trigger.question {
         Question::Value { unit, .. } => *unit,
         Question::Signal { .. } => Unit::Number,
@@ -469,7 +469,7 @@ pub(super) fn newest_sample(evaluation: &Evaluation) -> Option<Timestamp> {
 }
 
 /// Stands for a person's order where no trigger fires.
-fn manual_trigger(severity: Severity) -> Trigger {
+pub(super) fn manual_trigger(severity: Severity) -> Trigger {
     use crate::decide::event::Gate;
     use crate::decide::rules::{FireWhen, OnUnknown};
     use std::time::Duration;

@@ -8,6 +8,7 @@ mod absent;
 mod acting;
 mod asking;
 mod audit;
+mod blame;
 pub mod checkpoint;
 mod commands;
 pub mod input;

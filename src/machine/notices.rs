@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Machine;
 use super::output::Output;
+use super::service::Service;
 use crate::decide::event::{
     Actor, IncidentId, Notice, NoticeKind, NoticeLevel, NoticeQuestion, NoticeStatus, NoticeTrigger, Release, Running,
     Severity,
@@ -17,6 +18,9 @@ use crate::time::{Now, Timestamp};
 
 /// A heartbeat that could not be sent is tried again after this long.
 const HEARTBEAT_RETRY: Duration = Duration::from_mins(1);
+
+/// The end of the key of what is told of entries that cannot be read.
+pub(super) const UNREADABLE: &str = "/unreadable";
 
 /// What a notice says, beside what is known of its subject.
 pub(super) struct Told<'a> {
@@ -44,6 +48,7 @@ impl Machine {
             ([], None) => incident.told_to.clone(),
             (frozen, _) => frozen.to_vec(),
         };
+        let receivers = self.still_there(receivers, service);
         if let Some(incident) = self.incidents.get_mut(id) {
             incident.told_to.clone_from(&receivers);
         }
@@ -103,6 +108,18 @@ impl Machine {
         self.queue(with_what_a_person_needs(notice), receivers, now);
     }
 
+    /// Receivers were frozen with the plan, and a reload may have renamed or removed them since. Where none of them is left,
+    /// those of the service hear of it, and where it has none, all: an incident under way must not fall silent.
+    fn still_there(&self, wanted: Vec<String>, service: Option<&Service>) -> Vec<String> {
+        let is_there = |name: &String| self.outbox.names().any(|there| there == name);
+        if wanted.is_empty() || wanted.iter().any(is_there) {
+            return wanted.into_iter().filter(is_there).collect();
+        }
+        let own = service.into_iter().flat_map(|service| &service.rules.notify).map(ToString::to_string);
+        let own: Vec<String> = own.filter(is_there).collect();
+        if own.is_empty() { self.outbox.names().map(str::to_owned).collect() } else { own }
+    }
+
     /// A notice about a service that belongs to no incident.
     pub(super) fn tell_service(&mut self, index: usize, told: Told<'_>, now: &Now) {
         self.tell_service_about(index, told, None, now);
@@ -127,6 +144,22 @@ impl Machine {
         let name = &self.services[index].rules.name;
         let key = format!("{}/{name}/{}/", self.rules.instance, topic(NoticeKind::Degraded));
         Some((index, notice.dedup_key.strip_prefix(&key)?))
+    }
+
+    /// A release that was rolled back runs again, by whose hand it was; and then another one runs.
+    pub(super) fn tell_reappeared(&mut self, index: usize, runs: &Release, by: Option<IncidentId>, now: &Now) {
+        let kind = NoticeKind::ReleaseReappeared;
+        if let Some(gone) = self.services[index].reappeared.take_if(|gone| gone != runs) {
+            let text = format!("{gone} does not run any more");
+            let told = Told { kind, status: NoticeStatus::Resolved, action_required: false, actor: None, text: &text };
+            self.tell_service_about(index, told, Some(&gone.0), now);
+        }
+        if let Some(by) = by {
+            let text = format!("{runs} was rolled back ({by}) and runs again; backstop does not fight over it");
+            let told = Told { kind, status: NoticeStatus::Firing, action_required: true, actor: None, text: &text };
+            self.tell_service_about(index, told, Some(&runs.0), now);
+            self.services[index].reappeared = Some(runs.clone());
+        }
     }
 
     /// A notice about the daemon itself, to every receiver.
@@ -213,6 +246,15 @@ impl Machine {
     pub(super) fn degraded(&mut self, now: &Now, text: &str) {
         let (kind, status) = (NoticeKind::Degraded, NoticeStatus::Firing);
         self.tell_all(Told { kind, status, action_required: true, actor: None, text }, now);
+    }
+
+    /// What cannot be read, or that all can be read again. A journal that is written again does not close it.
+    pub(super) fn tell_unreadable(&mut self, now: &Now, status: NoticeStatus, text: &str) {
+        let action_required = status == NoticeStatus::Firing;
+        let told = Told { kind: NoticeKind::Degraded, status, action_required, actor: None, text };
+        let mut notice = self.plain_notice(told, None, now);
+        notice.dedup_key = format!("{}{UNREADABLE}", notice.dedup_key);
+        self.queue(notice, self.outbox.names().map(str::to_owned).collect(), now);
     }
 
     pub(super) fn restored(&mut self, now: &Now, text: &str) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Machine;
 use super::input::DeliveryOutcome;
+use super::notices::UNREADABLE;
 use super::output::{DeliveryOrder, Output};
 use crate::decide::event::{Entry, Notice, NoticeKind, NoticeStatus, Seq};
 use crate::decide::incident::State;
@@ -330,7 +331,7 @@ impl Machine {
             NoticeKind::Degraded if notice.status == NoticeStatus::Resolved => true,
             NoticeKind::Degraded => match self.way_back_told(notice) {
                 Some((index, check)) => self.services[index].ready_told.contains(check),
-                None => self.journal_failing.is_some(),
+                None => notice.dedup_key.ends_with(UNREADABLE) || self.journal_failing.is_some(),
             },
             NoticeKind::Declined
             | NoticeKind::Expired

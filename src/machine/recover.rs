@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use super::absent::{Absent, OpenNotices, service_of};
 use super::checkpoint::{Checkpoint, EverMatched};
+use super::notices::UNREADABLE;
 use super::output::{LogLevel, Output};
 use super::service::{Raised, Service};
 use super::{Machine, Pause};
-use crate::decide::event::{Entry, IncidentEvent, IncidentId, Outcome, Record, Seq, StepResult, WhyHuman};
+use crate::decide::event::{
+    Entry, IncidentEvent, IncidentId, NoticeStatus, Outcome, Record, Seq, StepResult, WhyHuman,
+};
 use crate::decide::incident::{Incident, State};
 use crate::decide::release::{Change, Named};
 use crate::decide::worsened::Measure;
@@ -61,10 +64,14 @@ impl Machine {
         }
         let last = recovered.records.last().map(|record| record.at);
         let mut open = OpenNotices::default();
+        let mut unreadable_told = false;
         for record in recovered.records {
             self.seq = self.seq.max(record.seq);
             if let Entry::NoticeQueued { notice, receivers } = &record.entry {
                 open.follow(notice, receivers);
+                if notice.dedup_key.ends_with(UNREADABLE) {
+                    unreadable_told = notice.status == NoticeStatus::Firing;
+                }
             }
             self.replay(record);
         }
@@ -112,6 +119,9 @@ impl Machine {
         self.recover_dependencies(now);
         self.resolve_what_is_gone(open, now);
         self.resume_incidents(now, out);
+        if recovered.unreadable.is_empty() && unreadable_told {
+            self.tell_unreadable(now, NoticeStatus::Resolved, "every entry of the journal can be read again");
+        }
         self.report_unreadable(&recovered.unreadable, now, out);
     }
 
@@ -304,7 +314,7 @@ impl Machine {
             seq.0
         );
         out.push(Output::Log { level: LogLevel::Error, service: None, message: text.clone() });
-        self.degraded(now, &text);
+        self.tell_unreadable(now, NoticeStatus::Firing, &text);
         let open = self.incidents.values().filter(|incident| incident.state.is_open());
         let hit = open.filter(|incident| unreadable.iter().any(|entry| self.has_lost(&incident.id, entry)));
         let hit: Vec<_> = hit.map(|incident| incident.id.clone()).collect();

@@ -14,10 +14,10 @@ use super::watch::is_recent;
 use super::{Machine, log};
 use crate::decide::event::{Actor, Entry, GuardCheck, IncidentEvent, IncidentId, NoticeKind, NoticeStatus};
 use crate::decide::freeze;
-use crate::decide::guard::{DEPENDENCY, OVERRIDES_KILL_SWITCH};
+use crate::decide::guard::{DEPENDENCY, OVERRIDES_KILL_SWITCH, SHARE};
 use crate::decide::rules::Question;
 use crate::decide::trigger::{Finding, Unknown, short};
-use crate::decide::verdict::{Phase, Verdict};
+use crate::decide::verdict::Verdict;
 use crate::promql::Scope;
 use crate::time::{Now, Timestamp};
 
@@ -264,8 +264,37 @@ impl Machine {
         is_over
     }
 
-    /// An open incident that waited for a dependency when the daemon ended waits for it still.
+    /// The same for services that breached together: the last to recover are not alone to blame. Tells which start anew.
+    pub(super) fn follow_share(&mut self, now: &Now) -> Vec<usize> {
+        let together = self.breaching_share().is_some_and(|(share, max)| share > max);
+        let mut over = Vec::new();
+        for index in 0..self.services.len() {
+            let service = &mut self.services[index];
+            if together {
+                service.in_share |= service.breaching().is_some();
+            } else if std::mem::take(&mut service.in_share) {
+                over.push(index);
+            }
+        }
+        for index in &over {
+            self.restart_windows(*index, now.monotonic);
+            for state in &mut self.services[*index].triggers {
+                state.dirty = true;
+            }
+        }
+        over
+    }
+
+    /// An open incident that waited for a dependency, or for services that breached together, when the daemon ended waits for it still.
     pub(super) fn recover_dependencies(&mut self, now: &Now) {
+        for incident in self.incidents.values().filter(|incident| incident.state.is_open()) {
+            let reasons = incident.decision.iter().flat_map(|decision| &decision.reasons);
+            let together = reasons.filter(|reason| reason.code == SHARE).count() > 0;
+            let service = self.services.iter_mut().find(|service| *service.rules.name == *incident.service);
+            if let Some(service) = service {
+                service.in_share = together;
+            }
+        }
         let open = self.incidents.values().filter(|incident| incident.state.is_open());
         let reasons = open.flat_map(|incident| {
             let reasons = incident.decision.iter().flat_map(|decision| &decision.reasons);
@@ -303,14 +332,9 @@ impl Machine {
     /// what did when it was last seen.
     fn breaches(&self, index: usize, now: &Now) -> Option<String> {
         let service = &self.services[index];
-        for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
-            let breached = state.verdicts.values().find(|verdict| {
-                matches!(verdict.phase, Phase::Pending | Phase::Firing) && matches!(verdict.known, Some((_, true)))
-            });
-            if let Some(verdict) = breached {
-                let since = now.wall_of(verdict.inherited.or(verdict.began).unwrap_or(verdict.since));
-                return Some(format!("{} breaches since {since}", trigger.name));
-            }
+        if let Some((trigger, verdict)) = service.breaching() {
+            let since = now.wall_of(verdict.inherited.or(verdict.began).unwrap_or(verdict.since));
+            return Some(format!("{} breaches since {since}", trigger.name));
         }
         let own = |target: &&super::Target| {
             target.scope == Scope::Service(service.id) && target.key.kind == TargetKind::Probe

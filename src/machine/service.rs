@@ -146,6 +146,8 @@ pub struct Service {
     pub ready: BTreeMap<Arc<str>, Answered>,
     /// Those of which a notice says that the way back is gone.
     pub ready_told: BTreeSet<Arc<str>>,
+    /// A notice says that this release was rolled back and runs again.
+    pub reappeared: Option<Release>,
     /// Until then its blockers are asked because a person wanted to roll back.
     pub asked_by_hand: Option<Timestamp>,
     /// The release that is starting, and until when its findings are Unknown at the latest.
@@ -156,6 +158,8 @@ pub struct Service {
     pub cut_off: bool,
     /// Something that it depends on breaches, or did when the machine settled last.
     pub dependency_down: bool,
+    /// It breached while too many services did (`daemon.breaching_share_max`).
+    pub in_share: bool,
     /// The latest probe of it that failed, and how, if none succeeded since. It outlives its target.
     pub probe_failed: Option<(Timestamp, String)>,
     /// Something answered in this run. Before that nobody knows for how long backstop has been cut off.
@@ -180,11 +184,13 @@ impl Service {
             blockers: BTreeMap::new(),
             ready: BTreeMap::new(),
             ready_told: BTreeSet::new(),
+            reappeared: None,
             asked_by_hand: None,
             starting: None,
             unnamed: true,
             cut_off: false,
             dependency_down: false,
+            in_share: false,
             probe_failed: None,
             reached_once: false,
             newest_look: now,
@@ -264,6 +270,16 @@ impl Service {
             #[expect(clippy::cast_precision_loss, reason = "counts of label sets are small")]
             FireWhen::Share(share) => firing > 0 && firing as f64 >= share * all as f64,
         }
+    }
+
+    /// A trigger that is known to be breached; its hold need not be full.
+    pub fn breaching(&self) -> Option<(&Trigger, &Verdict)> {
+        self.rules.triggers.iter().zip(&self.triggers).find_map(|(trigger, state)| {
+            let breached = state.verdicts.values().find(|verdict| {
+                matches!(verdict.phase, Phase::Pending | Phase::Firing) && matches!(verdict.known, Some((_, true)))
+            });
+            Some((trigger, breached?))
+        })
     }
 
     /// How long its incidents wait for what.

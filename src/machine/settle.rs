@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use super::Machine;
 use super::commands::TIMER;
-use super::notices::Told;
 use super::output::{LogLevel, Output};
 use super::proving::voice;
 use super::service::{PATIENCE_DEFAULT, Service, TriggerState};
-use crate::decide::event::{
-    Entry, IncidentEvent, IncidentId, NoticeKind, NoticeStatus, Record, Release, Running, WhyHuman,
-};
+use crate::decide::event::{Entry, IncidentEvent, IncidentId, Record, Release, Running, WhyHuman};
 use crate::decide::guard;
 use crate::decide::incident::{Breach, Incident, Move, People, Situation, State};
 use crate::decide::release::{Change, Named};
@@ -42,6 +39,9 @@ impl Machine {
             if self.follow_dependencies(index, now) {
                 self.evaluate_triggers(index, now, out);
             }
+        }
+        for index in self.follow_share(now) {
+            self.evaluate_triggers(index, now, out);
         }
         for index in 0..self.services.len() {
             self.open_incidents(index, now, out);
@@ -164,12 +164,7 @@ impl Machine {
                 installed_by: change.installed_by.clone(),
             },
         );
-        if let Some(by) = reappeared {
-            let text =
-                format!("{} was rolled back ({by}) and runs again; backstop does not fight over it", change.release);
-            let (kind, status) = (NoticeKind::ReleaseReappeared, NoticeStatus::Firing);
-            self.tell_service(index, Told { kind, status, action_required: true, actor: None, text: &text }, now);
-        }
+        self.tell_reappeared(index, &change.release, reappeared, now);
     }
 
     fn grow_releases(&mut self, index: usize, now: &Now) {
@@ -212,7 +207,8 @@ impl Machine {
                 let joined = self.incidents.get(&id).is_some_and(|open| open.facts.contains_key(&**trigger));
                 if !joined {
                     let fact = Box::new(self.fact(index, place, now));
-                    self.incident_event(&id, IncidentEvent::Joined { fact }, now, out);
+                    let aside = self.joins_aside(index, &id, place, now);
+                    self.incident_event(&id, IncidentEvent::Joined { fact, aside }, now, out);
                 }
             }
             return;
@@ -472,14 +468,16 @@ pub(super) fn is_acting(incident: &Incident) -> bool {
 }
 
 /// The triggers that an incident is about: those that made it; for one by hand (and when they are gone from the
-/// configuration) all of its service.
-fn watched<'a>(
+/// configuration) all of its service. Never those that its release is not to blame for.
+pub(super) fn watched<'a>(
     service: &'a Service,
     incident: &'a Incident,
 ) -> impl Iterator<Item = (&'a Trigger, &'a TriggerState)> + 'a {
-    let is_its_own = |trigger: &Trigger| incident.facts.contains_key(&*trigger.name);
+    let counts = |trigger: &Trigger| !incident.aside.contains(&*trigger.name);
+    let is_its_own = move |trigger: &Trigger| counts(trigger) && incident.facts.contains_key(&*trigger.name);
     let all = !service.rules.triggers.iter().any(is_its_own);
-    service.rules.triggers.iter().zip(&service.triggers).filter(move |(trigger, _)| all || is_its_own(trigger))
+    let pairs = service.rules.triggers.iter().zip(&service.triggers);
+    pairs.filter(move |(trigger, _)| (all && counts(trigger)) || is_its_own(trigger))
 }
 
 /// Over only when every trigger of the incident is known to be quiet, by an evaluation of this run.

@@ -344,6 +344,8 @@ pub fn history() -> Vec<Record> {
         levels: Vec::new(),
         start_level: 0,
         variables: BTreeMap::new(),
+        autonomy: Vec::new(),
+        aside: Vec::new(),
     };
     let result = StepResult {
         outcome: Outcome::Succeeded,

@@ -203,8 +203,14 @@ pub fn example(kind: NoticeKind) -> Notice {
             )
         },
         NoticeKind::ReleaseReappeared => Notice {
+            severity: Severity::High,
             action_required: true,
-            ..of_incident(kind, 5, "api: v42 runs again, though it was rolled back; backstop does not fight over it")
+            dedup_key: text("shop-1/api/release_reappeared/v42"),
+            ..of_daemon(
+                kind,
+                Some("api"),
+                "api: v42 was rolled back (api-17) and runs again; backstop does not fight over it",
+            )
         },
         NoticeKind::Blind => Notice {
             severity: Severity::Medium,

@@ -146,6 +146,8 @@ fn plan() -> Plan {
         }],
         start_level: 0,
         variables: BTreeMap::from([(text("service"), text("api"))]),
+        autonomy: Vec::new(),
+        aside: Vec::new(),
     }
 }
 
@@ -326,7 +328,8 @@ pub fn events() -> Vec<IncidentEvent> {
         IncidentEvent::Opened { service: text("api"), release: Some(release("v42")), fact: Box::new(fact()) },
         IncidentEvent::Opened { service: text("api"), release: None, fact: Box::new(signal_fact()) },
         IncidentEvent::Reopened { fact: Box::new(fact()) },
-        IncidentEvent::Joined { fact: Box::new(signal_fact()) },
+        IncidentEvent::Joined { fact: Box::new(signal_fact()), aside: false },
+        IncidentEvent::Joined { fact: Box::new(signal_fact()), aside: true },
         IncidentEvent::Proposed {
             level: 1,
             respond_by: at(900),
@@ -336,6 +339,7 @@ pub fn events() -> Vec<IncidentEvent> {
         asks(question(OnSilence::Escalate)),
         asks(Asked { number: 1, bad: None, target: None, ..question(OnSilence::Decline) }),
         asks(Asked { approvers: Vec::new(), severity: Severity::Critical, ..question(OnSilence::Approve) }),
+        asks(Asked { level_hash: Some(text("5b492678c747a86b")), ..question(OnSilence::Decline) }),
         IncidentEvent::Unanswered { respond_by: at(1_800) },
         IncidentEvent::HoldOrdered { actor: actor(), reason: text("a fix is on its way"), until: at(900) },
         IncidentEvent::HoldEnded { actor: Some(actor()), reason: text("fixed") },
@@ -368,6 +372,19 @@ pub fn events() -> Vec<IncidentEvent> {
         },
         IncidentEvent::Admitted {
             plan: Box::new(undoable_plan()),
+            decision: decision(DecisionKind::RollBack),
+            facts: Vec::new(),
+            running: Running::One(release("v42")),
+            actor: None,
+            receivers: Vec::new(),
+            deadline: at(3_600),
+        },
+        IncidentEvent::Admitted {
+            plan: Box::new(Plan {
+                autonomy: vec![Autonomy::Act, Autonomy::Propose],
+                aside: vec![text("corrupt")],
+                ..checked_plan()
+            }),
             decision: decision(DecisionKind::RollBack),
             facts: Vec::new(),
             running: Running::One(release("v42")),

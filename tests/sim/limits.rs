@@ -58,6 +58,11 @@ impl Limits {
         self.jumped = Some(t);
     }
 
+    /// A stop ended sooner than it was to.
+    pub fn woken(&mut self, t: i64) {
+        self.jumped = self.jumped.filter(|jumped| *jumped <= t);
+    }
+
     /// Is it too soon after a jump?
     pub fn is_tilted(&self, t: i64) -> bool {
         self.jumped.is_some_and(|jumped| t > jumped && t < jumped + TILT_MS)

@@ -122,8 +122,9 @@ fn demand_progress(world: &mut World) -> Result<(), Broken> {
         // It fills its memory when it has long been seen: from then on every look counts.
         broken = fleet::Behaviour { memory: true, from_ms: 70 * SECOND, ..fleet::Behaviour::GOOD };
     }
-    // Seen from inside the processes alone, a release that never starts is nothing new where nothing has run for long.
-    let outside = rules.is_some_and(|rules| rules.detectors.iter().any(|seen| seen.kind == DetectorKind::Outside));
+    // Named from inside the processes, a release that never starts is nothing new where nothing has run for long.
+    let outside =
+        rules.is_some_and(|rules| rules.detectors.first().is_some_and(|seen| seen.kind == DetectorKind::Outside));
     if broken.crashes && !outside && world.oracle.is_wrong(service, world.t) {
         return Ok(());
     }

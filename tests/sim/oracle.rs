@@ -49,6 +49,9 @@ pub const NEVER_WAS: &str = "r99-bin";
 /// A release that came longer ago than this has started, and was seen.
 const SETTLED_MS: i64 = 50 * SECOND;
 
+/// Looks may be missed for so long before what they would have shown is in doubt.
+const BLIND_MS: i64 = KNOWN_AFTER_MS + 4 * INTERVAL;
+
 /// Nobody is asked again sooner, and the simulation's longest time to answer.
 const ASKS_AGAIN_AFTER_MIN: Duration = Duration::from_mins(1);
 const ASKS_AGAIN_AFTER_MAX: Duration = Duration::from_secs(100);
@@ -156,6 +159,9 @@ struct Watched {
     /// The environment was wrong and seen to be, when the release came.
     wrong_before: BTreeSet<(ReleaseNo, ReleaseNo)>,
     pub holds: Holds,
+    /// The latest look at it, and the one before each release came.
+    looked: i64,
+    looked_before: BTreeMap<ReleaseNo, i64>,
     /// Something was changed on it, or could not be looked at.
     disturbed: i64,
     /// Its latest incident ended then.
@@ -307,6 +313,7 @@ impl Oracle {
     pub fn deployed(&mut self, service: usize, release: ReleaseNo, t: i64) {
         let watched = &mut self.services[service];
         watched.deployed.entry(release).or_insert(t);
+        watched.looked_before.entry(release).or_insert(watched.looked);
         watched.disturbed = t;
         if watched.complete_looks < LOOKS_BEFORE || t <= watched.lied.unwrap_or(i64::MIN) + SEEN_AFTER_MS {
             return;
@@ -356,8 +363,9 @@ impl Oracle {
     }
 
     /// Every target of the service was looked at with success and honesty, or not.
-    pub fn looked(&mut self, service: usize, complete: bool) {
+    pub fn looked(&mut self, service: usize, complete: bool, t: i64) {
         let watched = &mut self.services[service];
+        watched.looked = if complete { t } else { watched.looked };
         watched.complete_looks = if complete { watched.complete_looks + 1 } else { 0 };
     }
 
@@ -373,7 +381,8 @@ impl Oracle {
     }
 
     pub fn handed_outside(&mut self, service: usize, value: Option<&str>) {
-        self.services[service].outside = value.map(str::to_owned);
+        let watched = &mut self.services[service];
+        watched.outside = value.map(str::to_owned);
     }
 
     pub fn handed_inside(&mut self, service: usize, process: usize, value: Option<String>, t: i64) {
@@ -550,6 +559,13 @@ impl Oracle {
                 }
                 Ok(())
             }
+            // Said while it was not there to hear it, it counts from when it was heard.
+            Entry::SignalRaised { service, signal, until, .. } => {
+                if let Some(place) = place_of(service, fleets).filter(|_| *signal == *setup::SIGNAL) {
+                    self.signalled(place, turn.at + until.millis_since(record.at));
+                }
+                Ok(())
+            }
             Entry::KillSwitch { service, on, actor, .. } => {
                 self.limits.turned(service.as_deref(), *on, actor, record.at);
                 Ok(())
@@ -560,7 +576,6 @@ impl Oracle {
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
             | Entry::ReleaseForgotten { .. }
-            | Entry::SignalRaised { .. }
             | Entry::SignalCleared { .. }
             | Entry::Command(_) => Ok(()),
         }
@@ -665,7 +680,7 @@ impl Oracle {
         }
         let Some(told) = self.incidents.get(id) else { return Err(format!("{id} was never opened: {event:?}")) };
         let service = told.service;
-        if let IncidentEvent::Joined { fact } | IncidentEvent::Reopened { fact } = event {
+        if let IncidentEvent::Joined { fact, .. } | IncidentEvent::Reopened { fact } = event {
             self.has_held(id, service, fact, turn, fleets, false)?;
         }
         let name = &fleets[service].service;
@@ -681,7 +696,7 @@ impl Oracle {
                 (told.held_from, told.passed, told.severity) = (None, None, fact.severity);
                 self.open.insert(id.clone());
             }
-            IncidentEvent::Joined { fact } => told.severity = told.severity.max(fact.severity),
+            IncidentEvent::Joined { fact, .. } => told.severity = told.severity.max(fact.severity),
             IncidentEvent::Proposed { respond_by, level, asked, .. } => {
                 let acting = told.admitted.is_some();
                 told.stands = if acting { Stands::AsksToClimb(*respond_by) } else { Stands::Asking(*respond_by) };
@@ -1049,7 +1064,11 @@ impl Oracle {
             let never_shown = inside && other.is_some() && fleet.behaviour(release).crashes;
             never_shown || other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
         };
-        if watched.failures.iter().filter(recent).any(|failure| failure.blame == bad || alike(failure.blame)) {
+        // Nor can what began to fail after the last look before the release came: a window shows it a while later.
+        let unseen = watched.looked_before.get(&bad).copied().unwrap_or(0) - KNOWN_AFTER_MS;
+        let unclear = |failure: &Failure| failure.blame == bad || alike(failure.blame);
+        let late = |failure: &Failure| failure.blame < CROWD && failure.from > unseen && unseen < came - BLIND_MS;
+        if watched.failures.iter().filter(recent).any(|failure| unclear(failure) || late(failure)) {
             return Ok(());
         }
         let latest = came.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);

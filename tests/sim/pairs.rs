@@ -10,11 +10,14 @@ const HOLD: &[&str] = &["hold_ordered"];
 /// A step of an episode that was aborted, or whose deadline has passed, ends when it ends.
 const LATE: &[&str] = &["step_finished"];
 
+/// The same, when it was not even started: the switch was turned, or another release runs by then.
+const NOT: &[&str] = &["step_not_started"];
+
 /// By state, the events that can meet it.
 const REACHABLE: &[(&str, &[&[&str]])] = &[
     ("none", &[&["opened"]]),
     ("firing", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
-    ("held", &[ANY, HOLD, LATE, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
+    ("held", &[ANY, HOLD, LATE, NOT, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
     ("escalated", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
     ("held_by_person", &[ANY, HOLD, &["hold_ended", "approved", "admitted", "superseded", "cleared"]]),
     ("would_roll_back", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
@@ -29,12 +32,24 @@ const REACHABLE: &[(&str, &[&[&str]])] = &[
     ),
     (
         "proposed_to_climb",
-        &[ANY, &["unanswered", "approved", "declined", "climbed", "needs_human", "superseded", "cleared"]],
+        &[
+            ANY,
+            &[
+                "check_answered",
+                "unanswered",
+                "approved",
+                "declined",
+                "climbed",
+                "needs_human",
+                "superseded",
+                "cleared",
+            ],
+        ],
     ),
     ("ready", &[ANY, &["step_intended", "step_skipped", "level_failed", "needs_human", "superseded"]]),
     ("ready_to_undo", &[ANY, &["step_intended", "step_skipped", "needs_human", "superseded"]]),
-    ("running", &[ANY, LATE, &["step_started", "needs_human"]]),
-    ("undoing", &[ANY, LATE, &["step_started", "needs_human"]]),
+    ("running", &[ANY, LATE, NOT, &["step_started", "needs_human"]]),
+    ("undoing", &[ANY, LATE, NOT, &["step_started", "needs_human"]]),
     ("checking", &[ANY, &["step_checked", "needs_human", "superseded"]]),
     ("checking_undo", &[ANY, &["step_checked", "needs_human", "superseded"]]),
     // Left within one turn; only what comes between the end of the step and the turn can meet it.
@@ -49,6 +64,7 @@ const REACHABLE: &[(&str, &[&[&str]])] = &[
         &[
             ANY,
             LATE,
+            NOT,
             &["step_started", "step_skipped", "check_answered", "reminded", "approved", "climbed"],
             &["superseded", "cleared"],
         ],
@@ -57,7 +73,7 @@ const REACHABLE: &[(&str, &[&[&str]])] = &[
     ("declined", &[&["reopened"]]),
     ("expired", &[&["reopened"]]),
     ("superseded", &[&["reopened"]]),
-    ("aborted", &[LATE, &["step_started", "reopened"]]),
+    ("aborted", &[LATE, NOT, &["step_started", "reopened"]]),
     ("cleared", &[&["reopened"]]),
 ];
 

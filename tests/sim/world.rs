@@ -743,7 +743,7 @@ impl World {
         let dark = t < self.dark_until;
         let mono = self.monotonic();
         if self.dead() || self.is_stopped() || self.draining || !self.configured[service] {
-            self.oracle.looked(service, false);
+            self.oracle.looked(service, false, t);
             return Ok(());
         }
         if self.disk.state != State::Writes {
@@ -752,7 +752,7 @@ impl World {
         self.oracle.watch(mono, t)?;
         if let Some(process) = process {
             let complete = self.look_at(service, process, dark)?;
-            self.oracle.looked(service, complete);
+            self.oracle.looked(service, complete, t);
             return Ok(());
         }
         let Some(rules) = self.rules.services.iter().find(|rules| rules.name == self.fleets[service].service) else {
@@ -773,7 +773,7 @@ impl World {
         for index in 0..self.fleets[service].processes.len() {
             complete &= self.look_at(service, index, dark)?;
         }
-        self.oracle.looked(service, complete);
+        self.oracle.looked(service, complete, t);
         Ok(())
     }
 
@@ -892,9 +892,10 @@ impl World {
             process_start: Some("4242".to_owned()),
         };
         let mut told = 1;
-        let near = self.deadlines.get(&incident).is_some_and(|deadline| deadline - self.t < 15 * SECOND);
-        if self.weather == Weather::Chaos && self.rng.one_in(if near { 2 } else { 6 }) {
-            told = self.rng.within(0, ends.max(1));
+        let near = self.deadlines.get(&incident).map_or(i64::MAX, |deadline| deadline - self.t);
+        if self.weather == Weather::Chaos && (near < 30 * SECOND || self.rng.one_in(6)) {
+            let after = if near < 30 * SECOND { near.max(0) + SECOND } else { self.rng.within(0, ends.max(1)) };
+            told = after.clamp(1, ends.max(1));
             self.tally.fault(Fault::StepStartsLate);
         }
         self.later(told, Event::Answer { life, input: Box::new(started) });
@@ -1248,9 +1249,17 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "the world heals".to_owned());
         self.weather = Weather::Calm;
-        self.stopped_until = self.stopped_until.min(self.t);
+        if self.is_stopped() {
+            // It goes on at once, and so does its disk.
+            self.stopped_until = self.t;
+            self.oracle.limits.woken(self.t);
+            for _ in 0..self.disk.pending.len() {
+                self.later(0, Event::Acknowledge { life: self.life });
+            }
+        }
         self.oracle.calm_from(self.t);
-        self.crash_in = None;
+        // What has happened has happened: a death that has begun is not taken back.
+        self.crash_in = self.crash_in.filter(|left| *left == 0);
         self.crash_at_sync = false;
         self.disk_back();
         self.go_dark(self.t);

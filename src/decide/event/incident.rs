@@ -23,6 +23,9 @@ pub enum IncidentEvent {
     /// Another trigger fired for the same release.
     Joined {
         fact: Box<TriggerFact>,
+        /// After the admission, and the release is not to blame for it: verification does not read it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        aside: bool,
     },
     /// The guard's answer, when it is not the one before.
     Judged {

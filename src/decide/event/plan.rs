@@ -17,6 +17,13 @@ pub struct Plan {
     pub start_level: usize,
     /// What templates may use beside releases and captures: `service`, `trigger`, `value`, `labels`.
     pub variables: BTreeMap<String, String>,
+    /// Of each level: the most careful of service, severity, trigger and level. Empty in journals of versions that asked
+    /// before a further level only by what the level itself says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub autonomy: Vec<Autonomy>,
+    /// Triggers of the incident that the release is not to blame for: verification does not read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<String>,
 }
 
 /// One rung of the ladder.

@@ -280,8 +280,9 @@ impl Incident {
     }
 
     fn asks_before(&self, level: usize) -> bool {
-        let level = self.plan.as_ref().and_then(|plan| plan.levels.get(level));
-        level.and_then(|level| level.autonomy).is_some_and(|autonomy| autonomy < Autonomy::Act)
+        let Some(plan) = &self.plan else { return false };
+        let own = plan.levels.get(level).and_then(|level| level.autonomy);
+        plan.autonomy.get(level).copied().or(own).is_some_and(|autonomy| autonomy < Autonomy::Act)
     }
 
     fn asking_to_climb(

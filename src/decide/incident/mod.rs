@@ -135,6 +135,8 @@ pub struct Incident {
     pub state: State,
     /// By trigger, the latest fact of each.
     pub facts: BTreeMap<String, TriggerFact>,
+    /// Triggers that are told of, and not read by verification: the release is not to blame for them.
+    pub aside: BTreeSet<String>,
     pub decision: Option<Decision>,
     pub plan: Option<Plan>,
     pub receivers: Vec<String>,
@@ -203,6 +205,7 @@ impl Incident {
             release: release.clone(),
             state: State::Firing,
             facts: BTreeMap::from([(fact.trigger.clone(), (**fact).clone())]),
+            aside: BTreeSet::new(),
             decision: None,
             plan: None,
             receivers: Vec::new(),
@@ -300,7 +303,10 @@ impl Incident {
                 Vec::new()
             }
             IncidentEvent::Reopened { fact } => self.reopened(fact, at),
-            IncidentEvent::Joined { fact } => {
+            IncidentEvent::Joined { fact, aside } => {
+                if *aside {
+                    self.aside.insert(fact.trigger.clone());
+                }
                 self.began = self.began.min(fact.since);
                 self.facts.insert(fact.trigger.clone(), (**fact).clone());
                 Vec::new()
@@ -344,6 +350,7 @@ impl Incident {
                 self.deadline = Some(*deadline);
                 self.admitted = Some(at);
                 self.plan = Some((**plan).clone());
+                self.aside = plan.aside.iter().cloned().collect();
                 self.begin_level(plan.start_level, at);
                 let who = actor.as_ref().map_or_else(String::new, |actor| format!(" by {}", actor.name));
                 let to = plan.target.as_ref().map_or_else(String::new, |target| format!(" to {target}"));
@@ -463,6 +470,7 @@ impl Incident {
     fn reopened(&mut self, fact: &TriggerFact, at: Timestamp) -> Vec<Effect> {
         self.state = State::Firing;
         self.facts = BTreeMap::from([(fact.trigger.clone(), fact.clone())]);
+        self.aside.clear();
         self.decision = None;
         self.admitted = None;
         self.plan = None;

@@ -77,6 +77,8 @@ fn plan(levels: usize) -> Plan {
         levels: (0..levels).map(level).collect(),
         start_level: 0,
         variables: BTreeMap::new(),
+        autonomy: Vec::new(),
+        aside: Vec::new(),
     }
 }
 
@@ -722,7 +724,7 @@ fn another_way_back_or_a_higher_severity_is_asked_anew() {
     assert_eq!((*respond_by, asked.number, asked.target.clone()), (at(700), 2, Some(release("r0"))));
     assert_eq!(world.settle(&mut incident, 101), []);
     let severe = TriggerFact { severity: Severity::Critical, ..fact("u") };
-    incident.apply(&IncidentEvent::Joined { fact: Box::new(severe) }, at(110));
+    incident.apply(&IncidentEvent::Joined { fact: Box::new(severe), aside: false }, at(110));
     world.people.approvers = vec!["admin".to_owned()];
     let [IncidentEvent::Proposed { respond_by, asked: Some(asked), .. }] = &world.settle(&mut incident, 110)[..] else {
         panic!("not asked anew")

@@ -278,7 +278,7 @@ impl<'a> Walk<'a> {
                 self.acknowledged = false;
                 (Standing::Firing, fact.sentence.clone())
             }
-            IncidentEvent::Joined { fact } => {
+            IncidentEvent::Joined { fact, .. } => {
                 self.fact(record, fact);
                 return;
             }

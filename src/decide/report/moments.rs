@@ -28,8 +28,10 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
         IncidentEvent::Reopened { fact } => {
             breach(record, fact, "reopened", "The same release breached again: the incident goes on")
         }
-        IncidentEvent::Joined { fact } => {
-            breach(record, fact, "joined", &format!("{} joins the incident", fact.trigger))
+        IncidentEvent::Joined { fact, aside } => {
+            let aside =
+                if *aside { ", and is not read by verification: the release is not to blame for it" } else { "" };
+            breach(record, fact, "joined", &format!("{} joins the incident{aside}", fact.trigger))
         }
         IncidentEvent::Judged { decision } => line("judged", judged(decision)),
         IncidentEvent::Proposed { level, respond_by, asked, .. } => {

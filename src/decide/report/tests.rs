@@ -201,6 +201,8 @@ fn plan() -> Plan {
         ],
         start_level: 0,
         variables: BTreeMap::new(),
+        autonomy: Vec::new(),
+        aside: Vec::new(),
     }
 }
 

@@ -110,7 +110,7 @@ pub(super) fn events(incident: &Incident) -> Vec<(&'static str, IncidentEvent)> 
     let mut events = vec![
         IncidentEvent::Opened { service: "api".to_owned(), release: None, fact: Box::new(fact("o")) },
         IncidentEvent::Reopened { fact: Box::new(fact("r")) },
-        IncidentEvent::Joined { fact: Box::new(fact("j")) },
+        IncidentEvent::Joined { fact: Box::new(fact("j")), aside: false },
         IncidentEvent::Proposed { level, respond_by: at(900), decision: decided(DecisionKind::Propose), asked: None },
         IncidentEvent::Unanswered { respond_by: at(950) },
         IncidentEvent::HoldOrdered { actor: actor(), reason: reason(), until: at(900) },
