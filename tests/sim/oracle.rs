@@ -815,11 +815,12 @@ impl Oracle {
                     return Err(format!("promise 3: {attempt:?} of {id} finished, and was not under way"));
                 }
             },
-            IncidentEvent::StepNotStarted { attempt, .. } => {
-                if told.intents.remove(attempt) != Some(false) {
+            IncidentEvent::StepNotStarted { attempt, .. } => match told.intents.remove(attempt) {
+                Some(false) => {}
+                Some(true) | None => {
                     return Err(format!("promise 3: {attempt:?} of {id} was never begun, and was not intended"));
                 }
-            }
+            },
             IncidentEvent::UndoBegan { level } => {
                 if killed {
                     return Err(format!("{id} begins to undo level {} while the kill switch is on", level + 1));
