@@ -1123,10 +1123,10 @@ impl Oracle {
                 return Err(format!("promise 3: {attempt:?} of {id} is forgotten"));
             }
             let asks_on = match (told.asked().map(|asked| asked.on_silence), told.stands) {
-                (Some(OnSilence::Escalate), _) => true,
                 // What is doubtful for good is asked again, or at the deadline of its levels, which `watch` waits for, a
                 // person is called.
-                (Some(OnSilence::Approve), Stands::Asking(_) | Stands::AsksToClimb(_)) => true,
+                (Some(OnSilence::Escalate), _)
+                | (Some(OnSilence::Approve), Stands::Asking(_) | Stands::AsksToClimb(_)) => true,
                 (_, _) => false,
             };
             let waits = match told.stands {
