@@ -1190,13 +1190,13 @@ fn a_second_name_from_the_first_detector_is_another_release() {
 
 /// `r2` breaks and is rolled back; backstop is restarted; `r2` comes back and shows its other name.
 fn comes_back_under_its_other_name(
-    detectors: [backstop::decide::rules::Detector; 2],
+    detectors: Vec<backstop::decide::rules::Detector>,
     first_boot: i64,
     hide: impl FnOnce(&mut Fleet),
 ) -> World {
     let mut world = world(|service| {
         service.guard.cooldown = secs(0);
-        service.detectors = detectors.to_vec();
+        service.detectors = detectors;
     });
     world.run(6 * MINUTE);
     let boot = std::mem::replace(&mut world.fleet.boot_ms, first_boot);
@@ -1220,9 +1220,9 @@ fn a_release_that_was_rolled_back_is_known_by_its_other_name_after_a_restart() {
         fleet.behaviours.insert("r2".to_owned(), Behaviour::CRASHES);
     };
     let worlds = [
-        ("a stand-in shows it", comes_back_under_its_other_name([symlink(), version_metric()], SECOND, unreadable)),
-        ("it dies at its start", comes_back_under_its_other_name([version_metric(), symlink()], SECOND, crashes)),
-        ("it starts faster", comes_back_under_its_other_name([version_metric(), symlink()], 12 * SECOND, |_| {})),
+        ("a stand-in shows it", comes_back_under_its_other_name(vec![symlink(), version_metric()], SECOND, unreadable)),
+        ("it dies at its start", comes_back_under_its_other_name(vec![version_metric(), symlink()], SECOND, crashes)),
+        ("it starts faster", comes_back_under_its_other_name(vec![version_metric(), symlink()], 12 * SECOND, |_| {})),
     ];
     for (case, world) in worlds {
         assert_eq!(world.steps_begun().len(), 1, "{case}: {}", world.story());

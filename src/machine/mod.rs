@@ -7,8 +7,8 @@
 mod absent;
 mod acting;
 mod asking;
-mod blame;
 mod audit;
+mod blame;
 pub mod checkpoint;
 mod commands;
 pub mod input;

@@ -839,11 +839,12 @@ impl Oracle {
                     return Err(format!("promise 3: {attempt:?} of {id} finished, and was not under way"));
                 }
             },
-            IncidentEvent::StepNotStarted { attempt, .. } => {
-                if told.intents.remove(attempt) != Some(false) {
+            IncidentEvent::StepNotStarted { attempt, .. } => match told.intents.remove(attempt) {
+                Some(false) => {}
+                Some(true) | None => {
                     return Err(format!("promise 3: {attempt:?} of {id} was never begun, and was not intended"));
                 }
-            }
+            },
             IncidentEvent::UndoBegan { level } => {
                 if killed {
                     return Err(format!("{id} begins to undo level {} while the kill switch is on", level + 1));
@@ -1154,10 +1155,10 @@ impl Oracle {
                 return Err(format!("promise 3: {attempt:?} of {id} is forgotten"));
             }
             let asks_on = match (told.asked().map(|asked| asked.on_silence), told.stands) {
-                (Some(OnSilence::Escalate), _) => true,
                 // What is doubtful for good is asked again, or at the deadline of its levels, which `watch` waits for, a
                 // person is called.
-                (Some(OnSilence::Approve), Stands::Asking(_) | Stands::AsksToClimb(_)) => true,
+                (Some(OnSilence::Escalate), _)
+                | (Some(OnSilence::Approve), Stands::Asking(_) | Stands::AsksToClimb(_)) => true,
                 (_, _) => false,
             };
             let waits = match told.stands {

@@ -791,7 +791,7 @@ impl World {
         let probe = self.fleets[service].probe(index, t, mono, dark);
         match &probe {
             Observation::Probed { outcome: ProbeOutcome::Unsent(_), .. } => {
-                self.oracle.limits.not_probed(service, index)
+                self.oracle.limits.not_probed(service, index);
             }
             Observation::Probed { outcome, .. } => {
                 let failed = matches!(outcome, ProbeOutcome::Failed { .. });

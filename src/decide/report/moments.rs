@@ -29,7 +29,8 @@ pub(super) fn lines(record: &Record, event: &IncidentEvent, plan: Option<&Plan>)
             breach(record, fact, "reopened", "The same release breached again: the incident goes on")
         }
         IncidentEvent::Joined { fact, aside } => {
-            let aside = if *aside { ", and is not read by verification: the release is not to blame for it" } else { "" };
+            let aside =
+                if *aside { ", and is not read by verification: the release is not to blame for it" } else { "" };
             breach(record, fact, "joined", &format!("{} joins the incident{aside}", fact.trigger))
         }
         IncidentEvent::Judged { decision } => line("judged", judged(decision)),
