@@ -133,8 +133,10 @@ impl Verdict {
     }
 
     fn breached(&mut self, at: Timestamp, hold: Hold) {
+        // Of a count that was lost before a restart, or in a gap after it, the restart itself must bring nothing back.
+        let is_lost = self.unproven && !matches!(self.phase, Phase::Pending | Phase::Firing);
         let credit = match (self.known, self.began) {
-            (Some((last, true)), Some(_)) if at.since(last) <= hold.gap_tolerance => {
+            (Some((last, true)), Some(_)) if !is_lost && at.since(last) <= hold.gap_tolerance => {
                 let broken = self.unknown_since.is_some() || self.unproven;
                 Some(if broken { Duration::ZERO } else { at.since(last) })
             }
@@ -158,16 +160,17 @@ impl Verdict {
 
     fn unknown(&mut self, blank: Blank, at: Timestamp, hold: Hold) {
         let since = *self.unknown_since.get_or_insert(at);
+        let last_known = self.known.map_or(since, |(last, _)| last);
+        let over = at.since(last_known) > hold.gap_tolerance;
         // A restart has torn a hole into the window: until it is full again nothing can be known, and what was held
-        // before the restart must not be lost to that.
+        // before the restart must not be lost to that. What was lost to a gap by then stays lost.
         if self.unproven
             && blank == Blank::Filling
+            && !over
             && let Some((last, _)) = &mut self.known
         {
             *last = at.max(*last);
         }
-        let last_known = self.known.map_or(since, |(last, _)| last);
-        let over = at.since(last_known) > hold.gap_tolerance;
         let blinds = blank == Blank::Blind;
         if over && blinds {
             self.enter(Phase::Blind, at);
@@ -343,6 +346,31 @@ mod tests {
         verdict.take(Says::Unknown(Blank::Filling), at(160), HOLD);
         verdict.take(Says::Breached, at(176), HOLD);
         assert_eq!(verdict.held, Duration::ZERO, "later a gap is a gap");
+    }
+
+    #[test]
+    fn blindness_after_a_restart_is_a_gap_even_if_a_window_fills_next() {
+        let mut verdict = clear_then_breached(10, 60);
+        verdict.restored(at(100));
+        for second in (105..=130).step_by(5) {
+            verdict.take(Says::Unknown(Blank::Blind), at(second), HOLD);
+        }
+        for second in (135..=160).step_by(5) {
+            verdict.take(Says::Unknown(Blank::Filling), at(second), HOLD);
+        }
+        verdict.take(Says::Breached, at(165), HOLD);
+        assert_eq!((verdict.held, verdict.began), (Duration::ZERO, Some(at(165))));
+    }
+
+    #[test]
+    fn what_was_lost_to_a_gap_before_a_restart_is_not_found_again() {
+        let mut verdict = clear_then_breached(10, 60);
+        for second in (65..=90).step_by(5) {
+            verdict.take(Says::Unknown(Blank::Blind), at(second), HOLD);
+        }
+        verdict.restored(at(100));
+        verdict.take(Says::Breached, at(105), HOLD);
+        assert_eq!((verdict.held, verdict.began), (Duration::ZERO, Some(at(105))));
     }
 
     #[test]

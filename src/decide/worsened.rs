@@ -98,6 +98,8 @@ impl Past {
     pub fn take(&mut self, says: Says, value: Option<f64>, at: Timestamp, hold: Hold, measure: Measure) {
         match says {
             Says::Unknown(_) => {
+                // What a gap has ended is forgotten now: a restart would hide how long it was.
+                self.worse = self.worse.filter(|worse| at.since(worse.at) <= hold.gap_tolerance);
                 if let Some(worse) = &mut self.worse {
                     worse.broken = true;
                 }
@@ -267,6 +269,18 @@ mod tests {
         assert!(past.worsened(HOLD.hold).is_some());
         past.take(Says::Clear, Some(0.0), at(925), HOLD, UP);
         assert_eq!(past.worsened(HOLD.hold), None);
+    }
+
+    #[test]
+    fn what_was_lost_to_a_gap_before_a_restart_is_not_found_again() {
+        let mut past = under_the_old_one(0.2, UP);
+        breached(&mut past, 310, 330, 0.5, UP);
+        past.take(Says::Unknown(Blank::Blind), None, at(351), HOLD, UP);
+        past.restored(at(360));
+        breached(&mut past, 365, 375, 0.5, UP);
+        assert_eq!(past.worsened(HOLD.hold), None);
+        breached(&mut past, 385, 395, 0.5, UP);
+        assert!(past.worsened(HOLD.hold).is_some());
     }
 
     #[test]
