@@ -169,6 +169,8 @@ struct Watched {
     /// The latest look at it, and the one before each release came.
     looked: i64,
     looked_before: BTreeMap<ReleaseNo, i64>,
+    /// When each was put into place last.
+    put: BTreeMap<ReleaseNo, i64>,
     /// When backstop first said that it saw it: its detectors may have been unreadable for long.
     seen: BTreeMap<ReleaseNo, i64>,
     /// Something was changed on it, or could not be looked at.
@@ -326,6 +328,7 @@ impl Oracle {
     pub fn deployed(&mut self, service: usize, release: ReleaseNo, t: i64) {
         let watched = &mut self.services[service];
         watched.deployed.entry(release).or_insert(t);
+        watched.put.insert(release, t);
         watched.looked_before.entry(release).or_insert(watched.looked);
         watched.disturbed = t;
         if watched.complete_looks < LOOKS_BEFORE || t <= watched.lied.unwrap_or(i64::MIN) + SEEN_AFTER_MS {
@@ -1089,8 +1092,11 @@ impl Oracle {
         let inside = !names_outside || watched.outside.is_none();
         let alike = |release: ReleaseNo| {
             let other = watched.deployed.get(&release);
+            let again = watched.put.get(&release).is_some_and(|again| (came - again).abs() < SEEN_LATE_MS);
             let never_shown = inside && other.is_some() && fleet.behaviour(release).crashes;
-            never_shown || other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
+            never_shown
+                || again
+                || other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
         };
         // Nor can what began to fail after the last look before the release came: a window shows it a while later.
         let unseen = watched.looked_before.get(&bad).copied().unwrap_or(0) - KNOWN_AFTER_MS;
