@@ -1,6 +1,6 @@
 //! The disk: entries in the journal's own form, and the checkpoint's bytes, which nobody syncs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use backstop::decide::event::{Record, Seq};
@@ -49,6 +49,8 @@ pub struct Disk {
     /// The checkpoint's file, and where its frames end.
     file: Vec<u8>,
     frames: Option<Frames>,
+    /// When each checkpoint was made, by backstop's timeline and by the world's.
+    saved: BTreeMap<Timestamp, i64>,
 }
 
 impl Disk {
@@ -60,6 +62,7 @@ impl Disk {
             appended: Seq(0),
             file: Vec::new(),
             frames: None,
+            saved: BTreeMap::new(),
         }
     }
 
@@ -115,7 +118,8 @@ impl Disk {
         self.rows.iter().map(read).collect()
     }
 
-    pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), String> {
+    pub fn save(&mut self, checkpoint: &Checkpoint, t: i64) -> Result<(), String> {
+        self.saved.insert(checkpoint.now.monotonic, t);
         let told = |error: backstop::journal::CheckpointError| format!("checkpoint: {error}");
         match &mut self.frames {
             Some(frames) if self.file.len() < 64 * 1024 => {
@@ -139,6 +143,11 @@ impl Disk {
 
     pub fn lose_checkpoint(&mut self) {
         self.file.clear();
+    }
+
+    /// The world's time of a checkpoint that was saved.
+    pub fn saved_at(&self, checkpoint: &Checkpoint) -> Option<i64> {
+        self.saved.get(&checkpoint.now.monotonic).copied()
     }
 
     /// The process that wrote is gone; the next one writes whole.

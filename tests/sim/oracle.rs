@@ -178,6 +178,11 @@ struct Watched {
     /// Its latest incident ended then.
     quiet_from: i64,
     complete_looks: u32,
+    /// The latest scrape that brought something, and the longest time without one in this life.
+    scraped: i64,
+    unscraped: i64,
+    /// Something was wrong by the checkpoint that this life began with: a hold of it may go on.
+    held_over: bool,
     lied: Option<i64>,
     signalled: Option<i64>,
     /// Raised until then, on backstop's timeline, which a restart may set anew.
@@ -385,6 +390,13 @@ impl Oracle {
         watched.complete_looks = if complete { watched.complete_looks + 1 } else { 0 };
     }
 
+    /// A scrape brought something, true or not.
+    pub fn scraped(&mut self, service: usize, t: i64) {
+        let watched = &mut self.services[service];
+        watched.unscraped = watched.unscraped.max(t - watched.scraped.max(self.restarted));
+        watched.scraped = t;
+    }
+
     pub fn lied(&mut self, service: usize, t: i64) {
         let watched = &mut self.services[service];
         watched.lied = Some(t);
@@ -421,14 +433,22 @@ impl Oracle {
     }
 
     /// Another daemon begins: nothing was handed to it yet.
-    pub fn restarted(&mut self, t: i64) {
-        self.restarted = t;
+    pub fn restarted(&mut self, t: i64, checkpoint: Option<i64>) {
+        let before = std::mem::replace(&mut self.restarted, t);
         self.limits.restarted();
         for watched in &mut self.services {
             watched.outside = None;
             watched.inside.clear();
             watched.running.clear();
             watched.complete_looks = 0;
+            watched.unscraped = 0;
+            watched.held_over = checkpoint.is_some_and(|saved| {
+                let wrong = watched
+                    .failures
+                    .iter()
+                    .any(|failure| failure.from <= saved && failure.last >= saved - SEEN_AFTER_MS);
+                wrong || (watched.held_over && saved < before + FILLS_WITHIN_MS)
+            });
         }
     }
 
@@ -988,6 +1008,9 @@ impl Oracle {
         if matches!(told.stands, Stands::Held(_)) {
             return Err(format!("{id} was admitted while a person holds it"));
         }
+        if turn.at > self.dark.0 + 2 * INTERVAL + SECOND && turn.at < self.dark.1 {
+            return Err(format!("{id} was admitted while backstop is cut off"));
+        }
         if is_frozen(all, rules, record.wall) {
             return Err(format!("{id} was admitted in a freeze"));
         }
@@ -1044,8 +1067,14 @@ impl Oracle {
                 continue;
             }
             let since = self.services[service].wrong_since(t);
-            // What was held before a restart counts, and what fills the windows anew is neither credit nor gap.
-            if since.is_some_and(|since| since <= self.reloaded) || t < self.restarted + FILLS_WITHIN_MS {
+            if since.is_some_and(|since| since <= self.reloaded) {
+                continue;
+            }
+            // What was held before a restart counts, and what fills the windows anew is neither credit nor gap; but a
+            // time without any look is a gap.
+            let watched = &self.services[service];
+            let goes_on = watched.held_over && watched.unscraped <= millis(trigger.patience());
+            if goes_on && t < self.restarted + FILLS_WITHIN_MS {
                 continue;
             }
             if since.is_none_or(|since| t - since < millis(trigger.hold)) {
@@ -1070,9 +1099,6 @@ impl Oracle {
         fleet: &Fleet,
     ) -> Result<(), Broken> {
         let watched = &self.services[service];
-        if t > self.dark.0 + 2 * INTERVAL + SECOND && t < self.dark.1 {
-            return Err(format!("{id} was admitted while backstop is cut off"));
-        }
         if watched.lied.is_some_and(|at| t - at <= SEEN_AFTER_MS) {
             return Ok(());
         }

@@ -344,7 +344,8 @@ impl World {
         self.note(|| {
             format!("starts with {} entries, checkpoint: {}", recovered.records.len(), recovered.checkpoint.is_some())
         });
-        self.oracle.restarted(self.t);
+        let saved = recovered.checkpoint.as_ref().and_then(|checkpoint| self.disk.saved_at(checkpoint));
+        self.oracle.restarted(self.t, saved);
         self.oracle.well_from(self.t);
         self.failing_told = false;
         self.draining = false;
@@ -645,7 +646,7 @@ impl World {
                     && let Some(machine) = &self.machine
                 {
                     let checkpoint = machine.checkpoint(&self.now());
-                    self.disk.save(&checkpoint)?;
+                    self.disk.save(&checkpoint, self.t)?;
                 }
             }
             Event::Respond { incident } => {
@@ -810,6 +811,9 @@ impl World {
         let generation = self.rules.generation;
         let scrape = self.fleets[service].scrape(index, t, mono, generation, dark);
         let ok = matches!(&scrape, Observation::Scraped { outcome: Ok(_), .. });
+        if ok {
+            self.oracle.scraped(service, t);
+        }
         let version = (ok && self.fleets[service].asked.version).then(|| self.fleets[service].shown_version(index, t));
         self.oracle.handed_inside(service, index, version, t);
         if self.fleets[service].asked.memory {
