@@ -1116,8 +1116,15 @@ impl Oracle {
         Ok(())
     }
 
+    /// The latest deadline of what acts. That of a service that is not configured is waited for by nobody.
+    pub fn acts_until(&self, configured: &[bool]) -> Option<Timestamp> {
+        let acts = |told: &&Told| told.stands == Stands::Acting && configured[told.service];
+        let acting = self.incidents.values().filter(acts);
+        acting.map(|told| told.deadline).max()
+    }
+
     /// After healing: nothing is forgotten, nobody is left untold.
-    pub fn at_rest(&self) -> Result<(), Broken> {
+    pub fn at_rest(&self, mono: Timestamp, configured: &[bool]) -> Result<(), Broken> {
         for (id, told) in &self.incidents {
             if let Some((attempt, _)) = told.intents.iter().find(|(_, finished)| !**finished) {
                 return Err(format!("promise 3: {attempt:?} of {id} is forgotten"));
@@ -1130,7 +1137,8 @@ impl Oracle {
                 (_, _) => false,
             };
             let waits = match told.stands {
-                Stands::Acting | Stands::Held(_) => true,
+                Stands::Acting => told.deadline <= mono || !configured[told.service],
+                Stands::Held(_) => true,
                 Stands::Asking(_) | Stands::AsksToClimb(_) => !asks_on,
                 Stands::Waiting | Stands::Human | Stands::Over => false,
             };
