@@ -125,7 +125,7 @@ fn rests(world: &mut World) -> Result<(), Broken> {
         }
         world.advance(until.max(world.t) + LATE_MS)?;
     }
-    world.oracle.at_rest(world.monotonic(), &world.configured)
+    world.oracle.at_rest(world.monotonic(), world.t, &world.configured)
 }
 
 /// The world is well, and a release comes that is plainly broken: it is acted on, or somebody is told.

@@ -46,8 +46,17 @@ const LATE_MAX_MS: i64 = 15 * SECOND;
 /// The release that a lying process shows.
 pub const NEVER_WAS: &str = "r99-bin";
 
+/// What the detector outside said stands for so long: three of its intervals (README).
+const STANDS_MS: i64 = 3 * INTERVAL;
+
 /// A release that came longer ago than this has started, and was seen.
 const SETTLED_MS: i64 = 50 * SECOND;
+
+/// To a receiver that takes it at once.
+const DELIVERED_WITHIN_MS: i64 = 60 * SECOND;
+
+/// After a restart the windows are full again, where nothing hides what is looked at.
+const FILLS_WITHIN_MS: i64 = 180 * SECOND;
 
 /// Looks may be missed for so long before what they would have shown is in doubt.
 const BLIND_MS: i64 = KNOWN_AFTER_MS + 4 * INTERVAL;
@@ -132,6 +141,7 @@ pub enum Known {
 struct Accepted {
     waiting: BTreeSet<String>,
     reached: BTreeSet<String>,
+    at: i64,
     text: String,
 }
 
@@ -162,6 +172,10 @@ struct Watched {
     /// The latest look at it, and the one before each release came.
     looked: i64,
     looked_before: BTreeMap<ReleaseNo, i64>,
+    /// When each was put into place last.
+    put: BTreeMap<ReleaseNo, i64>,
+    /// When backstop first said that it saw it: its detectors may have been unreadable for long.
+    seen: BTreeMap<ReleaseNo, i64>,
     /// Something was changed on it, or could not be looked at.
     disturbed: i64,
     /// Its latest incident ended then.
@@ -169,7 +183,9 @@ struct Watched {
     complete_looks: u32,
     lied: Option<i64>,
     signalled: Option<i64>,
-    outside: Option<String>,
+    /// Raised until then, on backstop's timeline, which a restart may set anew.
+    signal: Option<Timestamp>,
+    outside: Option<(i64, String)>,
     inside: BTreeMap<usize, (i64, String)>,
     running: BTreeSet<(IncidentId, Attempt)>,
     paused: Option<Timestamp>,
@@ -191,6 +207,7 @@ pub struct Oracle {
     /// From then on nothing goes wrong by chance.
     calm_from: i64,
     reloaded: i64,
+    restarted: i64,
     /// When the network went, and when it comes back.
     dark: (i64, i64),
     /// Since when process, disk and clock are well.
@@ -303,6 +320,7 @@ impl Oracle {
             limits: Limits::default(),
             calm_from: 0,
             reloaded: 0,
+            restarted: i64::MIN / 2,
             dark: (0, 0),
             well_since: 0,
         }
@@ -313,6 +331,7 @@ impl Oracle {
     pub fn deployed(&mut self, service: usize, release: ReleaseNo, t: i64) {
         let watched = &mut self.services[service];
         watched.deployed.entry(release).or_insert(t);
+        watched.put.insert(release, t);
         watched.looked_before.entry(release).or_insert(watched.looked);
         watched.disturbed = t;
         if watched.complete_looks < LOOKS_BEFORE || t <= watched.lied.unwrap_or(i64::MIN) + SEEN_AFTER_MS {
@@ -380,9 +399,9 @@ impl Oracle {
         watched.signalled = watched.signalled.max(Some(until));
     }
 
-    pub fn handed_outside(&mut self, service: usize, value: Option<&str>) {
+    pub fn handed_outside(&mut self, service: usize, value: Option<&str>, t: i64) {
         let watched = &mut self.services[service];
-        watched.outside = value.map(str::to_owned);
+        watched.outside = value.map(|value| (t, value.to_owned()));
     }
 
     pub fn handed_inside(&mut self, service: usize, process: usize, value: Option<String>, t: i64) {
@@ -405,7 +424,8 @@ impl Oracle {
     }
 
     /// Another daemon begins: nothing was handed to it yet.
-    pub fn restarted(&mut self) {
+    pub fn restarted(&mut self, t: i64) {
+        self.restarted = t;
         self.limits.restarted();
         for watched in &mut self.services {
             watched.outside = None;
@@ -465,7 +485,10 @@ impl Oracle {
         let ours: Vec<String> = order.bad.iter().chain(&order.target).map(|release| plain(&release.0)).collect();
         let foreign = |shown: &str| !ours.contains(&plain(shown));
         let shown = match rules.detectors.first().map(|detector| &detector.kind) {
-            Some(DetectorKind::Outside) => watched.outside.clone(),
+            Some(DetectorKind::Outside) => {
+                let recent = watched.outside.as_ref().filter(|(at, _)| t - at <= STANDS_MS);
+                recent.map(|(_, shown)| shown.clone())
+            }
             Some(DetectorKind::Metric { .. }) => watched
                 .inside
                 .values()
@@ -526,7 +549,7 @@ impl Oracle {
                 self.event(incident, event, record, turn, fleets)?;
                 self.must_be_told(incident, event, turn)
             }
-            Entry::NoticeQueued { notice, receivers } => self.accepted(notice, receivers),
+            Entry::NoticeQueued { notice, receivers } => self.accepted(notice, receivers, turn.at),
             Entry::NoticeDelivered { notice, receiver } => match self.notices.get(notice) {
                 Some(accepted) if accepted.reached.contains(receiver) => Ok(()),
                 Some(_) | None => Err(format!("promise 6: {notice} is said to have reached {receiver}, and has not")),
@@ -562,7 +585,16 @@ impl Oracle {
             // Said while it was not there to hear it, it counts from when it was heard.
             Entry::SignalRaised { service, signal, until, .. } => {
                 if let Some(place) = place_of(service, fleets).filter(|_| *signal == *setup::SIGNAL) {
-                    self.signalled(place, turn.at + until.millis_since(record.at));
+                    let signal = &mut self.services[place].signal;
+                    *signal = (*signal).max(Some(*until));
+                }
+                Ok(())
+            }
+            Entry::ReleaseSeen { service, release, .. } => {
+                if let Some(place) = place_of(service, fleets)
+                    && let Some(number) = fleets[place].release_of(&release.0)
+                {
+                    self.services[place].seen.entry(number).or_insert(turn.at);
                 }
                 Ok(())
             }
@@ -571,7 +603,6 @@ impl Oracle {
                 Ok(())
             }
             Entry::DaemonStarted { .. }
-            | Entry::ReleaseSeen { .. }
             | Entry::ReleaseNamed { .. }
             | Entry::ReleaseGood { .. }
             | Entry::ReleaseBad { .. }
@@ -581,11 +612,12 @@ impl Oracle {
         }
     }
 
-    fn accepted(&mut self, notice: &Notice, receivers: &[String]) -> Result<(), Broken> {
+    fn accepted(&mut self, notice: &Notice, receivers: &[String], t: i64) -> Result<(), Broken> {
         let reached = self.early.remove(&notice.id).unwrap_or_default();
         let accepted = Accepted {
             waiting: receivers.iter().filter(|receiver| !reached.contains(*receiver)).cloned().collect(),
             reached,
+            at: t,
             text: notice.text.clone(),
         };
         if self.notices.insert(notice.id.clone(), accepted).is_some() {
@@ -694,6 +726,7 @@ impl Oracle {
                 told.stands = Stands::Waiting;
                 (told.plan, told.admitted, told.ended, told.opened) = (None, None, None, turn.at);
                 (told.held_from, told.passed, told.severity) = (None, None, fact.severity);
+                told.questions.clear();
                 self.open.insert(id.clone());
             }
             IncidentEvent::Joined { fact, .. } => told.severity = told.severity.max(fact.severity),
@@ -906,7 +939,9 @@ impl Oracle {
             };
             self.by_itself(id, plan, rules, turn, record)?;
             self.breached_so_long(id, service, facts, rules, t)?;
-            self.deserved(id, service, &release, rules, t, &fleets[service])?;
+            if self.services[service].signal.is_none_or(|until| record.at > until) {
+                self.deserved(id, service, &release, rules, t, &fleets[service])?;
+            }
         }
         self.admissions.push((service, id.clone(), record.at));
         Ok(())
@@ -1015,7 +1050,8 @@ impl Oracle {
                 continue;
             }
             let since = self.services[service].wrong_since(t);
-            if since.is_some_and(|since| since <= self.reloaded) {
+            // What was held before a restart counts, and what fills the windows anew is neither credit nor gap.
+            if since.is_some_and(|since| since <= self.reloaded) || t < self.restarted + FILLS_WITHIN_MS {
                 continue;
             }
             if since.is_none_or(|since| t - since < millis(trigger.hold)) {
@@ -1062,8 +1098,11 @@ impl Oracle {
         let inside = !names_outside || watched.outside.is_none();
         let alike = |release: ReleaseNo| {
             let other = watched.deployed.get(&release);
+            let again = watched.put.get(&release).is_some_and(|again| (came - again).abs() < SEEN_LATE_MS);
             let never_shown = inside && other.is_some() && fleet.behaviour(release).crashes;
-            never_shown || other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
+            never_shown
+                || again
+                || other.is_some_and(|other| (came - other).abs() < SEEN_LATE_MS || (inside && *other > came))
         };
         // Nor can what began to fail after the last look before the release came: a window shows it a while later.
         let unseen = watched.looked_before.get(&bad).copied().unwrap_or(0) - KNOWN_AFTER_MS;
@@ -1072,7 +1111,8 @@ impl Oracle {
         if watched.failures.iter().filter(recent).any(|failure| unclear(failure) || late(failure)) {
             return Ok(());
         }
-        let latest = came.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);
+        let seen = watched.seen.get(&bad).copied().unwrap_or(came).max(came);
+        let latest = seen.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);
         let after = |failure: &&Failure| {
             matches!(failure.blame, ENVIRONMENT | MILD | CROWD)
                 && failure.from <= latest
@@ -1124,8 +1164,12 @@ impl Oracle {
     }
 
     /// After healing: nothing is forgotten, nobody is left untold.
-    pub fn at_rest(&self, mono: Timestamp, configured: &[bool]) -> Result<(), Broken> {
+    pub fn at_rest(&self, mono: Timestamp, t: i64, configured: &[bool]) -> Result<(), Broken> {
         for (id, told) in &self.incidents {
+            // What stood in its way may have gone late: it has its time, which `watch` holds it to.
+            if told.stands == Stands::Acting && mono < told.deadline && configured[told.service] {
+                continue;
+            }
             if let Some((attempt, _)) = told.intents.iter().find(|(_, finished)| !**finished) {
                 return Err(format!("promise 3: {attempt:?} of {id} is forgotten"));
             }
@@ -1137,8 +1181,7 @@ impl Oracle {
                 (_, _) => false,
             };
             let waits = match told.stands {
-                Stands::Acting => told.deadline <= mono || !configured[told.service],
-                Stands::Held(_) => true,
+                Stands::Acting | Stands::Held(_) => true,
                 Stands::Asking(_) | Stands::AsksToClimb(_) => !asks_on,
                 Stands::Waiting | Stands::Human | Stands::Over => false,
             };
@@ -1161,7 +1204,8 @@ impl Oracle {
                 ));
             }
         }
-        match self.notices.iter().find(|(_, accepted)| !accepted.waiting.is_empty()) {
+        let is_late = |accepted: &Accepted| !accepted.waiting.is_empty() && accepted.at < t - DELIVERED_WITHIN_MS;
+        match self.notices.iter().find(|(_, accepted)| is_late(accepted)) {
             Some((id, accepted)) => {
                 Err(format!("promise 6: {id} never reached {:?}: {}", accepted.waiting, accepted.text))
             }

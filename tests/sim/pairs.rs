@@ -19,7 +19,7 @@ const REACHABLE: &[(&str, &[&[&str]])] = &[
     ("firing", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
     ("held", &[ANY, HOLD, LATE, NOT, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
     ("escalated", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
-    ("held_by_person", &[ANY, HOLD, &["hold_ended", "approved", "admitted", "superseded", "cleared"]]),
+    ("held_by_person", &[ANY, HOLD, LATE, &["hold_ended", "approved", "admitted", "superseded", "cleared"]]),
     ("would_roll_back", &[ANY, HOLD, &["judged", "proposed", "approved", "admitted", "superseded", "cleared"]]),
     (
         "proposed",
