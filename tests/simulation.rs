@@ -18,6 +18,8 @@ const SEEDS_DEFAULT: u64 = 100;
 const PINNED: &[u64] = &[
     // A restart gave a hold back that had been lost to a time without any look.
     141,
+    // A service left the configuration while its level was verified, and an "outage" of it was waited for.
+    1948,
 ];
 
 /// Of the story of a seed that fails, so much is shown.

@@ -25,8 +25,14 @@ use world::World;
 
 use crate::support::{MINUTE, SECOND};
 
-/// From the end of the faults until every incident has ended or called a person: the longest deadline of a ladder.
+/// From the end of the faults until every incident has ended or called a person, but for what acts until its deadline.
 const HEALS_WITHIN_MS: i64 = 12 * MINUTE;
+
+/// No ladder of the simulation has a later deadline.
+const ACTS_FOR_MAX_MS: i64 = 60 * MINUTE;
+
+/// How late a deadline may be noticed.
+const LATE_MS: i64 = 15 * SECOND;
 
 /// From a release that is plainly broken, in a world that is well, until a person knows of it: the longest hold and window.
 const ANSWERED_WITHIN_MS: i64 = 4 * MINUTE;
@@ -103,11 +109,23 @@ fn play(world: &mut World) -> Result<(), Broken> {
         }
         world.advance(world.t + 20 * SECOND)?;
     }
-    world.advance(world.t + HEALS_WITHIN_MS)?;
-    world.oracle.at_rest(world.monotonic(), world.t)?;
+    rests(world)?;
     demand_progress(world)?;
+    rests(world)
+}
+
+/// What acts is waited for until its deadline: what it depends on may be wrong for good and hold it until then, and it may
+/// have begun a moment ago, when a budget was free again.
+fn rests(world: &mut World) -> Result<(), Broken> {
     world.advance(world.t + HEALS_WITHIN_MS)?;
-    world.oracle.at_rest(world.monotonic(), world.t)
+    if let Some(deadline) = world.oracle.acts_until(&world.configured) {
+        let until = deadline.as_millis() - world.monotonic_offset();
+        if until > world.t + ACTS_FOR_MAX_MS {
+            return Err(format!("promise 4: something acts until {deadline}, which is too long"));
+        }
+        world.advance(until.max(world.t) + LATE_MS)?;
+    }
+    world.oracle.at_rest(world.monotonic(), world.t, &world.configured)
 }
 
 /// The world is well, and a release comes that is plainly broken: it is acted on, or somebody is told.

@@ -1182,11 +1182,18 @@ impl Oracle {
         Ok(())
     }
 
+    /// The latest deadline of what acts. That of a service that is not configured is waited for by nobody.
+    pub fn acts_until(&self, configured: &[bool]) -> Option<Timestamp> {
+        let acts = |told: &&Told| told.stands == Stands::Acting && configured[told.service];
+        let acting = self.incidents.values().filter(acts);
+        acting.map(|told| told.deadline).max()
+    }
+
     /// After healing: nothing is forgotten, nobody is left untold.
-    pub fn at_rest(&self, mono: Timestamp, t: i64) -> Result<(), Broken> {
+    pub fn at_rest(&self, mono: Timestamp, t: i64, configured: &[bool]) -> Result<(), Broken> {
         for (id, told) in &self.incidents {
             // What stood in its way may have gone late: it has its time, which `watch` holds it to.
-            if told.stands == Stands::Acting && mono < told.deadline {
+            if told.stands == Stands::Acting && mono < told.deadline && configured[told.service] {
                 continue;
             }
             if let Some((attempt, _)) = told.intents.iter().find(|(_, finished)| !**finished) {
