@@ -15,7 +15,10 @@ use backstop::platform::clock::Clock;
 const SEEDS_DEFAULT: u64 = 100;
 
 /// Seeds that once found a bug.
-const PINNED: &[u64] = &[];
+const PINNED: &[u64] = &[
+    // An outdated announcement stood in, so the symlink's next name was taken for the release that it names.
+    3444,
+];
 
 /// Of the story of a seed that fails, so much is shown.
 const STORY_LINES: usize = 120;
