@@ -764,6 +764,26 @@ fn a_service_that_comes_back_into_the_configuration_is_judged_anew() {
     world.run_until(5 * MINUTE, "rolled back", |world| world.fleet.symlink == "r1");
 }
 
+/// Nothing of it is seen any more: that is no outage, whose end could be waited for.
+#[test]
+fn what_is_verified_of_a_service_that_leaves_the_configuration_is_a_persons_when_its_time_is_up() {
+    for (dependency_up, references) in [(true, Vec::new()), (false, vec!["example".into()])] {
+        let mut world = verifying(|rules| {
+            with_postgres(rules);
+            rules.services[0].guard.references.clone_from(&references);
+        });
+        probe_postgres(&mut world, dependency_up);
+        world.run(SECOND);
+        let verify = world.rules.services[0].ladder[0].verify.clone();
+        reload(&mut world, |rules| drop(rules.services.remove(0)));
+        world.run(i64::try_from((verify.within + verify.soak).as_millis()).expect("a short time") + 30 * SECOND);
+        let incident = latest(&world);
+        assert_eq!(incident.state, "needs_human", "{}", world.story());
+        assert!(!incident.sentence.contains("nothing further was begun"), "{}", incident.sentence);
+        assert_eq!(world.steps_begun().len(), 1, "{}", world.story());
+    }
+}
+
 // --- what was wrong already
 
 /// `r1` was good; `r2` has failed one request in five for a while, and not since it came, when the next one comes.

@@ -69,6 +69,8 @@ struct Reader {
     kept: BTreeMap<String, Option<Release>>,
     /// It was matched with the first detector in this run.
     matched: bool,
+    /// It was seen in this run to call a release as the first detector does.
+    alike: bool,
 }
 
 impl Reader {
@@ -308,7 +310,7 @@ impl Releases {
         if self.readers.is_empty() {
             return self.running.clone();
         }
-        let readings: Vec<Reading> = (0..self.readers.len()).map(|index| self.reading(index, now)).collect();
+        let mut readings: Vec<Reading> = (0..self.readers.len()).map(|index| self.reading(index, now)).collect();
         // Right after the start a stand-in may be read before the first detector: that one is given its time.
         let asked_since = *self.asked_since.get_or_insert(now);
         let (first, never_read) =
@@ -317,10 +319,12 @@ impl Releases {
         if pulls && never_read && now.since(asked_since) <= first.interval * STALE_INTERVALS {
             return Running::Unknown(unreadable(&readings[0]));
         }
+        self.part_names(&readings);
         if let Some(waiting) = self.adopt_name(&readings) {
             return waiting;
         }
         self.learn_aliases(&readings);
+        self.drop_outdated(&mut readings);
         // While no process can be read, one outside that shows another release is to be believed: waiting until the
         // first detector is stale would blame the old release for the crash of the new one.
         let is_mute = self.is_inside(0) && self.readers[0].seen.values().all(|seen| seen.failed);

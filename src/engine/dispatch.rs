@@ -1,6 +1,6 @@
 //! Sends the machine's outputs on their way, and brings back how steps and deliveries ended.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(super) struct Dispatch<W> {
     delivery_of: HashMap<Id, (Arc<str>, String)>,
     /// False once the daemon is stopping: what is in the outbox goes at the next start.
     pub deliveries_start: bool,
-    answers: HashMap<CommandId, oneshot::Sender<Answer>>,
+    answers: BTreeMap<CommandId, oneshot::Sender<Answer>>,
     /// Without a bound of its own: each step sends one, and at most one step per service runs.
     started: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
     /// What this room itself has to tell the machine.
@@ -70,7 +70,7 @@ impl<W: World> Dispatch<W> {
             deliveries: JoinSet::new(),
             delivery_of: HashMap::new(),
             deliveries_start: true,
-            answers: HashMap::new(),
+            answers: BTreeMap::new(),
             started: mpsc::unbounded_channel(),
             own: VecDeque::new(),
             unconfirmed: VecDeque::new(),

@@ -296,6 +296,10 @@ impl Machine {
     /// Why what is seen of a service may be an outage's, and not what a level has done to it: asked as at admission.
     fn outage(&self, index: usize, incident: &Incident, now: &Now) -> Option<String> {
         let service = &self.services[index];
+        // Nothing of it is looked at any more, so it would never be over.
+        if service.retired {
+            return None;
+        }
         let (breaching, unseen) = self.dependencies(service, now);
         let reach = self.reach(service, incident.acted(), now);
         guard::outage(self.tilt(service), &reach, (&breaching, &unseen), now)

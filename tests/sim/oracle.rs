@@ -46,6 +46,9 @@ const LATE_MAX_MS: i64 = 15 * SECOND;
 /// The release that a lying process shows.
 pub const NEVER_WAS: &str = "r99-bin";
 
+/// What the detector outside said stands for so long: three of its intervals (README).
+const STANDS_MS: i64 = 3 * INTERVAL;
+
 /// A release that came longer ago than this has started, and was seen.
 const SETTLED_MS: i64 = 50 * SECOND;
 
@@ -182,7 +185,7 @@ struct Watched {
     signalled: Option<i64>,
     /// Raised until then, on backstop's timeline, which a restart may set anew.
     signal: Option<Timestamp>,
-    outside: Option<String>,
+    outside: Option<(i64, String)>,
     inside: BTreeMap<usize, (i64, String)>,
     running: BTreeSet<(IncidentId, Attempt)>,
     paused: Option<Timestamp>,
@@ -396,9 +399,9 @@ impl Oracle {
         watched.signalled = watched.signalled.max(Some(until));
     }
 
-    pub fn handed_outside(&mut self, service: usize, value: Option<&str>) {
+    pub fn handed_outside(&mut self, service: usize, value: Option<&str>, t: i64) {
         let watched = &mut self.services[service];
-        watched.outside = value.map(str::to_owned);
+        watched.outside = value.map(|value| (t, value.to_owned()));
     }
 
     pub fn handed_inside(&mut self, service: usize, process: usize, value: Option<String>, t: i64) {
@@ -482,7 +485,10 @@ impl Oracle {
         let ours: Vec<String> = order.bad.iter().chain(&order.target).map(|release| plain(&release.0)).collect();
         let foreign = |shown: &str| !ours.contains(&plain(shown));
         let shown = match rules.detectors.first().map(|detector| &detector.kind) {
-            Some(DetectorKind::Outside) => watched.outside.clone(),
+            Some(DetectorKind::Outside) => {
+                let recent = watched.outside.as_ref().filter(|(at, _)| t - at <= STANDS_MS);
+                recent.map(|(_, shown)| shown.clone())
+            }
             Some(DetectorKind::Metric { .. }) => watched
                 .inside
                 .values()

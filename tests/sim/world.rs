@@ -330,17 +330,15 @@ impl World {
             self.boot = BootId(format!("boot-{}", self.boots).into());
             self.power_cut = false;
         }
-        // As `platform::clock` anchors it: like the wall, and never behind the newest entry.
+        let checkpoint = self.disk.checkpoint();
+        // As the daemon anchors it: like the wall, and never behind the newest entry, nor behind the checkpoint.
+        let saved = checkpoint.as_ref().map(|checkpoint| checkpoint.now.monotonic);
         self.monotonic_offset = self.wall_offset;
-        if let Some(newest) = self.disk.newest() {
+        if let Some(newest) = self.disk.newest().max(saved) {
             self.monotonic_offset = self.monotonic_offset.max(newest.as_millis() + 1 - self.t);
         }
-        let recovered = Recovered {
-            records: self.disk.read()?,
-            unreadable: Vec::new(),
-            last: self.disk.last(),
-            checkpoint: self.disk.checkpoint(),
-        };
+        let recovered =
+            Recovered { records: self.disk.read()?, unreadable: Vec::new(), last: self.disk.last(), checkpoint };
         self.note(|| {
             format!("starts with {} entries, checkpoint: {}", recovered.records.len(), recovered.checkpoint.is_some())
         });
@@ -761,7 +759,7 @@ impl World {
         let outside = rules.detectors.iter().position(|detector| detector.kind == DetectorKind::Outside);
         if let Some(detector) = outside {
             let outcome = self.fleets[service].look_outside(t);
-            self.oracle.handed_outside(service, outcome.as_deref().ok());
+            self.oracle.handed_outside(service, outcome.as_deref().ok(), t);
             let name = Arc::clone(&self.fleets[service].service);
             let seen = Observation::Release { service: name, detector, at: mono, outcome };
             self.hand(Input::Observation(seen))?;

@@ -7,6 +7,8 @@
 //! What was learned is kept over a restart: a release that was rolled back is the same one under its other name. But
 //! only what this run has watched begin is kept, or what moved on together from a pair that is kept: whether a symlink
 //! and a process that were found together belong together, nobody knows.
+//!
+//! An announcement says what was deployed then. Another release that is seen later makes it outdated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +63,8 @@ impl Releases {
         let stand_in = readings.iter().enumerate().skip(1).find_map(|(index, reading)| {
             let Reading::One(value) = reading else { return None };
             let reader = &self.readers[index];
-            let names_judged = *value == *judged.0 && !reader.aliases.contains_key(value);
+            // One that uses the same words would have said this one: it is another release.
+            let names_judged = *value == *judged.0 && !reader.alike && !reader.aliases.contains_key(value);
             let (since, at) = reader.times()?;
             (names_judged && since < named_since).then_some((index, at))
         });
@@ -77,12 +80,68 @@ impl Releases {
         None
     }
 
+    /// The symlink was taken for a name of what ran inside, and the process moves on while the symlink stays: it was
+    /// flipped for what comes now, and names that.
+    pub(super) fn part_names(&mut self, readings: &[Reading]) {
+        let Some(Reading::One(name)) = readings.first() else { return };
+        let (Some(Some(release)), Some((named_since, _))) =
+            (self.readers[0].aliases.get(name), self.readers[0].times())
+        else {
+            return;
+        };
+        if self.is_inside(0) || *release.0 == **name {
+            return;
+        }
+        let moved_on =
+            readings.iter().enumerate().skip(1).filter(|(index, _)| self.is_inside(*index)).any(|(index, reading)| {
+                let Reading::One(value) = reading else { return false };
+                let reader = &self.readers[index];
+                let is_other = *value != *release.0
+                    && reader.aliases.get(value).is_none_or(|alias| alias.as_ref() != Some(release));
+                is_other && reader.seen.values().any(|seen| seen.before_read.is_some_and(|read| read > named_since))
+            });
+        if moved_on {
+            let (name, own) = (name.clone(), Release(name.as_str().into()));
+            if self.readers[0].kept.contains_key(&name) {
+                self.learn(0, &name, Some(own));
+            } else {
+                self.readers[0].aliases.insert(name, Some(own));
+            }
+        }
+    }
+
+    /// An announcement of something else than what was seen since stands in for nothing.
+    pub(super) fn drop_outdated(&self, readings: &mut [Reading]) {
+        let Some(change) = &self.change else { return };
+        for (index, reading) in readings.iter_mut().enumerate().skip(1) {
+            let Reading::One(value) = reading else { continue };
+            let is_judged = self.alias(index, value).is_some_and(|release| release == change.release);
+            if self.is_outdated(index, change.first_seen) && !is_judged {
+                *reading = Reading::Unreadable(format!(
+                    "{}: {value} was announced before {} was seen",
+                    self.detectors[index].describe, change.release.0
+                ));
+            }
+        }
+    }
+
+    /// Was it announced so long before this instant that it is not of what came then?
+    fn is_outdated(&self, index: usize, instant: Timestamp) -> bool {
+        let settle = (self.detectors[0].interval + self.detectors[index].interval) * 2;
+        let is_announced = matches!(self.detectors[index].kind, DetectorKind::Announced);
+        is_announced && self.readers[index].times().is_some_and(|(_, at)| at + settle < instant)
+    }
+
     pub(super) fn learn_aliases(&mut self, readings: &[Reading]) {
         let Reading::One(name) = &readings[0] else { return };
         let (Some(release), Some(first)) = (self.alias(0, name), self.readers[0].times()) else { return };
         for (index, reading) in readings.iter().enumerate().skip(1) {
             let Reading::One(value) = reading else { continue };
             let Some(own) = self.readers[index].times() else { continue };
+            if self.is_outdated(index, first.0) {
+                continue;
+            }
+            self.readers[index].alike |= value == name;
             if !self.readers[index].matched {
                 self.readers[index].matched = true;
                 self.readers[index].aliases.entry(value.clone()).or_insert_with(|| Some(release.clone()));
@@ -119,7 +178,10 @@ impl Releases {
             }
             if linked && (watched || self.moved_on(index, value, &release)) {
                 self.keep(index, value, &release);
-                self.keep(0, name, &release);
+                // What was only announced cannot be looked at again.
+                if !matches!(self.detectors[index].kind, DetectorKind::Announced) {
+                    self.keep(0, name, &release);
+                }
             } else if watched && self.readers[index].aliases.get(value) == Some(&None) {
                 self.unkeep(index, value);
             }

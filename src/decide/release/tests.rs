@@ -20,6 +20,10 @@ fn inside_other() -> Detector {
     Detector { describe: "build".into(), ..inside() }
 }
 
+fn announced() -> Detector {
+    Detector { describe: "announced".into(), kind: DetectorKind::Announced, interval: Duration::ZERO }
+}
+
 fn release(name: &str) -> Release {
     Release(name.into())
 }
@@ -50,6 +54,13 @@ impl Service {
         service
     }
 
+    /// Somebody says so, right after a look.
+    fn announce(&mut self, value: &str) {
+        let place = self.releases.detectors().iter().position(|detector| detector.kind == DetectorKind::Announced);
+        self.releases.read(place.expect("it is announced"), None, Ok(value.to_owned()), at(self.now));
+        self.update();
+    }
+
     fn update(&mut self) {
         if let Some(change) = self.releases.update(at(self.now)) {
             self.releases.take(change.clone());
@@ -77,7 +88,7 @@ impl Service {
                             None => self.releases.unread(target),
                         }
                     }
-                } else {
+                } else if self.releases.detectors()[index].kind == DetectorKind::Outside {
                     let value = self.symlink.map(str::to_owned).ok_or_else(|| "no such file".to_owned());
                     self.releases.read(index, None, value, at(self.now));
                 }
@@ -282,8 +293,7 @@ fn after_a_restart_a_stand_in_that_nobody_matched_names_nothing() {
 
 #[test]
 fn an_announced_release_is_remembered_over_a_restart() {
-    let detector = Detector { describe: "announced".into(), kind: DetectorKind::Announced, interval: Duration::ZERO };
-    let mut releases = Releases::new(&[detector]);
+    let mut releases = Releases::new(&[announced()]);
     releases.read(0, None, Ok("r1".to_owned()), at(1));
     let change = releases.update(at(1)).expect("a change");
     let mut releases = Releases::new(releases.detectors());
@@ -461,4 +471,77 @@ fn names_are_of_the_first_detector_that_gave_them() {
     assert_eq!(named(&service.releases), None, "that one calls the releases by other names");
     service.releases.reconfigure(&[outside(), inside()]);
     assert_eq!(named(&service.releases), Some(release("r2")));
+}
+
+#[test]
+fn what_was_announced_before_another_release_was_seen_does_not_stand_in() {
+    for (second, third) in [("r2", "r3"), ("2.0", "r3")] {
+        let mut service = Service::new(&[outside(), announced()], "r1", "r1");
+        service.announce(second);
+        service.symlink = Some("r2");
+        service.run(300);
+        service.symlink = Some(third);
+        service.run(300);
+        assert_eq!(service.appeared(), ["r1", "r2", "r3"], "nobody announced the third: {second}");
+        service.symlink = None;
+        service.run(300);
+        assert_eq!(service.appeared(), ["r1", "r2", "r3"], "{second}");
+        assert!(matches!(service.releases.running, Running::Unknown(_)), "{:?}", service.releases.running);
+        service.symlink = Some("r4");
+        service.run(300);
+        assert_eq!(service.releases.running, Running::One(release("r4")), "{second}");
+        assert!(!service.kept().contains(&("r4", Some("r2"))), "{:?}", service.kept());
+        // Announced anew, it is what runs.
+        service.symlink = None;
+        service.run(50);
+        service.announce(second);
+        assert_eq!(service.releases.running, Running::One(release("r2")), "{second}");
+    }
+}
+
+#[test]
+fn a_symlink_that_stays_while_the_process_moves_on_was_no_name_of_the_old_one() {
+    for restarts in [false, true] {
+        let mut service = Service::new(&[outside(), inside()], "r1", "1.0");
+        service.symlink = None;
+        service.run(50);
+        service.processes = vec![Some("2.0")];
+        service.run(20);
+        assert_eq!(service.appeared(), ["r1", "2.0"], "the process names it while the symlink cannot be read");
+        // The next deployment has flipped the symlink when it is read again, and its process starts late.
+        service.symlink = Some("r3");
+        service.run(100);
+        if restarts {
+            assert!(service.kept().contains(&("r3", Some("2.0"))), "{:?}", service.kept());
+            service = restarted(&service);
+        }
+        service.run(50);
+        service.processes = vec![Some("3.0")];
+        service.run(10);
+        assert_eq!(service.releases.running, Running::One(release("r3")), "restarts: {restarts}");
+        assert_eq!(service.kept().last(), Some(&("r3", Some("r3"))), "at once");
+        service.run(300);
+        let mut later = restarted(&service);
+        later.run(300);
+        assert_eq!(later.appeared(), Vec::<&str>::new(), "restarts: {restarts}");
+        assert_eq!(later.releases.running, Running::One(release("r3")), "restarts: {restarts}");
+    }
+}
+
+#[test]
+fn a_symlink_that_says_another_word_than_an_announcement_that_uses_its_words_is_another_release() {
+    for (words, runs) in [("r", "r3"), ("1.", "1.2")] {
+        let mut service = Service::new(&[outside(), announced()], "r1", "r1");
+        service.announce(&format!("{words}1"));
+        service.run(100);
+        service.symlink = None;
+        service.run(50);
+        service.announce(&format!("{words}2"));
+        service.run(100);
+        assert_eq!(service.releases.running, Running::One(release(&format!("{words}2"))));
+        service.symlink = Some("r3");
+        service.run(300);
+        assert_eq!(service.releases.running, Running::One(release(runs)));
+        assert!(!service.kept().iter().any(|(name, _)| *name == "r3"), "nobody can look again: {:?}", service.kept());
+    }
 }
