@@ -1132,8 +1132,12 @@ impl Oracle {
         };
         // Nor can what began to fail after the last look before the release came: a window shows it a while later.
         let unseen = watched.looked_before.get(&bad).copied().unwrap_or(0) - KNOWN_AFTER_MS;
-        let unclear = |failure: &Failure| failure.blame == bad || alike(failure.blame);
-        let late = |failure: &Failure| failure.blame < CROWD && failure.from > unseen && unseen < came - BLIND_MS;
+        // Nor, in a rollout, what the old release begins to do in its very moment: a flag is turned on with the new one.
+        let with_it = |failure: &Failure| (came..came + SEEN_LATE_MS).contains(&failure.from);
+        let unclear = |failure: &Failure| {
+            failure.blame == bad || (failure.blame < CROWD && (alike(failure.blame) || with_it(failure)))
+        };
+        let late = |failure: &Failure| failure.blame < CROWD && failure.from > unseen && unseen < came.saturating_sub(BLIND_MS);
         if watched.failures.iter().filter(recent).any(|failure| unclear(failure) || late(failure)) {
             return Ok(());
         }
