@@ -277,8 +277,8 @@ impl Shared {
         let t = self.t();
         let mut site = self.site();
         while site.saved.first().is_some_and(|(at, _)| all || at + 20 < t) {
-            let (_, checkpoint) = site.saved.remove(0);
-            if let Err(why) = site.disk.save(&checkpoint) {
+            let (at, checkpoint) = site.saved.remove(0);
+            if let Err(why) = site.disk.save(&checkpoint, at) {
                 site.judge.fail(why);
             }
         }
