@@ -1111,7 +1111,9 @@ impl Oracle {
         let unclear = |failure: &Failure| {
             failure.blame == bad || (failure.blame < CROWD && (alike(failure.blame) || with_it(failure)))
         };
-        let late = |failure: &Failure| failure.blame < CROWD && failure.from > unseen && unseen < came.saturating_sub(BLIND_MS);
+        let late = |failure: &Failure| {
+            failure.blame < CROWD && failure.from > unseen && unseen < came.saturating_sub(BLIND_MS)
+        };
         if watched.failures.iter().filter(recent).any(|failure| unclear(failure) || late(failure)) {
             return Ok(());
         }
