@@ -157,7 +157,7 @@ pub struct IncidentView {
     pub sentence: String,
     /// The codes of the guard's reasons while it waits: `cut_off`, `before_release`.
     pub reasons: Vec<String>,
-    /// Why a person is needed, while it is `needs_human`: one of [`WhyHuman::as_str`].
+    /// Why a person is needed, while it is `needs_human`: one of [`crate::decide::event::WhyHuman::as_str`].
     pub needs_human: Option<&'static str>,
     pub open: bool,
     pub acknowledged: bool,
