@@ -77,9 +77,10 @@ impl Machine {
                 continue;
             }
             let resolved = if kind == NoticeKind::Blind { NoticeKind::Unblind } else { kind };
-            let text = match kind {
-                NoticeKind::ReleaseReappeared => format!("{service}: it is not watched any more whether {asked} runs"),
-                _ => format!("{service}: {asked} is not asked any more"),
+            let text = if kind == NoticeKind::ReleaseReappeared {
+                format!("{service}: it is not watched any more whether {asked} runs")
+            } else {
+                format!("{service}: {asked} is not asked any more")
             };
             let (status, action_required) = (NoticeStatus::Resolved, false);
             let told = Told { kind: resolved, status, action_required, actor: None, text: &text };

@@ -310,10 +310,7 @@ impl Machine {
         self.services[index].reached_once |= is_open;
         if is_open && self.services[index].cut_off {
             self.services[index].cut_off = false;
-            self.restart_windows(index, now.monotonic);
-            for state in &mut self.services[index].triggers {
-                state.dirty = true;
-            }
+            self.forget_windows(index, now);
         } else if !is_open && unsure && was_looked_at {
             self.services[index].cut_off = true;
         }

@@ -222,7 +222,6 @@ impl Machine {
             return;
         }
         let name = Arc::clone(&service.rules.triggers[place].name);
-        let receivers = service.rules.notify.iter().map(ToString::to_string).collect();
         let (kind, status, text) = if is_blind {
             let why = state.latest.as_ref().map(|latest| match latest.worst().1 {
                 crate::decide::trigger::Finding::Unknown(why) => why.to_string(),
@@ -234,13 +233,9 @@ impl Machine {
             (NoticeKind::Unblind, NoticeStatus::Resolved, format!("trigger {name} sees again"))
         };
         self.services[index].triggers[place].blind_told = is_blind;
-        let service = self.services[index].rules.name.to_string();
-        let text = format!("{service}: {text}");
         let told = Told { kind, status, action_required: false, actor: None, text: &text };
-        let mut notice = self.plain_notice(told, Some(service), now);
         // One that sees again must not close what was told of another.
-        notice.dedup_key = format!("{}/{name}", notice.dedup_key);
-        self.queue(notice, receivers, now);
+        self.tell_service_about(index, told, Some(&name), now);
     }
 
     pub(super) fn degraded(&mut self, now: &Now, text: &str) {

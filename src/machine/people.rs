@@ -7,7 +7,7 @@ use super::Machine;
 use super::commands::{Answered, bounded, conflict};
 use super::input::{Question, Refusal};
 use super::output::Output;
-use crate::decide::event::{Actor, IncidentEvent, IncidentId, Level, OnSilence, Release, Running};
+use crate::decide::event::{Actor, IncidentEvent, IncidentId, OnSilence, Release, Running};
 use crate::decide::incident::{Incident, Move, People, State};
 use crate::decide::trigger::short;
 use crate::promql::Scope;
@@ -38,7 +38,7 @@ impl Machine {
         }
         let (bad, target) = self.shown_now(index, incident);
         let asks = incident.state.is_waiting() && incident.admitted.is_none();
-        let ladder = if asks { self.services[index].rules.ladder.as_slice() } else { &[] };
+        let levels = if asks { self.services[index].level_hashes.clone() } else { Vec::new() };
         let rules = self.services[index].rules.severities.get(&incident.severity());
         let frozen = incident.asked.as_ref().map(|asked| asked.on_silence);
         let silence = match incident.state {
@@ -52,7 +52,7 @@ impl Machine {
         People {
             bad,
             target,
-            levels: ladder.iter().map(Level::hash).collect(),
+            levels,
             approvers: rules.map(|rules| rules.approvers.clone()).unwrap_or_default(),
             on_silence: rules.map(|rules| rules.on_silence).unwrap_or_default(),
             silence,
@@ -80,8 +80,8 @@ impl Machine {
     /// The way back that was shown is still the one that would be taken, and the level is what it was.
     pub(super) fn still_shown(&self, index: usize, incident: &Incident, level: usize) -> Result<(), Refusal> {
         let Some(asked) = &incident.asked else { return Ok(()) };
-        let hash = self.services[index].rules.ladder.get(level).map(Level::hash);
-        if asked.level_hash.is_some() && asked.level_hash != hash {
+        let hash = self.services[index].level_hashes.get(level);
+        if asked.level_hash.is_some() && asked.level_hash.as_ref() != hash {
             return Err(conflict(incident, ANOTHER_QUESTION));
         }
         let (bad, target) = self.shown_now(index, incident);

@@ -256,10 +256,7 @@ impl Machine {
         let breach = !self.services[index].retired && !self.dependencies(&self.services[index], now).0.is_empty();
         let is_over = std::mem::replace(&mut self.services[index].dependency_down, breach) && !breach;
         if is_over {
-            self.restart_windows(index, now.monotonic);
-            for state in &mut self.services[index].triggers {
-                state.dirty = true;
-            }
+            self.forget_windows(index, now);
         }
         is_over
     }
@@ -277,35 +274,29 @@ impl Machine {
             }
         }
         for index in &over {
-            self.restart_windows(*index, now.monotonic);
-            for state in &mut self.services[*index].triggers {
-                state.dirty = true;
-            }
+            self.forget_windows(*index, now);
         }
         over
     }
 
-    /// An open incident that waited for a dependency, or for services that breached together, when the daemon ended waits for it still.
+    /// An open incident that waited for a dependency, or for services that breached together, when the daemon ended waits
+    /// for it still.
     pub(super) fn recover_dependencies(&mut self, now: &Now) {
-        for incident in self.incidents.values().filter(|incident| incident.state.is_open()) {
-            let reasons = incident.decision.iter().flat_map(|decision| &decision.reasons);
-            let together = reasons.filter(|reason| reason.code == SHARE).count() > 0;
-            let service = self.services.iter_mut().find(|service| *service.rules.name == *incident.service);
-            if let Some(service) = service {
-                service.in_share = together;
-            }
-        }
         let open = self.incidents.values().filter(|incident| incident.state.is_open());
         let reasons = open.flat_map(|incident| {
             let reasons = incident.decision.iter().flat_map(|decision| &decision.reasons);
-            reasons.filter(|reason| reason.code == DEPENDENCY).map(|reason| (&*incident.service, &*reason.sentence))
+            reasons.map(|reason| (&*incident.service, reason))
         });
-        for (name, sentence) in reasons {
+        for (name, reason) in reasons {
             let Some(index) = self.services.iter().position(|service| *service.rules.name == *name) else { continue };
+            self.services[index].in_share |= reason.code == SHARE;
+            if reason.code != DEPENDENCY {
+                continue;
+            }
             self.services[index].dependency_down = true;
             for name in self.services[index].rules.guard.dependencies.clone() {
                 // Triggers come back with the checkpoint, signals with the journal; of a probe only this sentence is left.
-                if sentence.contains(&format!("{name}: {PROBE} "))
+                if reason.sentence.contains(&format!("{name}: {PROBE} "))
                     && let Some(index) = self.services.iter().position(|service| service.rules.name == name)
                 {
                     self.services[index].probe_failed = Some((now.monotonic, "a probe".to_owned()));

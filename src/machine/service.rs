@@ -8,7 +8,7 @@ use super::Pause;
 use super::asking::Answered;
 use super::checkpoint::VerdictDump;
 use super::safety::Kill;
-use crate::decide::event::{Release, Severity};
+use crate::decide::event::{Level, Release, Severity};
 use crate::decide::incident::Patience;
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
@@ -133,6 +133,8 @@ pub struct Raised {
 pub struct Service {
     pub id: ServiceId,
     pub rules: ServiceRules,
+    /// [`Level::hash`] of each level of the ladder: an incident that asks is compared with them at every turn.
+    pub level_hashes: Vec<String>,
     /// Not in the configuration any more; it stays while an incident is open.
     pub retired: bool,
     pub releases: Releases,
@@ -170,11 +172,16 @@ pub struct Service {
     pub windows_from: Timestamp,
 }
 
+fn level_hashes(rules: &ServiceRules) -> Vec<String> {
+    rules.ladder.iter().map(Level::hash).collect()
+}
+
 impl Service {
     pub fn new(id: ServiceId, rules: &ServiceRules, now: Timestamp) -> Service {
         Service {
             id,
             rules: rules.clone(),
+            level_hashes: level_hashes(rules),
             retired: false,
             releases: Releases::new(&rules.detectors),
             triggers: rules.triggers.iter().map(|_| TriggerState::new(now)).collect(),
@@ -222,6 +229,7 @@ impl Service {
         self.ready.clear();
         self.ready_told.retain(|name| rules.guard.ready.iter().any(|check| *check.name == **name));
         self.rules = rules.clone();
+        self.level_hashes = level_hashes(rules);
         self.retired = false;
     }
 

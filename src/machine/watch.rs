@@ -296,6 +296,14 @@ impl Machine {
         }
     }
 
+    /// What a service showed until now is no proof of anything: its windows start anew, and its triggers are looked at again.
+    pub(super) fn forget_windows(&mut self, index: usize, now: &Now) {
+        self.restart_windows(index, now.monotonic);
+        for state in &mut self.services[index].triggers {
+            state.dirty = true;
+        }
+    }
+
     /// What happened before `at` never counts again, on every target of the service.
     pub(super) fn restart_windows(&mut self, index: usize, at: Timestamp) {
         self.services[index].windows_from = self.services[index].windows_from.max(at);
