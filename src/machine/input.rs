@@ -259,15 +259,7 @@ pub enum Command {
 }
 
 /// What a person was shown when they were asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// `Asked::number`.
-    pub number: u32,
-    /// Counted from 0.
-    pub level: usize,
-    pub bad: Option<String>,
-    pub target: Option<String>,
-}
+pub use crate::decide::event::NoticeQuestion as Question;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleasePhase {

@@ -391,10 +391,7 @@ fn notice_level(incident: &Incident) -> Option<NoticeLevel> {
 
 /// What this notice asks: a question, or that it is still open.
 fn question(incident: &Incident, kind: NoticeKind) -> Option<Box<NoticeQuestion>> {
-    let State::Proposed { level, .. } = incident.state else { return None };
-    let asked = incident.asked.as_ref()?;
-    let text = |release: &Option<Release>| release.as_ref().map(ToString::to_string);
-    let question = NoticeQuestion { number: asked.number, level, bad: text(&asked.bad), target: text(&asked.target) };
+    let question = incident.question()?;
     matches!(kind, NoticeKind::ApprovalRequested | NoticeKind::Escalated).then(|| Box::new(question))
 }
 

@@ -237,17 +237,10 @@ pub(super) fn allowed(incident: &Incident, actor: &Actor) -> Result<(), Refusal>
 /// Is what the person was shown still what is asked?
 pub(super) fn still_asked(incident: &Incident, question: Option<&Question>) -> Result<(), Refusal> {
     let Some(question) = question else { return Ok(()) };
-    let State::Proposed { level, .. } = incident.state else {
+    if !matches!(incident.state, State::Proposed { .. }) {
         return Err(conflict(incident, &nothing_proposed(incident)));
-    };
-    let text = |release: &Option<Release>| release.as_ref().map(ToString::to_string);
-    let same = incident.asked.as_ref().is_some_and(|asked| {
-        asked.number == question.number
-            && level == question.level
-            && text(&asked.bad) == question.bad
-            && text(&asked.target) == question.target
-    });
-    if same { Ok(()) } else { Err(conflict(incident, ANOTHER_QUESTION)) }
+    }
+    if incident.question().as_ref() == Some(question) { Ok(()) } else { Err(conflict(incident, ANOTHER_QUESTION)) }
 }
 
 pub(super) fn nothing_proposed(incident: &Incident) -> String {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Breach, Effect, Incident, Move, Patience, Situation, State, deadline};
 use crate::decide::event::{
-    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, Level, NoticeKind, NoticeStatus, OnSilence, Outcome,
-    Release, Running, WhyHuman,
+    Actor, Asked, Attempt, Decision, DecisionKind, IncidentEvent, Level, NoticeKind, NoticeQuestion, NoticeStatus,
+    OnSilence, Outcome, Release, Running, WhyHuman,
 };
 use crate::time::Timestamp;
 
@@ -164,6 +164,15 @@ impl Incident {
         *respond_by = until;
         let text = format!("nobody has answered whether to roll back at level {}; it still asks", *level + 1);
         vec![self.notify(NoticeKind::Escalated, NoticeStatus::Firing, true, text)]
+    }
+
+    /// What is asked now, as it is shown to people.
+    #[must_use]
+    pub fn question(&self) -> Option<NoticeQuestion> {
+        let State::Proposed { level, .. } = self.state else { return None };
+        let asked = self.asked.as_ref()?;
+        let text = |release: &Option<Release>| release.as_ref().map(ToString::to_string);
+        Some(NoticeQuestion { number: asked.number, level, bad: text(&asked.bad), target: text(&asked.target) })
     }
 
     /// May a person hold it? Only before anything is done.
