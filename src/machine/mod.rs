@@ -18,6 +18,7 @@ mod outbox;
 pub mod output;
 mod people;
 mod proving;
+mod queried;
 mod recover;
 mod safety;
 mod service;

@@ -8,6 +8,7 @@ mod blocking;
 pub mod lane;
 mod observers;
 mod probe;
+mod query;
 mod reference;
 mod release;
 mod request;
