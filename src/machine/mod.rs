@@ -25,6 +25,7 @@ mod service;
 mod settle;
 pub mod snapshot;
 mod step_checks;
+pub mod trial;
 mod view;
 mod watch;
 

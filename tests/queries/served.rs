@@ -133,4 +133,12 @@ async fn what_a_real_prometheus_refuses_is_said_in_its_own_words() {
     }
     assert_eq!(daemon.incidents().await.len(), 0);
     daemon.stop().await;
+
+    let server = format!("http://{}", prometheus.address);
+    let args = ["eval", "max(app_broken) > 0.5", "--query-server", &server];
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_backstop")).args(args).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.starts_with("evaluated by the server: max(app_broken), breached when above 0.5\n"), "{shown}");
+    let row = shown.lines().find(|line| line.contains("answer{}")).unwrap();
+    assert_eq!(row.split_whitespace().take(2).collect::<Vec<_>>(), ["clear", "0"], "{shown}");
 }
