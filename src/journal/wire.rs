@@ -578,3 +578,6 @@ fn verdict_of(frame: VerdictFrame) -> VerdictDump {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

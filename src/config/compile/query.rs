@@ -9,7 +9,7 @@ use super::super::cursor::{Cx, Got, Table, Text};
 use super::super::model::{ClientSpec, OnEmpty, OnWarning, QuerySpec};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Key, Node, Value};
-use super::http::{client, labels, limits, url};
+use super::http::{client, holds_secret, labels, limits, url};
 use super::question::{Asked, Needs};
 use super::release::promql_error;
 use super::scrape::{INTERVAL, Pace};
@@ -99,6 +99,7 @@ pub(super) fn queries(cx: &Cx<'_>, node: Option<&Node>, service: &Arc<str>, shar
     entries.into_iter().flatten().map(|(key, node)| query(cx, key, node, service, shared)).collect()
 }
 
+// Length: each key of one query, in the order in which people read them.
 fn query(cx: &Cx<'_>, key: &Key, node: &Node, service: &Arc<str>, shared: &Shared) -> Compiled {
     const EMPTY: [(&str, OnEmpty); 2] = [("unknown", OnEmpty::Unknown), ("clear", OnEmpty::Clear)];
     let name = metric_name(cx, key);
@@ -120,6 +121,16 @@ fn query(cx: &Cx<'_>, key: &Key, node: &Node, service: &Arc<str>, shared: &Share
     }
     table.finish();
     let times = own.pace.times(cx, &shared.pace, INTERVAL, Duration::from_secs(10));
+    let max_age_place = own.max_age.place().unwrap_or(place);
+    let max_age = setting(own.max_age, &shared.max_age, Duration::from_mins(1)).and_then(|max_age| {
+        let slowest = times.map(|(_, timeout)| timeout).filter(|timeout| max_age < *timeout);
+        let Some(timeout) = slowest else { return Some(max_age) };
+        let (age, timeout) = (humantime::format_duration(max_age), humantime::format_duration(timeout));
+        let message = format!("an answer may take {timeout}, and would be stale when it is more than {age} old");
+        let help = format!("write max_age = \"{timeout}\" or more, or a shorter timeout");
+        cx.error(Problem::at(max_age_place, message).help(help));
+        None
+    });
     let interval = times.map(|(interval, _)| interval);
     let window_place = window.place();
     let Some((looked, is_raw)) = expr.as_ref().and_then(|expr| {
@@ -140,7 +151,7 @@ fn query(cx: &Cx<'_>, key: &Key, node: &Node, service: &Arc<str>, shared: &Share
             limits: limits(timeout, setting(own.pace.body_max, &shared.pace.body_max, 4 << 20)?),
             client: server.client,
             series_max: setting(own.series_max, &shared.series_max, 1000)?,
-            max_age: setting(own.max_age, &shared.max_age, Duration::from_mins(1))?,
+            max_age: max_age?,
             window: looked,
             labels: labels.or(Vec::new())?,
             on_empty: on_empty.or(OnEmpty::Unknown)?,
@@ -249,6 +260,13 @@ fn server_url(cx: &Cx<'_>, node: &Node) -> Option<Arc<str>> {
         let problem =
             Problem::at(node.place, format!("`{key}` is sent with each query, so it cannot be in the address"));
         cx.error(problem.help("take it out; what the server takes beside it (dedup, nocache) may stay"));
+        return None;
+    }
+    if let Some((key, _)) = read.query_pairs().find(|(key, _)| holds_secret(key)) {
+        // An address is shown everywhere.
+        cx.hide(node.place);
+        let problem = Problem::at(node.place, format!("a secret must not stand in an address: `{key}` looks like one"));
+        cx.error(problem.help("use bearer, basic or headers of the server, which take it from a file"));
         return None;
     }
     Some(Arc::from(text))
