@@ -1154,17 +1154,23 @@ fn a_breach_that_began_before_another_incident_of_the_release_cleared_is_dealt_w
 
 #[test]
 fn another_detector_with_another_name_is_no_change_of_release() {
-    let mut world = world(|service| service.detectors = vec![version_metric()]);
-    world.run(6 * MINUTE);
-    let mut rules = (*world.rules).clone();
-    rules.services[0].detectors = vec![symlink()];
-    world.rules = std::sync::Arc::new(rules);
-    world.input(Input::Reload(std::sync::Arc::clone(&world.rules)));
-    world.run(MINUTE);
-    world.fleet.errors_anyway = 0.5;
-    world.run(3 * MINUTE);
-    assert!(world.steps_begun().is_empty(), "{}", world.story());
-    assert_eq!(world.state(), "escalated");
+    for restarts in [false, true] {
+        let mut world = world(|service| service.detectors = vec![version_metric()]);
+        world.run(6 * MINUTE);
+        let mut rules = (*world.rules).clone();
+        rules.services[0].detectors = vec![symlink()];
+        world.rules = std::sync::Arc::new(rules);
+        if restarts {
+            world.restart();
+        } else {
+            world.input(Input::Reload(std::sync::Arc::clone(&world.rules)));
+        }
+        world.run(MINUTE);
+        world.fleet.errors_anyway = 0.5;
+        world.run(3 * MINUTE);
+        assert!(world.steps_begun().is_empty(), "{}", world.story());
+        assert_eq!(world.state(), "escalated");
+    }
 }
 
 #[test]

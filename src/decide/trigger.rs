@@ -51,7 +51,8 @@ impl Unknown {
     pub const fn blank(&self) -> Blank {
         match self {
             Unknown::Missing(_) | Unknown::Stale { .. } | Unknown::NonFinite(_) | Unknown::Invalid(_) => Blank::Blind,
-            Unknown::NotYetCovered { .. } | Unknown::TooFewProbes => Blank::Filling,
+            Unknown::NotYetCovered { window, .. } => Blank::Filling(*window),
+            Unknown::TooFewProbes => Blank::Filling(Duration::MAX),
             Unknown::TooFewEvents { .. } | Unknown::Starting => Blank::Natural,
         }
     }

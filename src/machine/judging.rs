@@ -448,7 +448,7 @@ pub(super) fn breach_of(trigger: &Trigger, verdict: Option<&Verdict>, factor: f6
     Breach {
         began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
         inherited: verdict.and_then(|verdict| verdict.inherited),
-        was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
+        was_clear: verdict.is_some_and(|verdict| verdict.right_until.is_some()),
         baseline: past.and_then(|past| past.baseline).map(|value| Compared { value, unit, factor }),
         worsened: worsened.map(|(_, worse)| Worsened { began: worse.began, now: worse.value }),
     }

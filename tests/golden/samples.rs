@@ -472,6 +472,7 @@ pub fn samples() -> Vec<Entry> {
             old_last_seen: Some(at(-10)),
             first_seen: at(0),
             installed_by: Some(incident_id()),
+            named_by: None,
         },
         Entry::ReleaseSeen {
             service: service.clone(),
@@ -479,6 +480,15 @@ pub fn samples() -> Vec<Entry> {
             old_last_seen: None,
             first_seen: at(0),
             installed_by: None,
+            named_by: None,
+        },
+        Entry::ReleaseSeen {
+            service: service.clone(),
+            release: release.clone(),
+            old_last_seen: None,
+            first_seen: at(0),
+            installed_by: None,
+            named_by: Some(text("symlink /opt/api/current")),
         },
         Entry::ReleaseNamed {
             service: service.clone(),
