@@ -50,7 +50,8 @@ fn an_announcement_says_what_runs_until_the_next_one() {
         world.run(MINUTE);
         world.fleet.errors_anyway = 0.5;
         world.run_until(3 * MINUTE, "a proposal", |world| world.state() == "proposed");
-        world.command(Command::Decline { incident: of(&world, "r2").id.to_string(), reason: "it is not r2".to_owned() });
+        world
+            .command(Command::Decline { incident: of(&world, "r2").id.to_string(), reason: "it is not r2".to_owned() });
         world.run(MINUTE);
         announce(&mut world, "r3");
         world.run(3 * MINUTE);

@@ -1152,6 +1152,22 @@ fn a_breach_that_began_before_another_incident_of_the_release_cleared_is_dealt_w
     world.run_until(10 * MINUTE, "a rollback", |world| !world.steps_begun().is_empty());
 }
 
+/// The clock was set back meanwhile, so that what was read long ago seems to be of this moment.
+#[test]
+fn what_was_read_before_a_restart_is_not_the_fresh_look_that_is_needed_after_it() {
+    let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+    calm(&mut world);
+    world.fleet.errors_anyway = 0.5;
+    world.run_until(5 * MINUTE, "it fires", |world| world.state() == "escalated");
+    world.checkpoint();
+    let opened = world.disk.iter().position(|record| matches!(record.entry, Entry::Incident { .. }));
+    world.disk.truncate(opened.expect("an incident"));
+    world.restart();
+    assert_eq!(world.service().triggers[0].finding, "unknown");
+    assert!(world.incidents().is_empty(), "{}", world.story());
+    world.run_until(2 * MINUTE, "looks show that it goes on", |world| world.state() == "escalated");
+}
+
 #[test]
 fn another_detector_with_another_name_is_no_change_of_release() {
     for restarts in [false, true] {

@@ -39,7 +39,8 @@ pub struct TriggerState {
     /// be the same breach under the label of the next release.
     pub heirs: BTreeMap<Labels, Timestamp>,
     pub latest: Option<Findings>,
-    /// The newest sample that any evaluation rested on: only newer data earns hold time.
+    /// The newest sample that any evaluation rested on: only newer data earns hold time. What a restart brought back is
+    /// older than all that counts.
     pub newest: Timestamp,
     /// The latest evaluation that was taken, of whatever outcome.
     pub taken: Timestamp,
@@ -57,7 +58,7 @@ impl TriggerState {
             inherited: None,
             heirs: BTreeMap::new(),
             latest: None,
-            newest: Timestamp::MIN,
+            newest: now,
             taken: now,
             looked: now,
             dirty: true,
