@@ -883,7 +883,7 @@ fn a_baseline_that_is_lost_is_not_invented() {
     world.checkpoints.clear();
     world.restart();
     world.run(10 * MINUTE);
-    stands(&world, "escalated", "never_clear", "it was never seen to be right before r3 came");
+    stands(&world, "escalated", "never_clear", "it was not seen to be right just before r3 came");
 }
 
 #[test]

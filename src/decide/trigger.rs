@@ -60,7 +60,8 @@ impl Unknown {
             | Unknown::NonFinite(_)
             | Unknown::Unanswered { .. }
             | Unknown::Invalid(_) => Blank::Blind,
-            Unknown::NotYetCovered { .. } | Unknown::TooFewProbes => Blank::Filling,
+            Unknown::NotYetCovered { window, .. } => Blank::Filling(*window),
+            Unknown::TooFewProbes => Blank::Filling(Duration::MAX),
             Unknown::TooFewEvents { .. } | Unknown::Starting => Blank::Natural,
         }
     }

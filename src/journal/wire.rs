@@ -20,7 +20,7 @@ use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
 use crate::time::{BootId, Now, Timestamp};
 
 /// Raised with every change of the types in this file.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Frame {
@@ -120,7 +120,7 @@ struct VerdictFrame {
     known: Option<(i64, bool)>,
     unknown_since: Option<i64>,
     inherited: Option<i64>,
-    was_clear: bool,
+    right_until: Option<i64>,
     unproven: bool,
     /// From, to, worst.
     slots: Vec<(i64, i64, f64)>,
@@ -506,8 +506,9 @@ fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
         held,
         known,
         unknown_since,
+        filling_since: _,
         inherited,
-        was_clear,
+        right_until,
         wrong_since: _,
         unproven,
         past,
@@ -530,7 +531,7 @@ fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
         known: known.map(|(at, breached)| (at.as_millis(), breached)),
         unknown_since: unknown_since.map(Timestamp::as_millis),
         inherited: inherited.map(Timestamp::as_millis),
-        was_clear: *was_clear,
+        right_until: right_until.map(Timestamp::as_millis),
         unproven: *unproven,
         slots: past.slots.iter().map(slot).collect(),
         baseline: past.baseline,
@@ -570,8 +571,9 @@ fn verdict_of(frame: VerdictFrame) -> VerdictDump {
             held: Duration::from_millis(frame.held_ms),
             known: frame.known.map(|(at, breached)| (Timestamp::from_millis(at), breached)),
             unknown_since: frame.unknown_since.map(Timestamp::from_millis),
+            filling_since: None,
             inherited: frame.inherited.map(Timestamp::from_millis),
-            was_clear: frame.was_clear,
+            right_until: frame.right_until.map(Timestamp::from_millis),
             wrong_since: None,
             unproven: frame.unproven,
             past: Past { slots: frame.slots.into_iter().map(slot).collect(), baseline: frame.baseline, worse },

@@ -39,7 +39,8 @@ pub struct TriggerState {
     /// be the same breach under the label of the next release.
     pub heirs: BTreeMap<Labels, Timestamp>,
     pub latest: Option<Findings>,
-    /// The newest sample that any evaluation rested on: only newer data earns hold time.
+    /// The newest sample that any evaluation rested on: only newer data earns hold time. What a restart brought back is
+    /// older than all that counts.
     pub newest: Timestamp,
     /// The latest evaluation that was taken, of whatever outcome.
     pub taken: Timestamp,
@@ -57,7 +58,7 @@ impl TriggerState {
             inherited: None,
             heirs: BTreeMap::new(),
             latest: None,
-            newest: Timestamp::MIN,
+            newest: now,
             taken: now,
             looked: now,
             dirty: true,
@@ -81,7 +82,7 @@ impl TriggerState {
     /// heir of was.
     pub fn new_verdict(&mut self, labels: &Labels, at: Timestamp) -> Verdict {
         let mut verdict = Verdict::new(at);
-        verdict.was_clear = self.verdicts.values().any(|other| other.was_clear);
+        verdict.right_until = self.verdicts.values().filter_map(|other| other.right_until).max();
         verdict.inherited = self.verdicts.values().filter_map(|other| other.inherited).chain(self.inherited).min();
         let breached = self.verdicts.values().filter(|other| matches!(other.known, Some((_, true))));
         if let Some(since) = breached.filter_map(|other| other.began).min() {
@@ -98,9 +99,10 @@ impl TriggerState {
     }
 
     /// Another release runs now.
-    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>) {
+    pub fn release_changed(&mut self, trigger: &Trigger, at: Timestamp, old_last_seen: Option<Timestamp>) {
+        let gap_tolerance = Service::hold(trigger).gap_tolerance;
         for (labels, verdict) in &mut self.verdicts {
-            verdict.release_changed(at, old_last_seen);
+            verdict.release_changed(at, old_last_seen, gap_tolerance);
             let before = |since: &&Timestamp| old_last_seen.is_none_or(|seen| **since <= seen);
             verdict.inherited = verdict.inherited.or(self.heirs.get(labels).filter(before).copied());
         }

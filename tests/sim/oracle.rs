@@ -503,6 +503,14 @@ impl Oracle {
         watched.running.insert((id.clone(), attempt));
         let plain = |name: &str| name.strip_suffix("-bin").unwrap_or(name).to_owned();
         let ours: Vec<String> = order.bad.iter().chain(&order.target).map(|release| plain(&release.0)).collect();
+        // Several detectors call a release by several names. Of a release that has just been replaced one process may be
+        // left, and its name is taken for another one of what came in its place, where that cannot be read.
+        let came =
+            |name: &str| watched.put.get(&plain(name).strip_prefix('r')?.parse::<ReleaseNo>().ok()?.checked_sub(1)?);
+        let is_left = |shown: &str| {
+            let bad = order.bad.as_ref().and_then(|bad| came(&bad.0));
+            rules.detectors.len() > 1 && came(shown).zip(bad).is_some_and(|(shown, bad)| shown < bad)
+        };
         let foreign = |shown: &str| !ours.contains(&plain(shown));
         let shown = match rules.detectors.first().map(|detector| &detector.kind) {
             Some(DetectorKind::Outside) => {
@@ -518,7 +526,7 @@ impl Oracle {
         };
         match shown {
             // A name that never was may be taken for another name of what runs.
-            Some(shown) if foreign(&shown) && shown != NEVER_WAS => {
+            Some(shown) if foreign(&shown) && shown != NEVER_WAS && !is_left(&shown) => {
                 Err(format!("promise 5: {attempt:?} of {id} began against {ours:?}, and backstop was shown {shown}"))
             }
             Some(_) | None => Ok(()),
@@ -1145,10 +1153,22 @@ impl Oracle {
         }
         let seen = watched.seen.get(&bad).copied().unwrap_or(came).max(came);
         let latest = seen.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);
+        let is_environment = |failure: &Failure| matches!(failure.blame, ENVIRONMENT | MILD | CROWD);
+        // What was wrong before and was well again for long enough to be seen is another failure.
+        let goes_on =
+            |failure: &Failure| {
+                let mut from = failure.from;
+                while let Some(earlier) = watched.failures.iter().find(|earlier| {
+                    is_environment(earlier) && earlier.from < from && earlier.last >= from - SEEN_AFTER_MS
+                }) {
+                    from = earlier.from;
+                }
+                from < came
+            };
         let after = |failure: &&Failure| {
-            matches!(failure.blame, ENVIRONMENT | MILD | CROWD)
+            is_environment(failure)
                 && failure.from <= latest
-                && !watched.wrong_before.contains(&(bad, failure.blame))
+                && !(watched.wrong_before.contains(&(bad, failure.blame)) && goes_on(failure))
         };
         if watched.failures.iter().filter(recent).any(|failure| after(&failure)) {
             return Ok(());
@@ -1200,6 +1220,13 @@ impl Oracle {
         for (id, told) in &self.incidents {
             // What stood in its way may have gone late: it has its time, which `watch` holds it to.
             if told.stands == Stands::Acting && mono < told.deadline && configured[told.service] {
+                continue;
+            }
+            // Whoever is asked about a service that is not configured any more has the time that is nobody's setting.
+            if let Stands::Asking(until) | Stands::AsksToClimb(until) = told.stands
+                && mono < until
+                && !configured[told.service]
+            {
                 continue;
             }
             if let Some((attempt, _)) = told.intents.iter().find(|(_, finished)| !**finished) {
