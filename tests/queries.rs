@@ -1,6 +1,8 @@
 //! Promise: what a Prometheus-compatible server says of a service counts as if backstop had seen it, and what it does not
 //! say is not known.
 
+#[path = "queries/agree.rs"]
+mod agree;
 #[path = "queries/judged.rs"]
 mod judged;
 #[allow(dead_code, reason = "shared with tests/daemon.rs, which uses the rest")]

@@ -151,7 +151,10 @@ fn explain(chosen: &Chosen<'_>) -> String {
                 line(format!("  query {}: asked of {} every {}", query.name, query.server, span(query.interval)));
                 line(format!("    {}", query.expr));
                 if !query.window.is_zero() {
-                    line(format!("    counts once {} are newer than the release", span(query.window)));
+                    line(format!(
+                        "    counts {} after a release: until then it may rest on what was before",
+                        span(query.window)
+                    ));
                 }
             }
             line("  tree:".to_owned());

@@ -125,7 +125,8 @@ pub struct QuerySpec {
     pub series_max: usize,
     /// An answer that says it is of an instant further away from ours than this is stale.
     pub max_age: Duration,
-    /// How far back the expression looks: so long after a release or a level, the answer still rests on what was before.
+    /// How far back the expression looks, and how far the server lags: so long after a release or a level, the answer
+    /// may still rest on what was before.
     pub window: Duration,
     /// On every series of the result.
     pub labels: Vec<(String, String)>,

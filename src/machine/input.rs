@@ -146,7 +146,7 @@ pub struct Scrape {
 pub struct QueryAnswer {
     /// Whole label sets, under the query's name. Empty only where the operator said that this means Clear.
     pub series: Vec<(Labels, f64)>,
-    /// How far back the expression looks.
+    /// From how far back something may be in it.
     pub window: Duration,
 }
 

@@ -13,8 +13,8 @@ use crate::promql::{Batch, Expr, Labels, LocalId, Scope, TargetId};
 use crate::time::Timestamp;
 
 impl Machine {
-    /// A server looks back as far as the expression says, over releases and levels: its answer counts once all of that
-    /// is newer than what forgot the service's own windows.
+    /// A server looks back as far as the expression says, over releases and levels, and its newest sample is not of now:
+    /// its answer counts once all of that is newer than what forgot the service's own windows.
     pub(super) fn queried(
         &mut self,
         id: TargetId,

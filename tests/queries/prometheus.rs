@@ -18,13 +18,17 @@ pub struct Prometheus {
 impl Prometheus {
     /// Scrapes the targets every 200 ms, and answers when this returns.
     pub async fn start(folder: &Path, targets: &[SocketAddr]) -> Prometheus {
+        Prometheus::start_every(folder, targets, "200ms").await
+    }
+
+    pub async fn start_every(folder: &Path, targets: &[SocketAddr], interval: &str) -> Prometheus {
         backstop::platform::http::install_crypto();
         // Nobody else is given this port so soon: they are handed out in turn.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut prometheus = Prometheus { child: None, address };
         let list: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
         let scrape = format!(
-            "global: {{ scrape_interval: 200ms, scrape_timeout: 200ms }}\nscrape_configs:\n- job_name: shop\n  static_configs:\n  \
+            "global: {{ scrape_interval: {interval}, scrape_timeout: {interval} }}\nscrape_configs:\n- job_name: shop\n  static_configs:\n  \
              - targets: [{}]\n",
             list.join(", ")
         );

@@ -17,6 +17,7 @@ instance = "test"
 server = "http://SERVER"
 interval = "200ms"
 timeout = "200ms"
+lag = "400ms"
 
 [services.api]
 autonomy = "act"

@@ -21,6 +21,11 @@ const EXPR_HELP: &str =
     "a PromQL expression, such as expr = 'sum(rate(errors_total[5m])) / sum(rate(requests_total[5m]))'";
 const SERVER_HELP: &str = "server = \"http://prometheus:9090\", or { url = \"…\", bearer = { file = \"/path\" } }; [defaults.query] may have it";
 
+/// How old the newest sample of a server may be: Prometheus scrapes once a minute unless it is told otherwise
+/// (<https://prometheus.io/docs/prometheus/latest/configuration/configuration/>, `scrape_interval`), and `VictoriaMetrics`
+/// answers 30 s behind (`-search.latencyOffset`).
+const LAG: Duration = Duration::from_mins(1);
+
 /// What backstop itself makes beside what it scrapes: a query of this name would be mistaken for it.
 const OWN_SERIES: [&str; 8] = [
     "up",
@@ -47,6 +52,7 @@ pub(super) struct Shared {
     pace: Pace,
     series_max: Got<usize>,
     max_age: Got<Duration>,
+    lag: Got<Duration>,
     on_warning: Got<OnWarning>,
 }
 
@@ -57,6 +63,7 @@ impl Shared {
             pace: Pace::unset(),
             series_max: Got::Absent,
             max_age: Got::Absent,
+            lag: Got::Absent,
             on_warning: Got::Absent,
         }
     }
@@ -72,6 +79,7 @@ impl Shared {
                 usize::try_from(most).ok()
             }),
             max_age: table.get("max_age", |cx, node| cx.some_duration(node, AGE)),
+            lag: table.get("lag", Cx::duration),
             on_warning: table.get("on_warning", |cx, node| cx.choice(node, &WORDS)),
         }
     }
@@ -81,7 +89,7 @@ impl Shared {
 pub(super) struct Source {
     pub name: String,
     pub interval: Option<Duration>,
-    /// How far back its expression looks.
+    /// From how far back something may be in its answer.
     pub window: Option<Duration>,
     /// Its expression selects series as they are, so that counters stay counters.
     pub is_raw: bool,
@@ -135,7 +143,8 @@ fn query(cx: &Cx<'_>, key: &Key, node: &Node, service: &Arc<str>, shared: &Share
     let window_place = window.place();
     let Some((looked, is_raw)) = expr.as_ref().and_then(|expr| {
         let dialect = dialect.or(Dialect::Promql)?;
-        looks_back(cx, expr, dialect, window, window_place.unwrap_or(place))
+        let (looked, is_raw) = looks_back(cx, expr, dialect, window, window_place.unwrap_or(place))?;
+        Some((looked.saturating_add(setting(own.lag, &shared.lag, LAG)?), is_raw))
     }) else {
         return failed(interval);
     };
