@@ -11,7 +11,8 @@ mod store;
 mod testkit;
 
 pub use eval::{
-    EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound,
+    Annotation, EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate,
+    highest_finite_bound,
 };
 pub use expr::{Comparison, Expr, ParseError, Shape};
 pub use labels::Labels;

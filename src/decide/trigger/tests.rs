@@ -44,6 +44,7 @@ fn ratio_of(part: Option<f64>, whole: Option<f64>, part_ever: bool) -> Evaluatio
         ratio: Some(RatioParts { part, whole, part_ever }),
         events: Some((whole.unwrap_or(0.0), 20.0)),
         window: Duration::from_mins(1),
+        annotations: Vec::new(),
     }
 }
 
@@ -55,6 +56,7 @@ fn vector_of(values: &[(&str, f64)]) -> Evaluation {
         ratio: None,
         events: None,
         window: Duration::ZERO,
+        annotations: Vec::new(),
     }
 }
 

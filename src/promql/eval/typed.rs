@@ -20,7 +20,7 @@ pub(super) struct Answer {
 
 impl Answer {
     pub fn into_val(self) -> Val {
-        let samples = self.value.map(|value| Sample { labels: Labels::default(), value });
+        let samples = self.value.map(|value| Sample::bare(Labels::default(), value));
         Val::Vector(samples.into_iter().collect())
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn streak(context: Context<'_>, probe: &Selector, failures: u32, of: 
         let zeros = run.iter().filter(|value| **value == 0.0).count();
         let is_told = zeros >= failures || zeros + (of - run.len()) < failures;
         let value = if is_told { count(zeros) } else { f64::NAN };
-        out.push(Sample { labels: series.labels.nameless(), value });
+        out.push(Sample::bare(series.labels.nameless(), value));
     }
     out
 }

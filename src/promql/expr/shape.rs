@@ -71,11 +71,11 @@ impl Node {
         let inside = |node: &Node| node.covered_after_ms(window_ms, offset_ms);
         match self {
             Node::Number(_) | Node::Text(_) | Node::Streak { .. } => 0,
-            Node::Instant { offset_ms, .. } => covered(Duration::ZERO, *offset_ms),
-            Node::Range(range) => covered(range.range, range.offset_ms),
+            Node::Instant { when, .. } => covered(Duration::ZERO, when.offset_ms),
+            Node::Range(range) => covered(range.range, range.when.offset_ms),
             Node::Subquery(subquery) => subquery.of.covered_after_ms(
                 window_ms.saturating_add(millis(subquery.range)),
-                offset_ms.saturating_add(subquery.offset_ms),
+                offset_ms.saturating_add(subquery.when.offset_ms),
             ),
             Node::Negate(of) => inside(of),
             Node::Binary(binary) => inside(&binary.left).max(inside(&binary.right)),

@@ -46,7 +46,7 @@ impl Node {
                     "over the last {} in steps of {}{}",
                     Time(subquery.range),
                     Time(subquery.step),
-                    Offset(subquery.offset_ms)
+                    subquery.when
                 );
                 (line, vec![&subquery.of])
             }
@@ -94,13 +94,13 @@ impl fmt::Display for Node {
         match self {
             Node::Number(number) => write!(f, "{}", Number(*number)),
             Node::Text(text) => write!(f, "{}", Quoted(text)),
-            Node::Instant { selector, offset_ms } => write!(f, "{selector}{}", Offset(*offset_ms)),
+            Node::Instant { selector, when } => write!(f, "{selector}{when}"),
             Node::Range(range) => {
-                write!(f, "{}[{}]{}", range.selector, Time(range.range), Offset(range.offset_ms))
+                write!(f, "{}[{}]{}", range.selector, Time(range.range), range.when)
             }
             Node::Subquery(subquery) => {
                 subquery.of.fmt_operand(f, 7)?;
-                write!(f, "[{}:{}]{}", Time(subquery.range), Time(subquery.step), Offset(subquery.offset_ms))
+                write!(f, "[{}:{}]{}", Time(subquery.range), Time(subquery.step), subquery.when)
             }
             Node::Negate(of) => {
                 f.write_str("-")?;
@@ -285,22 +285,8 @@ impl fmt::Display for Number {
     }
 }
 
-struct Offset(i64);
-
-impl fmt::Display for Offset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            ms => {
-                let sign = if ms < 0 { "-" } else { "" };
-                write!(f, " offset {sign}{}", Time(Duration::from_millis(ms.unsigned_abs())))
-            }
-        }
-    }
-}
-
 /// A duration in PromQL's units.
-struct Time(Duration);
+pub(super) struct Time(pub Duration);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
