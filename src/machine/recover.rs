@@ -84,11 +84,7 @@ impl Machine {
             }
         }
         if let Some(checkpoint) = recovered.checkpoint {
-            for dump in &checkpoint.verdicts {
-                if let Some(index) = self.service_index(&dump.service) {
-                    self.services[index].restore_verdict(dump, now.monotonic);
-                }
-            }
+            self.recover_triggers(&checkpoint, now);
             for EverMatched { service, selector, series } in checkpoint.ever {
                 let scope = match service {
                     None => Scope::Shared,
@@ -125,6 +121,19 @@ impl Machine {
         self.report_unreadable(&recovered.unreadable, now, out);
     }
 
+    fn recover_triggers(&mut self, checkpoint: &Checkpoint, now: &Now) {
+        for dump in &checkpoint.verdicts {
+            if let Some(index) = self.service_index(&dump.service) {
+                self.services[index].restore_verdict(dump, now.monotonic);
+            }
+        }
+        for dump in &checkpoint.baselines {
+            if let Some(index) = self.service_index(&dump.service) {
+                self.services[index].restore_baseline(dump);
+            }
+        }
+    }
+
     /// A checkpoint may be older than the latest change of release: what it remembers of the old release must not count
     /// against the new one.
     fn forget_old_release(&mut self, checkpoint: Timestamp, now: &Now) {
@@ -136,7 +145,7 @@ impl Machine {
             // have begun in it, so that only a Clear proves that the new one did not inherit it.
             let unseen = change.old_last_seen.map_or(Duration::MAX, |seen| seen.since(checkpoint));
             for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
-                state.release_changed(now.monotonic, change.old_last_seen);
+                state.release_changed(now.monotonic, change.old_last_seen, trigger.patience());
                 for verdict in state.verdicts.values_mut() {
                     verdict.was_clear &= unseen <= trigger.patience();
                     let measure = Measure::of(trigger, service.rules.guard.worsened_by);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::Pause;
 use super::asking::Answered;
-use super::checkpoint::VerdictDump;
+use super::checkpoint::{BaselineDump, VerdictDump};
 use super::safety::Kill;
 use crate::decide::event::{Level, Release, Severity};
 use crate::decide::incident::Patience;
+use crate::decide::regression::{Baseline, Baselines};
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
 use crate::decide::trigger::{Finding, Findings};
@@ -39,6 +40,8 @@ pub struct TriggerState {
     /// be the same breach under the label of the next release.
     pub heirs: BTreeMap<Labels, Timestamp>,
     pub latest: Option<Findings>,
+    /// What a `regression` is compared with; empty for others.
+    pub baselines: Baselines,
     /// The newest sample that any evaluation rested on: only newer data earns hold time.
     pub newest: Timestamp,
     /// The latest evaluation that was taken, of whatever outcome.
@@ -57,6 +60,7 @@ impl TriggerState {
             inherited: None,
             heirs: BTreeMap::new(),
             latest: None,
+            baselines: Baselines::default(),
             newest: Timestamp::MIN,
             taken: now,
             looked: now,
@@ -97,8 +101,9 @@ impl TriggerState {
         self.heirs.retain(|labels, _| verdicts.get(labels).is_some_and(is_wrong));
     }
 
-    /// Another release runs now.
-    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>) {
+    /// Another release runs now. `pause_max`: the trigger's patience.
+    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>, pause_max: Duration) {
+        self.baselines.release_changed(old_last_seen, pause_max);
         for (labels, verdict) in &mut self.verdicts {
             verdict.release_changed(at, old_last_seen);
             let before = |since: &&Timestamp| old_last_seen.is_none_or(|seen| **since <= seen);
@@ -253,6 +258,30 @@ impl Service {
                 verdict.restored(now);
                 state.inherited = state.inherited.into_iter().chain(verdict.inherited).min();
                 state.verdicts.insert(dump.labels.clone(), verdict);
+            }
+        }
+    }
+
+    pub fn dump_baselines(&self) -> impl Iterator<Item = BaselineDump> {
+        self.rules.triggers.iter().zip(&self.triggers).flat_map(|(trigger, state)| {
+            state.baselines.0.iter().map(|(labels, baseline)| BaselineDump {
+                service: Arc::clone(&self.rules.name),
+                trigger: Arc::clone(&trigger.name),
+                question: identity(trigger),
+                labels: labels.clone(),
+                slots: baseline.slots.clone(),
+                frozen: baseline.frozen,
+                seen: baseline.seen,
+            })
+        })
+    }
+
+    /// Puts a baseline back after a restart, if its trigger still asks the same.
+    pub fn restore_baseline(&mut self, dump: &BaselineDump) {
+        for (trigger, state) in self.rules.triggers.iter().zip(&mut self.triggers) {
+            if trigger.name == dump.trigger && identity(trigger) == dump.question {
+                let baseline = Baseline { slots: dump.slots.clone(), frozen: dump.frozen, seen: dump.seen };
+                state.baselines.0.insert(dump.labels.clone(), baseline);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Context;
 use crate::promql::Selector;
-use crate::promql::expr::{Function, LOOKBACK, Node, When};
+use crate::promql::expr::{BURN_PAIRS, Function, LOOKBACK, Node, When};
 use crate::promql::store::Target;
 use crate::time::Timestamp;
 
@@ -141,6 +141,12 @@ impl Walk<'_> {
             }
             Node::Increase { counter, window } => self.selector(counter, Look::Window(*window), frame),
             Node::Quantile(quantile) => self.selector(&quantile.buckets, Look::Window(quantile.window), frame),
+            Node::BurnRate(burn) => {
+                for window in BURN_PAIRS.iter().flat_map(|pair| [pair.long, pair.short]) {
+                    self.selector(&burn.part, Look::Window(window), frame);
+                    self.selector(&burn.whole, Look::Window(window), frame);
+                }
+            }
             Node::Streak { probe, .. } => self.selector(probe, Look::Newest, frame),
         }
     }

@@ -260,6 +260,7 @@ fn absent(of: &Node, is_empty: bool) -> Vec<Sample> {
         | Node::Ratio(_)
         | Node::Increase { .. }
         | Node::Quantile(_)
+        | Node::BurnRate(_)
         | Node::Streak { .. } => Labels::default(),
     };
     vec![Sample::bare(labels, 1.0)]

@@ -21,7 +21,7 @@ pub use annotation::Annotation;
 pub use evidence::{Gap, SelectorEvidence};
 pub use typed::highest_finite_bound;
 
-use super::expr::{Aggregator, Function, LOOKBACK, Node, When};
+use super::expr::{Aggregator, BurnWindows, Function, LOOKBACK, Node, When};
 use super::store::Store;
 use super::{Expr, Labels, ServiceId};
 use crate::time::Timestamp;
@@ -53,6 +53,14 @@ pub struct RatioParts {
     pub part_ever: bool,
 }
 
+/// Both windows of one pair of a `burn_rate`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BurnPair {
+    pub windows: BurnWindows,
+    pub long: RatioParts,
+    pub short: RatioParts,
+}
+
 /// A value and what it rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
@@ -66,6 +74,9 @@ pub struct Evaluation {
     pub events: Option<(f64, f64)>,
     /// The window that was used (a `ratio` may have widened it); zero where there is none.
     pub window: Duration,
+    /// Only for `burn_rate` at the root: its pairs, and the budget. The evidence then has four entries for each: `part` and
+    /// `whole` of the long window, `part` and `whole` of the short one.
+    pub burn: Option<(Vec<BurnPair>, f64)>,
     /// What Prometheus would remark of this evaluation, in order; empty for the typed questions.
     pub annotations: Vec<Annotation>,
 }
@@ -84,6 +95,7 @@ pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> 
         Node::Ratio(ratio) => Some(typed::ratio(context, ratio, at.at)),
         Node::Increase { counter, window } => Some(typed::increase(context, counter, *window, at.at)),
         Node::Quantile(quantile) => Some(typed::quantile(context, quantile, at.at)),
+        Node::BurnRate(burn) => Some(typed::burn_rate(context, burn, at.at)),
         Node::Streak { .. }
         | Node::Number(_)
         | Node::Text(_)
@@ -104,6 +116,7 @@ pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> 
             ratio: answer.ratio,
             events: answer.events,
             window: answer.window,
+            burn: answer.burn,
             annotations: Vec::new(),
         });
     }
@@ -115,7 +128,7 @@ pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> 
     let evidence = evidence::of(context, &expr.root, at.at, Duration::ZERO);
     let window = evidence.iter().map(|one| one.window).max().unwrap_or(Duration::ZERO);
     let annotations = annotations.take().into_iter().collect();
-    Ok(Evaluation { value, evidence, ratio: None, events: None, window, annotations })
+    Ok(Evaluation { value, evidence, ratio: None, events: None, window, burn: None, annotations })
 }
 
 fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, EvalError> {
@@ -134,6 +147,7 @@ fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, Eva
         | Node::Ratio(_)
         | Node::Increase { .. }
         | Node::Quantile(_)
+        | Node::BurnRate(_)
         | Node::Streak { .. } => false,
     };
     if !by_value {
@@ -241,6 +255,7 @@ impl<'a> Context<'a> {
             Node::Ratio(ratio) => Ok(typed::ratio(self, ratio, at).into_val()),
             Node::Increase { counter, window } => Ok(typed::increase(self, counter, *window, at).into_val()),
             Node::Quantile(quantile) => Ok(typed::quantile(self, quantile, at).into_val()),
+            Node::BurnRate(burn) => Ok(typed::burn_rate(self, burn, at).into_val()),
             Node::Streak { probe, failures, of } => Ok(Val::Vector(typed::streak(self, probe, *failures, *of, at))),
         }
     }

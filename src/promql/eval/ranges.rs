@@ -102,6 +102,7 @@ pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Res
         | Node::Ratio(_)
         | Node::Increase { .. }
         | Node::Quantile(_)
+        | Node::BurnRate(_)
         | Node::Streak { .. } => Err(EvalError("a range of samples was expected".to_owned())),
     }
 }

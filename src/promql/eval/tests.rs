@@ -390,3 +390,37 @@ fn what_prometheus_would_remark_is_told() {
     assert!(quantile[1].contains("fixed for monotonicity"), "{quantile:?}");
     assert_eq!(rows(&kit, "histogram_fraction(0, 0.5, h_bucket{le!=\"2\"})", 15), Ok(vec!["{} 0.25".to_owned()]));
 }
+
+#[test]
+fn a_burn_rate_observes_both_windows_of_both_pairs() {
+    let question = Expr::burn_rate(selector("r{s=~\"5..\"}"), selector("r"), 0.001, 20.0).expect("a budget");
+    assert_eq!(question.reach(), Duration::from_hours(6));
+    assert_eq!(question.covered_after(), Duration::from_mins(4));
+    let mut kit = Kit::new(std::slice::from_ref(&question));
+    // Ten requests a scrape for two hours; in the last ten minutes one of them fails.
+    let (mut all, mut bad) = (0.0, 0.0);
+    for secs in (0..=7200).step_by(15) {
+        all += 10.0;
+        bad += if secs > 6600 { 1.0 } else { 0.0 };
+        kit.scrape(secs, &[("r{s=\"200\"}", all - bad), ("r{s=\"500\"}", bad)]);
+    }
+    let answer = kit.ask(&question, 7200);
+    let (pairs, budget) = answer.burn.expect("a burn rate");
+    let sides = |parts: RatioParts| (parts.part, parts.whole);
+    assert!((budget - 0.001).abs() < 1e-12);
+    assert_eq!(sides(pairs[0].long), (Some(40.0), Some(2400.0)));
+    assert_eq!(sides(pairs[0].short), (Some(20.0), Some(200.0)));
+    assert_eq!(sides(pairs[1].long), (Some(40.0), Some(4800.0)));
+    assert_eq!(sides(pairs[1].short), (Some(40.0), Some(1200.0)));
+    let reached = 40.0 / 4800.0 / 0.001 / 6.0;
+    let fast = 40.0 / 2400.0 / 0.001 / 14.4;
+    assert!(matches!(&answer.value, Value::Vector(rows) if (rows[0].1 - f64::max(reached, fast)).abs() < 1e-9));
+    assert_eq!(answer.evidence.len(), 8);
+    // Two of the six hours were seen.
+    assert_eq!(
+        (answer.evidence[4].observed, answer.evidence[4].gap()),
+        (Duration::from_hours(2), Some(Gap::NotYetCovered))
+    );
+    assert_eq!(answer.evidence[0].gap(), None);
+    assert!(Expr::burn_rate(selector("a"), selector("b"), 0.0, 1.0).is_err());
+}

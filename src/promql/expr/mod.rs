@@ -168,6 +168,36 @@ pub(super) struct Quantile {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+pub(super) struct BurnRate {
+    pub part: Selector,
+    pub whole: Selector,
+    /// The share of events that may fail: 1 − the objective.
+    pub budget: f64,
+    pub min_events: f64,
+}
+
+/// Two windows that must both burn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BurnWindows {
+    /// How many times faster than the budget allows.
+    pub factor: f64,
+    pub long: Duration,
+    pub short: Duration,
+}
+
+/// The two pairs that page: 2 % of a month's budget within an hour, 5 % within six. The short window ends the alert soon
+/// after the burning does (The Site Reliability Workbook, chapter 5, table 5-8).
+pub const BURN_PAIRS: [BurnWindows; 2] = [
+    BurnWindows { factor: 14.4, long: Duration::from_hours(1), short: Duration::from_mins(5) },
+    BurnWindows { factor: 6.0, long: Duration::from_hours(6), short: Duration::from_mins(30) },
+];
+
+/// The longest window of them.
+fn longest_burn() -> Duration {
+    BURN_PAIRS.iter().map(|pair| pair.long).max().unwrap_or_default()
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
     Number(f64),
     Text(Box<str>),
@@ -182,6 +212,7 @@ pub(super) enum Node {
     Increase { counter: Selector, window: Duration },
     Quantile(Quantile),
     Streak { probe: Selector, failures: u32, of: u32 },
+    BurnRate(BurnRate),
 }
 
 /// What a selector needs the store to keep of the series that it selects.
@@ -286,6 +317,20 @@ impl Expr {
         Ok(Expr { root: Node::Quantile(Quantile { buckets, q, window, min_events }) })
     }
 
+    /// How fast an error budget burns, in the windows of [`BURN_PAIRS`]: the observed increase of `part` ÷ that of `whole`,
+    /// ÷ the `budget` (1 − the objective). A long window counts from `min_events` of `whole` on. Refused: a budget that is
+    /// not between 0 and 1.
+    pub fn burn_rate(part: Selector, whole: Selector, budget: f64, min_events: f64) -> Result<Expr, ParseError> {
+        if budget > 0.0 && budget < 1.0 {
+            return Ok(Expr { root: Node::BurnRate(BurnRate { part, whole, budget, min_events }) });
+        }
+        Err(ParseError {
+            message: format!("an error budget lies between 0 and 1, not at {budget}"),
+            span: None,
+            help: Some("An objective of 99.9 % leaves a budget of 0.001.".to_owned()),
+        })
+    }
+
     /// Per series: how many of its last `of` samples were zero; NaN while it has too few of them to tell whether these
     /// are `failures` or not.
     #[must_use]
@@ -339,6 +384,7 @@ impl Node {
             | Node::Ratio(_)
             | Node::Increase { .. }
             | Node::Quantile(_)
+            | Node::BurnRate(_)
             | Node::Streak { .. } => None,
         }
     }
@@ -380,6 +426,10 @@ impl Node {
             }
             Node::Increase { counter, window } => needs.push((counter, reach(*window, When::NOW))),
             Node::Quantile(quantile) => needs.push((&quantile.buckets, reach(quantile.window, When::NOW))),
+            Node::BurnRate(burn) => {
+                needs.push((&burn.part, reach(longest_burn(), When::NOW)));
+                needs.push((&burn.whole, reach(longest_burn(), When::NOW)));
+            }
             Node::Streak { probe, of, .. } => needs.push((probe, Need::Samples(*of))),
         }
     }
@@ -394,6 +444,7 @@ impl Node {
             | Node::Ratio(_)
             | Node::Increase { .. }
             | Node::Quantile(_)
+            | Node::BurnRate(_)
             | Node::Streak { .. } => {}
             Node::Instant { when, .. } => change(when),
             Node::Range(range) => change(&mut range.when),

@@ -393,6 +393,7 @@ fn steps_within(node: &Node) -> u128 {
         | Node::Ratio(_)
         | Node::Increase { .. }
         | Node::Quantile(_)
+        | Node::BurnRate(_)
         | Node::Streak { .. } => 1,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Expr, Function, Node, Operator, millis};
+use super::{BURN_PAIRS, Expr, Function, Node, Operator, millis};
 
 /// The root of an expression, as far as it matters for putting a comparison behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ impl Expr {
             | Node::Ratio(_)
             | Node::Increase { .. }
             | Node::Quantile(_)
+            | Node::BurnRate(_)
             | Node::Streak { .. } => Shape::Value,
         }
     }
@@ -84,6 +85,8 @@ impl Node {
             Node::Ratio(ratio) => covered(ratio.window, 0),
             Node::Increase { window, .. } => covered(*window, 0),
             Node::Quantile(quantile) => covered(quantile.window, 0),
+            // Longer windows are judged by what was seen of them.
+            Node::BurnRate(_) => BURN_PAIRS.iter().map(|pair| covered(pair.short, 0)).min().unwrap_or(0),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::{Binary, Cardinality, Comparison, Expr, Grouping, Node, Operator, millis};
+use super::{BURN_PAIRS, Binary, Cardinality, Comparison, Expr, Grouping, Node, Operator, millis};
 use crate::promql::selector::{Name, Quoted};
 
 /// PromQL; a typed question in the words of its trigger, such as `ratio(part = a, whole = b, window = 1m)`.
@@ -81,6 +81,20 @@ impl Node {
                 );
                 (line, Vec::new())
             }
+            Node::BurnRate(burn) => {
+                let pairs = BURN_PAIRS.map(|pair| {
+                    format!("more than {}× over {} and {}", Number(pair.factor), Time(pair.long), Time(pair.short))
+                });
+                let line = format!(
+                    "burn of an error budget of {}, from {} events on: {}\n  part:  {}\n  whole: {}",
+                    Number(burn.budget),
+                    Number(burn.min_events),
+                    pairs.join(", or "),
+                    burn.part,
+                    burn.whole
+                );
+                (line, Vec::new())
+            }
             Node::Streak { probe, failures, of } => {
                 (format!("zeros among the last {of} samples, {failures} asked for\n  probe: {probe}"), Vec::new())
             }
@@ -141,6 +155,14 @@ impl fmt::Display for Node {
                 Time(quantile.window),
                 Number(quantile.min_events)
             ),
+            Node::BurnRate(burn) => write!(
+                f,
+                "burn_rate(part = {}, whole = {}, budget = {}, min_events = {})",
+                burn.part,
+                burn.whole,
+                Number(burn.budget),
+                Number(burn.min_events)
+            ),
             Node::Streak { probe, failures, of } => {
                 write!(f, "health(probe = {probe}, failures = \"{failures} of {of}\")")
             }
@@ -166,6 +188,7 @@ impl Node {
             | Node::Ratio(_)
             | Node::Increase { .. }
             | Node::Quantile(_)
+            | Node::BurnRate(_)
             | Node::Streak { .. } => 7,
         }
     }
