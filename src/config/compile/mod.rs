@@ -12,6 +12,7 @@ mod ladder;
 mod probe;
 mod question;
 mod receiver;
+mod relative;
 mod release;
 mod scrape;
 mod service;
