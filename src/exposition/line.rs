@@ -193,10 +193,20 @@ pub fn comment(line: &[u8], format: Format) -> Result<Comment, Reason> {
     if format == Format::OpenMetrics && text.first() != Some(&b' ') {
         return Err(Reason::CommentName);
     }
+    if keyword == b"UNIT" {
+        check_unit(&named[..name_len], &text[1..])?;
+    }
     if std::str::from_utf8(text).is_err() {
         return Err(Reason::NotUtf8);
     }
     Ok(Comment::Other)
+}
+
+/// A unit is the last word of its metric's name; an empty one says nothing.
+fn check_unit(name: &[u8], unit: &[u8]) -> Result<(), Reason> {
+    let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
+    let before = name.strip_suffix(unit).ok_or(Reason::CommentUnit)?;
+    if unit.is_empty() || before.ends_with(b"_") { Ok(()) } else { Err(Reason::CommentUnit) }
 }
 
 /// The length of the name at the start of `named`, quotes included.

@@ -80,16 +80,12 @@ pub fn timestamp_millis(token: &[u8]) -> Result<i64, Reason> {
     text.parse().map_err(|_| Reason::TimestampMillis)
 }
 
-/// A timestamp of OpenMetrics, seconds, as milliseconds; what is finer is cut off, as in Prometheus.
+/// A timestamp of OpenMetrics, seconds, as milliseconds; what is finer is cut off, as in Prometheus. What an `i64` cannot
+/// hold becomes its least or its greatest: OpenMetrics sets no bound.
 pub fn timestamp_seconds(token: &[u8]) -> Result<i64, Reason> {
-    /// 2^63 ms: what fits an `i64` is below it in magnitude.
-    const RANGE_MILLIS: f64 = 9_223_372_036_854_775_808.0;
-    let millis = value(token).ok_or(Reason::TimestampSeconds)? * 1000.0;
-    if millis.is_nan() || millis.abs() >= RANGE_MILLIS {
-        return Err(Reason::TimestampSeconds);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "cutting off is meant, and the range was checked")]
-    Ok(millis as i64)
+    let seconds = value(token).filter(|seconds| seconds.is_finite()).ok_or(Reason::TimestampSeconds)?;
+    #[expect(clippy::cast_possible_truncation, reason = "cutting off is meant, and so is saturating")]
+    Ok((seconds * 1000.0) as i64)
 }
 
 /// How Prometheus 3 writes an `le` of a histogram or a `quantile` of a summary, so that `1` and `1.0` are one series

@@ -196,6 +196,7 @@ fn reason_of(error: &ScanError) -> &'static str {
         | Reason::Exemplar
         | Reason::CommentName
         | Reason::CommentType
+        | Reason::CommentUnit
         | Reason::CommentKind => "exposition",
     }
 }
