@@ -187,7 +187,7 @@ fn main() {
                 let start = cpu_time();
                 read[index] = run();
                 assert!(index != 0 || read[index] == body.samples(), "prometheus-parse reads all of it");
-                least[index] = least[index].min(cpu_time() - start);
+                least[index] = least[index].min(cpu_time().saturating_sub(start));
             }
         }
         println!("{} ({} bytes)", body.title, text.len());
