@@ -51,6 +51,11 @@ pub enum Unknown {
     TooFewProbes,
     /// A new release has not answered yet.
     Starting,
+    /// A query has no answer that counts: why, as its server or the way to it says.
+    Unanswered {
+        query: String,
+        why: String,
+    },
     /// Only data can cause it, such as two series where one was expected.
     Invalid(String),
 }
@@ -60,7 +65,11 @@ impl Unknown {
     #[must_use]
     pub const fn blank(&self) -> Blank {
         match self {
-            Unknown::Missing(_) | Unknown::Stale { .. } | Unknown::NonFinite(_) | Unknown::Invalid(_) => Blank::Blind,
+            Unknown::Missing(_)
+            | Unknown::Stale { .. }
+            | Unknown::NonFinite(_)
+            | Unknown::Unanswered { .. }
+            | Unknown::Invalid(_) => Blank::Blind,
             Unknown::NotYetCovered { window, .. } => Blank::Filling(*window),
             Unknown::TooFewProbes => Blank::Filling(Duration::MAX),
             Unknown::TooFewEvents { .. } | Unknown::NoBaseline { .. } | Unknown::Starting => Blank::Natural,
@@ -88,6 +97,7 @@ impl fmt::Display for Unknown {
             }
             Unknown::TooFewProbes => write!(f, "not probed often enough yet to tell"),
             Unknown::Starting => write!(f, "the new release is starting"),
+            Unknown::Unanswered { query, why } => write!(f, "query {query}: {why}"),
             Unknown::Invalid(why) => write!(f, "{why}"),
         }
     }
