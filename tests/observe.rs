@@ -12,3 +12,5 @@ mod releases;
 mod scrapes;
 #[path = "observe/support.rs"]
 mod support;
+#[path = "observe/traps.rs"]
+mod traps;

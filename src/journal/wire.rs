@@ -5,6 +5,8 @@
 //! that equal and whole numbers are short). A series whose past changed otherwise is written whole. Verdicts are few
 //! and change in place: they are whole in each frame. What has ever matched only
 //! grows: a frame has what is new.
+//!
+//! Length: one form, written and read side by side, so that neither is changed without the other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decide::verdict::{Phase, Verdict};
 use crate::decide::worsened::{Past, Slot, Worse};
-use crate::machine::checkpoint::{Checkpoint, EverMatched, VerdictDump};
+use crate::machine::checkpoint::{BaselineDump, Checkpoint, EverMatched, VerdictDump};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
 use crate::time::{BootId, Now, Timestamp};
@@ -30,8 +32,21 @@ pub(super) struct Frame {
     /// Every target there is; one that is missing is gone.
     targets: Vec<TargetFrame>,
     verdicts: Vec<VerdictFrame>,
+    baselines: Vec<BaselineFrame>,
     /// Where something has changed.
     ever: Vec<EverFrame>,
+}
+
+/// Few too, and whole in each frame.
+#[derive(Debug, Serialize, Deserialize)]
+struct BaselineFrame {
+    service: String,
+    trigger: String,
+    question: String,
+    labels: Vec<(String, String)>,
+    slots: Vec<(i64, f64)>,
+    frozen: Option<f64>,
+    seen: i64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -210,7 +225,7 @@ impl WrittenSeries {
 impl Written {
     /// The frame that brings a reader from what was written to `checkpoint`.
     pub fn frame(&mut self, checkpoint: &Checkpoint) -> Frame {
-        let Checkpoint { now, windows, verdicts, ever } = checkpoint;
+        let Checkpoint { now, windows, verdicts, baselines, ever } = checkpoint;
         let mut before = std::mem::take(&mut self.targets);
         let targets = windows
             .iter()
@@ -225,6 +240,7 @@ impl Written {
             boot: now.boot.0.as_ref().to_owned(),
             targets,
             verdicts: verdicts.iter().map(verdict_frame).collect(),
+            baselines: baselines.iter().map(baseline_frame).collect(),
             ever: self.ever(ever),
         }
     }
@@ -321,6 +337,7 @@ pub(super) struct Read {
     targets: BTreeMap<u32, ReadTarget>,
     now: Option<Now>,
     verdicts: Vec<VerdictFrame>,
+    baselines: Vec<BaselineFrame>,
     ever: BTreeMap<EverKey, BTreeSet<u64>>,
 }
 
@@ -383,6 +400,7 @@ impl Read {
             boot: BootId(Arc::from(frame.boot)),
         });
         self.verdicts = frame.verdicts;
+        self.baselines = frame.baselines;
         for EverFrame { service, selector, anew, new } in frame.ever {
             let hashes = self.ever.entry((service.map(Arc::from), selector)).or_default();
             if anew {
@@ -414,6 +432,7 @@ impl Read {
             ever: ever.collect(),
             windows: windows.collect(),
             verdicts: self.verdicts.into_iter().map(verdict_of).collect(),
+            baselines: self.baselines.into_iter().map(baseline_of).collect(),
         })
     }
 }
@@ -578,6 +597,31 @@ fn verdict_of(frame: VerdictFrame) -> VerdictDump {
             unproven: frame.unproven,
             past: Past { slots: frame.slots.into_iter().map(slot).collect(), baseline: frame.baseline, worse },
         },
+    }
+}
+
+fn baseline_frame(dump: &BaselineDump) -> BaselineFrame {
+    let BaselineDump { service, trigger, question, labels, slots, frozen, seen } = dump;
+    BaselineFrame {
+        service: service.as_ref().to_owned(),
+        trigger: trigger.as_ref().to_owned(),
+        question: question.clone(),
+        labels: pairs(labels),
+        slots: slots.iter().map(|(at, value)| (at.as_millis(), *value)).collect(),
+        frozen: *frozen,
+        seen: seen.as_millis(),
+    }
+}
+
+fn baseline_of(frame: BaselineFrame) -> BaselineDump {
+    BaselineDump {
+        service: Arc::from(frame.service),
+        trigger: Arc::from(frame.trigger),
+        question: frame.question,
+        labels: Labels::from_pairs(frame.labels),
+        slots: frame.slots.into_iter().map(|(at, value)| (Timestamp::from_millis(at), value)).collect(),
+        frozen: frame.frozen,
+        seen: Timestamp::from_millis(frame.seen),
     }
 }
 

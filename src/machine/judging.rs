@@ -12,8 +12,8 @@ use super::watch::{is_recent, sees};
 use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
 use crate::decide::guard::{self, Breach, Compared, Facts, Mandate, Reach, Worsened};
 use crate::decide::incident::Incident;
-use crate::decide::rules::{Budget, Question, Trigger, Unit};
-use crate::decide::trigger::{Finding, Findings, Unknown, find, short, threshold_text, value_text};
+use crate::decide::rules::{Budget, Question, Trigger, Unit, ValueKind};
+use crate::decide::trigger::{Finding, Findings, Unknown, find, remember, short, threshold_text, value_text};
 use crate::decide::verdict::{Phase, Says, Verdict};
 use crate::decide::worsened::Measure;
 use crate::promql::{Evaluation, Instant, Labels, Scope, evaluate};
@@ -72,10 +72,15 @@ impl Machine {
         let restored = service.triggers[place].verdicts.values().any(|verdict| verdict.unproven);
         let unseen =
             restored && self.targets.values().any(|target| target.last.is_none() && sees(service, target.scope));
+        let values = match (&trigger.question, &evaluated) {
+            (Question::Value { kind: ValueKind::Regression, .. }, Ok(evaluation)) => Some(evaluation.value.clone()),
+            (Question::Value { .. } | Question::Signal { .. }, _) => None,
+        };
         let findings = if service.starting.is_some() {
             Findings::unknown(Unknown::Starting, Evidence::default())
         } else {
-            self.with_queries(service, expr, find(trigger, evaluated))
+            let findings = find(trigger, evaluated, &service.triggers[place].baselines);
+            self.with_queries(service, expr, findings)
         };
         let service = &mut self.services[index];
         let worsened_by = service.rules.guard.worsened_by;
@@ -93,6 +98,9 @@ impl Machine {
         state.newest = state.newest.max(newest.min(at));
         state.taken = at;
         take(trigger, state, &findings, instant);
+        if let Some(values) = values {
+            remember(&mut state.baselines, &values, &findings, instant);
+        }
         weigh(trigger, state, &findings, instant, worsened_by);
         let key = (Arc::clone(&service.rules.name), Arc::clone(&trigger.name), findings.worst().1.as_str());
         state.latest = Some(findings);

@@ -220,6 +220,7 @@ impl Machine {
             ever: ever.collect(),
             windows: windows.collect(),
             verdicts: self.services.iter().flat_map(Service::dump_verdicts).collect(),
+            baselines: self.services.iter().flat_map(Service::dump_baselines).collect(),
         }
     }
 

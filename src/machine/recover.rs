@@ -84,11 +84,7 @@ impl Machine {
             }
         }
         if let Some(checkpoint) = recovered.checkpoint {
-            for dump in &checkpoint.verdicts {
-                if let Some(index) = self.service_index(&dump.service) {
-                    self.services[index].restore_verdict(dump, now.monotonic);
-                }
-            }
+            self.recover_triggers(&checkpoint, now);
             for EverMatched { service, selector, series } in checkpoint.ever {
                 let scope = match service {
                     None => Scope::Shared,
@@ -123,6 +119,19 @@ impl Machine {
             self.tell_unreadable(now, NoticeStatus::Resolved, "every entry of the journal can be read again");
         }
         self.report_unreadable(&recovered.unreadable, now, out);
+    }
+
+    fn recover_triggers(&mut self, checkpoint: &Checkpoint, now: &Now) {
+        for dump in &checkpoint.verdicts {
+            if let Some(index) = self.service_index(&dump.service) {
+                self.services[index].restore_verdict(dump, now.monotonic);
+            }
+        }
+        for dump in &checkpoint.baselines {
+            if let Some(index) = self.service_index(&dump.service) {
+                self.services[index].restore_baseline(dump);
+            }
+        }
     }
 
     /// A checkpoint may be older than the latest change of release: what it remembers of the old release must not count

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::Pause;
 use super::asking::Answered;
-use super::checkpoint::VerdictDump;
+use super::checkpoint::{BaselineDump, VerdictDump};
 use super::safety::Kill;
 use crate::decide::event::{Level, Release, Severity};
 use crate::decide::incident::Patience;
+use crate::decide::regression::{Baseline, Baselines};
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
 use crate::decide::trigger::{Finding, Findings};
@@ -39,6 +40,8 @@ pub struct TriggerState {
     /// be the same breach under the label of the next release.
     pub heirs: BTreeMap<Labels, Timestamp>,
     pub latest: Option<Findings>,
+    /// What a `regression` is compared with; empty for others.
+    pub baselines: Baselines,
     /// The newest sample that any evaluation rested on: only newer data earns hold time. What a restart brought back is
     /// older than all that counts.
     pub newest: Timestamp,
@@ -58,6 +61,7 @@ impl TriggerState {
             inherited: None,
             heirs: BTreeMap::new(),
             latest: None,
+            baselines: Baselines::default(),
             newest: now,
             taken: now,
             looked: now,
@@ -100,6 +104,7 @@ impl TriggerState {
 
     /// Another release runs now.
     pub fn release_changed(&mut self, trigger: &Trigger, at: Timestamp, old_last_seen: Option<Timestamp>) {
+        self.baselines.release_changed(old_last_seen, trigger.patience());
         let gap_tolerance = Service::hold(trigger).gap_tolerance;
         for (labels, verdict) in &mut self.verdicts {
             verdict.release_changed(at, old_last_seen, gap_tolerance);
@@ -255,6 +260,30 @@ impl Service {
                 verdict.restored(now);
                 state.inherited = state.inherited.into_iter().chain(verdict.inherited).min();
                 state.verdicts.insert(dump.labels.clone(), verdict);
+            }
+        }
+    }
+
+    pub fn dump_baselines(&self) -> impl Iterator<Item = BaselineDump> {
+        self.rules.triggers.iter().zip(&self.triggers).flat_map(|(trigger, state)| {
+            state.baselines.0.iter().map(|(labels, baseline)| BaselineDump {
+                service: Arc::clone(&self.rules.name),
+                trigger: Arc::clone(&trigger.name),
+                question: identity(trigger),
+                labels: labels.clone(),
+                slots: baseline.slots.clone(),
+                frozen: baseline.frozen,
+                seen: baseline.seen,
+            })
+        })
+    }
+
+    /// Puts a baseline back after a restart, if its trigger still asks the same.
+    pub fn restore_baseline(&mut self, dump: &BaselineDump) {
+        for (trigger, state) in self.rules.triggers.iter().zip(&mut self.triggers) {
+            if trigger.name == dump.trigger && identity(trigger) == dump.question {
+                let baseline = Baseline { slots: dump.slots.clone(), frozen: dump.frozen, seen: dump.seen };
+                state.baselines.0.insert(dump.labels.clone(), baseline);
             }
         }
     }

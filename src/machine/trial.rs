@@ -22,12 +22,13 @@ impl Machine {
     #[must_use]
     pub fn try_trigger(&self, service: &str, trigger: &str, now: &Now) -> Option<Trial> {
         let service = &self.services[self.service_index(service)?];
-        let trigger = service.rules.triggers.iter().find(|known| *known.name == *trigger)?;
+        let mut pairs = service.rules.triggers.iter().zip(&service.triggers);
+        let (trigger, state) = pairs.find(|(known, _)| *known.name == *trigger)?;
         let Question::Value { expr, comparison, threshold, .. } = &trigger.question else { return None };
         let at = service.newest_look.min(now.monotonic);
         let wall_offset_ms = now.wall.millis_since(now.monotonic);
         let evaluation = evaluate(expr, &self.store, service.id, Instant { at, wall_offset_ms });
-        let findings = self.with_queries(service, expr, find(trigger, evaluation.clone()));
+        let findings = self.with_queries(service, expr, find(trigger, evaluation.clone(), &state.baselines));
         let highest = highest_finite_bound(expr, &self.store, service.id);
         let beyond = |highest: &f64| match comparison {
             Comparison::Above => threshold >= highest,

@@ -16,6 +16,7 @@ use super::probe::Prober;
 use super::query::Querier;
 use super::reference::Reference;
 use super::release;
+use super::request::Clients;
 use super::schedule::{Ticks, offset};
 use super::scrape::{Scraper, Seat};
 use crate::config::model::{Config, DetectorSpec, ProbeSpec, QuerySpec, ReferenceSpec, ScrapeSpec, TargetSpec};
@@ -286,6 +287,7 @@ fn wanted(config: &Config) -> Vec<What> {
 }
 
 fn prepare(wanted: Vec<What>) -> Result<Vec<(What, Ready)>, ObserveError> {
+    let mut clients = Clients::default();
     wanted
         .into_iter()
         .map(|what| {
@@ -294,7 +296,7 @@ fn prepare(wanted: Vec<What>) -> Result<Vec<(What, Ready)>, ObserveError> {
             let ready = match &what {
                 What::Scrape(spec) => {
                     let target = spec.targets.first().ok_or_else(missing)?;
-                    let scraper = Scraper::new(&name, spec, target)?;
+                    let scraper = Scraper::new(&name, spec, target, &mut clients)?;
                     let key = TargetKey {
                         service: spec.service.clone(),
                         kind: TargetKind::Scrape,

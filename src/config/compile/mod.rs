@@ -13,6 +13,7 @@ mod probe;
 mod query;
 mod question;
 mod receiver;
+mod relative;
 mod release;
 mod scrape;
 mod service;

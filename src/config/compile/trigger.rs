@@ -10,7 +10,7 @@ use super::super::tree::{Key, Node, Value};
 use super::question::{Asked, Needs, asked};
 use super::{name, query, service};
 use crate::decide::event::{Autonomy, Gate, Severity};
-use crate::decide::rules::{FireWhen, OnUnknown, Question, Trigger};
+use crate::decide::rules::{FireWhen, OnUnknown, Question, Trigger, ValueKind};
 use crate::promql::Selector;
 
 /// Where the series of a service come from. An interval is missing where it was wrong; that was reported.
@@ -157,7 +157,12 @@ pub(super) fn unfired(cx: &Cx<'_>, name: Arc<str>, asked: Asked, node: &Node) ->
     let Asked { question, interval, needs } = asked;
     if let Question::Signal { .. } = question {
         let problem = Problem::at(node.place, "a signal says nothing about what is measured");
-        cx.error(problem.help("use ratio, increase, quantile, health or expr"));
+        cx.error(problem.help("use ratio, increase, quantile, burn_rate, health or expr"));
+        return None;
+    }
+    if let Question::Value { kind: ValueKind::Regression, .. } = question {
+        let problem = Problem::at(node.place, "only a trigger remembers how it was before the release");
+        cx.error(problem.help("ask for a regression in [services.NAME.triggers.NAME], and here for a fixed threshold"));
         return None;
     }
     let trigger = Trigger {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Expr, Node};
+use super::{BURN_PAIRS, Expr, Node};
 
 impl Expr {
     /// The widest range that one value rests on, with the subqueries around it; zero where only newest samples do. An
@@ -31,6 +31,10 @@ impl Node {
             }
             Node::Ratio(ratio) => around.saturating_add(ratio.window.max(ratio.widen_to)),
             Node::Increase { window, .. } => around.saturating_add(*window),
+            Node::BurnRate(_) => {
+                let longest = BURN_PAIRS.iter().map(|pair| pair.long).max().unwrap_or_default();
+                around.saturating_add(longest)
+            }
             Node::Quantile(quantile) => around.saturating_add(quantile.window),
         }
     }
