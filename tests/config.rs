@@ -99,7 +99,7 @@ fn the_complete_example_passes_without_a_warning() {
     let config = of(&["config/backstop.toml"]).expect("the example is valid");
     assert!(config.warnings.is_empty(), "{}", shown(Ok(config)));
     assert_eq!(config.rules.services.len(), 2);
-    assert_eq!(config.rules.services[0].triggers.len(), 12);
+    assert_eq!(config.rules.services[0].triggers.len(), 14);
     assert_eq!(config.rules.services[0].detectors.len(), 5);
     assert_eq!(config.scrapes.len(), 2);
     assert_eq!(config.probes.len(), 5);
