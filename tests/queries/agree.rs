@@ -133,7 +133,8 @@ async fn samples(prometheus: &Prometheus, expr: &Expr, at: Timestamp) -> Vec<(La
         let result = ask(prometheus, &format!("{selector}[{RANGE}]"), at).await;
         for element in result.as_array().unwrap() {
             let samples = element["values"].as_array().unwrap().iter().map(|pair| {
-                let at = Duration::from_secs_f64(pair[0].as_f64().unwrap());
+                // To the nearest millisecond: the number is a little less than what it stands for as often as more.
+                let at = Duration::from_secs_f64(pair[0].as_f64().unwrap() + 0.0005);
                 (Timestamp::from_millis(i64::try_from(at.as_millis()).unwrap()), number(&pair[1]))
             });
             let labels = labels_of(element);
