@@ -1032,6 +1032,31 @@ fn what_the_windows_still_show_when_an_outage_of_all_ends_is_no_proof() {
     }
 }
 
+/// To cease to be known is not to be well: that would start the windows of all anew, again and again.
+#[test]
+fn an_outage_of_all_is_not_over_because_one_of_them_cannot_be_seen() {
+    let mut world = world_of(|rules| {
+        with_postgres(rules);
+        rules.services[0].guard.dependencies.clear();
+        rules.breaching_share_max = Some(0.5);
+    });
+    calm(&mut world);
+    let look = |world: &mut World, outcome: &ProbeOutcome, times: usize| {
+        for _ in 0..times {
+            look_at_postgres(world, outcome.clone(), 5);
+            world.run(5 * SECOND);
+        }
+    };
+    look(&mut world, &UP, 3);
+    world.fleet.errors_anyway = 0.9;
+    look(&mut world, &refused(), 12);
+    assert_eq!(world.service().triggers[0].finding, "breached", "{}", world.story());
+    for _ in 0..12 {
+        look(&mut world, &ProbeOutcome::Unsent("too many open files".to_owned()), 1);
+        assert_eq!(world.service().triggers[0].finding, "breached", "{}", world.story());
+    }
+}
+
 #[test]
 fn autonomy_alone_makes_it_a_proposal() {
     let mut world = world_of(|rules| rules.services[0].autonomy = Autonomy::Propose);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Machine;
 use super::blame::autonomy_at;
 use super::output::Output;
-use super::safety::KILL_SWITCH;
+use super::safety::{BREACH_MEMORY, KILL_SWITCH};
 use super::service::{Service, identity};
 use super::watch::{is_recent, sees};
 use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
@@ -301,7 +301,7 @@ impl Machine {
             journal_failing: self.journal_failing.as_ref().map(|(_, why)| why.as_str()),
             cooldown_until: self.cooldown_until(service, incident),
             budget_used: self.budget_used(service, now),
-            breaching_share: self.breaching_share(),
+            breaching_share: self.breaching_share(now),
             level_left: level.is_some_and(|level| level < service.rules.ladder.len()),
             asked: Vec::new(),
         }
@@ -380,10 +380,15 @@ impl Machine {
     }
 
     /// Counted as soon as it is known that they breach: of services that fail together, one is the first whose hold is full.
-    pub(super) fn breaching_share(&self) -> Option<(f64, f64)> {
+    /// One of them counts until it is seen to be well, though not for ever.
+    pub(super) fn breaching_share(&self, now: &Now) -> Option<(f64, f64)> {
         let max = self.rules.breaching_share_max?;
         let all = self.services.iter().filter(|service| !service.retired);
-        let breaching = all.clone().filter(|service| service.breaching().is_some()).count();
+        let counts = |service: &&Service| {
+            let breached_last = || service.last_breached().is_some_and(|at| now.monotonic.since(at) <= BREACH_MEMORY);
+            service.breaching().is_some() || (service.in_share && breached_last())
+        };
+        let breaching = all.clone().filter(counts).count();
         // One service alone is always all of them.
         if all.clone().count() < 2 || breaching < 2 {
             return None;

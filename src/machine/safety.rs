@@ -37,9 +37,9 @@ const LATE_MAX: Duration = Duration::from_secs(5);
 /// After a jump nothing is begun for this long, and for two of the longest intervals of the service.
 const TILT_MIN: Duration = Duration::from_secs(10);
 
-/// A dependency that breached when it was last seen counts as breaching for this long: an outage in which nothing answers
-/// any more is not over. Not for ever, for what is watched no longer would hold for ever.
-const DEPENDENCY_MEMORY: Duration = Duration::from_hours(1);
+/// A dependency that breached when it was last seen counts as breaching for this long, and so does one of many services that
+/// breached together: an outage in which nothing answers any more is not over. Not for ever, for what is watched no longer would hold for ever.
+pub(super) const BREACH_MEMORY: Duration = Duration::from_hours(1);
 
 /// How a sentence about a dependency names its probe.
 pub(super) const PROBE: &str = "the probe";
@@ -263,7 +263,7 @@ impl Machine {
 
     /// The same for services that breached together: the last to recover are not alone to blame. Tells which start anew.
     pub(super) fn follow_share(&mut self, now: &Now) -> Vec<usize> {
-        let together = self.breaching_share().is_some_and(|(share, max)| share > max);
+        let together = self.breaching_share(now).is_some_and(|(share, max)| share > max);
         let mut over = Vec::new();
         for index in 0..self.services.len() {
             let service = &mut self.services[index];
@@ -357,7 +357,7 @@ impl Machine {
             (!(idle && answers)).then(|| (last, trigger.name.to_string()))
         });
         let (last, what) = triggers.chain(service.probe_failed.clone()).max()?;
-        (now.monotonic.since(last) <= DEPENDENCY_MEMORY)
+        (now.monotonic.since(last) <= BREACH_MEMORY)
             .then(|| format!("{what} was last seen breaching at {}, and cannot be seen since", now.wall_of(last)))
     }
 

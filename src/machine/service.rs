@@ -321,6 +321,11 @@ impl Service {
         })
     }
 
+    /// When it was last seen to be breached, if what breached was not seen to be well since.
+    pub fn last_breached(&self) -> Option<Timestamp> {
+        self.triggers.iter().flat_map(|state| state.verdicts.values()).filter_map(Verdict::last_breached).max()
+    }
+
     /// How long its incidents wait for what.
     pub fn patience(&self, severity: Severity) -> Patience {
         let own = self.rules.severities.get(&severity).and_then(|rules| rules.respond_within);
