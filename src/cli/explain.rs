@@ -3,13 +3,18 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use serde_json::{Value, json};
 
 use super::config;
 use super::failure::{Exit, Failure, print, print_json};
 use crate::decide::report::span;
-use crate::decide::rules::{FireWhen, OnUnknown, Question, ServiceRules, Trigger};
-use crate::decide::trigger::threshold_text;
+use crate::decide::rules::{FireWhen, OnUnknown, Question, ServiceRules, Trigger, ValueKind};
+use crate::decide::trigger::{threshold_text, value_text};
+use crate::promql::Comparison;
+
+/// An instant and a value.
+const SAMPLE_BYTES: u64 = 16;
 
 const AFTER_HELP: &str = "\
 What names an existing file, holds a / or ends in .toml is a file; then come the service and the trigger.
@@ -110,8 +115,19 @@ fn explain(service: &ServiceRules, trigger: &Trigger) -> String {
                 line(format!("  looks back: {}", span(expr.reach())));
             }
             line("  selects:".to_owned());
-            for selector in expr.selectors() {
-                line(format!("    {selector}"));
+            for (selector, samples) in expr.kept(trigger.interval) {
+                let most = samples.saturating_mul(SAMPLE_BYTES);
+                line(format!("    {selector}  (keeps up to {samples} samples of each series, {})", ByteSize::b(most)));
+            }
+            let walks = expr.walks();
+            if !walks.is_empty() {
+                line(format!("  costs more the longer the window: {}", walks.join(", ")));
+            }
+            if let Question::Value { kind: ValueKind::Quantile, comparison, threshold, unit, .. } = &trigger.question
+                && matches!(comparison, Comparison::Above | Comparison::AtLeast)
+            {
+                let threshold = value_text(*threshold, *unit);
+                line(format!("  can fire only if the histogram has a finite bucket beyond {threshold}"));
             }
             line("  tree:".to_owned());
             for node in expr.tree().lines() {
@@ -140,6 +156,13 @@ fn as_json(service: &ServiceRules, trigger: &Trigger) -> Value {
         }
         Question::Signal { name } => (Vec::new(), None, Some(name.to_string())),
     };
+    let (kept, walks) = match &trigger.question {
+        Question::Value { expr, .. } => {
+            let kept = expr.kept(trigger.interval).into_iter();
+            (kept.map(|(_, samples)| samples.saturating_mul(SAMPLE_BYTES)).collect(), expr.walks())
+        }
+        Question::Signal { .. } => (Vec::new(), Vec::new()),
+    };
     json!({
         "service": *service.name,
         "trigger": *trigger.name,
@@ -148,6 +171,8 @@ fn as_json(service: &ServiceRules, trigger: &Trigger) -> Value {
         "interval": time(trigger.interval),
         "gap_tolerance": time(trigger.gap_tolerance),
         "selectors": selectors,
+        "bytes_per_series_max": kept,
+        "walks": walks,
         "tree": tree,
         "signal": signal,
     })

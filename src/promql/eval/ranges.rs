@@ -25,6 +25,20 @@ impl Points<'_> {
         }
     }
 
+    fn newest_two(&self) -> Option<(Point, Point)> {
+        match self {
+            Points::Kept(window) => {
+                let mut newest = window.points().rev();
+                let last = newest.next()?;
+                Some((newest.next()?, last))
+            }
+            Points::Made(points) => match points.as_slice() {
+                [.., before, last] => Some((*before, *last)),
+                [] | [_] => None,
+            },
+        }
+    }
+
     fn span(&self) -> Option<Span> {
         match self {
             Points::Kept(window) => window.span(),
@@ -139,11 +153,11 @@ pub(super) fn delta(ranges: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
 }
 
 pub(super) fn irate(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
-    instant_change(&points.to_vec(), true)
+    instant_change(points.newest_two()?, true)
 }
 
 pub(super) fn idelta(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
-    instant_change(&points.to_vec(), false)
+    instant_change(points.newest_two()?, false)
 }
 
 pub(super) fn deriv(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
@@ -173,6 +187,10 @@ pub(super) fn first(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
 
 pub(super) fn last(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
     points.span().map(|span| span.last.value)
+}
+
+pub(super) fn present(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    points.span().map(|_| 1.0)
 }
 
 pub(super) fn how_many(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
@@ -247,8 +265,7 @@ fn extrapolated(ranges: &Ranges<'_>, span: Span, is_counter: bool) -> Option<f64
     Some(change * ((sampled + to_start + to_end) / sampled))
 }
 
-fn instant_change(points: &[Point], is_rate: bool) -> Option<f64> {
-    let [.., before, last] = points else { return None };
+fn instant_change((before, last): (Point, Point), is_rate: bool) -> Option<f64> {
     let elapsed = secs(last.at, before.at);
     if elapsed == 0.0 {
         return None;
