@@ -10,6 +10,9 @@ use crate::promql::expr::{Node, millis};
 use crate::promql::store::{Point, Span, Window, span_of};
 use crate::time::Timestamp;
 
+/// A subquery holds all its samples at once: eight megabytes of them. How many series there are, only data can tell.
+const SUBQUERY_SAMPLES_MAX: usize = 500_000;
+
 /// The samples of one series in a range.
 pub(super) enum Points<'a> {
     Kept(Window<'a>),
@@ -90,8 +93,13 @@ pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Res
             let wall_after = after.plus_millis(context.wall_offset_ms).as_millis();
             let past = wall_after.rem_euclid(step);
             let mut instant = after.plus_millis(step - past);
+            let mut left = SUBQUERY_SAMPLES_MAX;
             while instant <= until {
-                for sample in context.eval(&subquery.of, instant)?.vector()? {
+                let samples = context.eval(&subquery.of, instant)?.vector()?;
+                left = left
+                    .checked_sub(samples.len())
+                    .ok_or_else(|| EvalError(format!("a subquery makes more than {SUBQUERY_SAMPLES_MAX} samples")))?;
+                for sample in samples {
                     let (points, drops_name) = made.entry(sample.labels).or_default();
                     points.push(Point { at: instant, value: sample.value });
                     *drops_name = sample.drops_name;

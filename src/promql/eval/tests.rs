@@ -425,3 +425,19 @@ fn a_burn_rate_observes_both_windows_of_both_pairs() {
     assert_eq!(answer.evidence[0].gap(), None);
     assert!(Expr::burn_rate(selector("a"), selector("b"), 0.0, 1.0).is_err());
 }
+
+#[test]
+fn the_memory_of_a_subquery_is_bounded() {
+    let all = expr("max_over_time(a[3h:1s])");
+    let mut kit = Kit::new(std::slice::from_ref(&all));
+    let of = |series: usize| -> Vec<(String, f64)> { (0..series).map(|i| (format!("a{{i=\"{i}\"}}"), 1.0)).collect() };
+    let series = of(60);
+    let shown: Vec<(&str, f64)> = series.iter().map(|(text, value)| (text.as_str(), *value)).collect();
+    // A sample of 60 series holds for five minutes of each second's step.
+    for secs in (0..10_800).step_by(290) {
+        kit.scrape(secs, &shown);
+    }
+    let error = rows(&kit, "max_over_time(a[3h:1s])", 10_800).expect_err("648,000 samples");
+    assert!(error.0.contains("500000 samples"), "{error}");
+    assert_eq!(rows(&kit, "max_over_time(a{i=\"7\"}[3h:1s])", 10_800).map(|rows| rows.len()), Ok(1));
+}
