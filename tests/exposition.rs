@@ -131,6 +131,147 @@ fn agrees_with_the_parser_of_prometheus() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+/// What OpenMetrics 1.0 forbids and the scan reads nevertheless, by how the cases of its parser suite are called, each
+/// with its reason. What the scan refuses, the specification refuses.
+const OPENMETRICS_READ: &[(&str, &str)] = &[
+    ("bad_clashing_names", FAMILIES),
+    ("bad_counter_values", VALUES),
+    ("bad_exemplar_complex_chars", EXEMPLARS),
+    ("bad_exemplars_6", EXEMPLARS),
+    ("bad_exemplars_on_unallowed", EXEMPLARS),
+    ("bad_grouping_or_ordering", FAMILIES),
+    ("bad_histograms", VALUES),
+    ("bad_info_and_stateset_values", VALUES),
+    ("bad_metadata_in_wrong_place", FAMILIES),
+    ("bad_missing_or_extra_commas_2", TRAILING_COMMA),
+    ("bad_missing_or_invalid_labels_for_a_type", VALUES),
+    ("bad_repeated_metadata", FAMILIES),
+    ("bad_stateset_info_values", VALUES),
+    ("bad_unit_6", FAMILIES),
+    ("bad_unit_7", FAMILIES),
+];
+
+const FAMILIES: &str = "which families there are, in which order, and what is said of them twice or late: the scan reads \
+     lines, most of which nobody asked for, and Prometheus's parser reads these too, so refusing them would blind a \
+     watchdog to a target that its operator sees in Prometheus";
+const VALUES: &str = "what a value or a label means for its type: Prometheus reads these too; a NaN is Unknown to every \
+     trigger, and a counter that goes down was reset";
+const EXEMPLARS: &str = "exemplars are checked for their form and dropped; how long they are and on which samples they stand \
+     changes nothing, and Prometheus 3 reads them too";
+const TRAILING_COMMA: &str = "Prometheus 3 reads a comma after the last label, and client libraries have written one";
+
+/// The parser suite of OpenMetrics (github.com/prometheus/OpenMetrics, `tests/testdata/parsers`): one folder a case.
+#[test]
+fn agrees_with_the_suite_of_openmetrics() {
+    let Some(folder) = std::env::var_os("BACKSTOP_OPENMETRICS").map(PathBuf::from) else {
+        println!("skipped: BACKSTOP_OPENMETRICS does not say where tests/testdata/parsers of OpenMetrics is");
+        return;
+    };
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .expect("a folder of cases")
+        .map(|entry| entry.expect("a case").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    assert!(names.len() > 200, "only {} cases", names.len());
+    let mut complaints = Vec::new();
+    let mut deviating = 0;
+    for name in &names {
+        let case = folder.join(name);
+        let told = std::fs::read_to_string(case.join("test.json")).expect("what is expected");
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        let body = std::fs::read(case.join(text(&told["file"]))).expect("a body");
+        let expected = told["shouldParse"].as_bool().expect("a verdict");
+        let ours = read(&body, &everything(Format::OpenMetrics));
+        if ours.is_ok() == expected {
+            continue;
+        }
+        deviating += 1;
+        let listed = OPENMETRICS_READ.iter().find(|(start, _)| name.starts_with(start));
+        match listed {
+            Some((_, reason)) if !expected => println!("{name}: {reason}"),
+            Some(_) | None => complaints.push(format!("{name}: should parse: {expected}, ours: {ours:?}")),
+        }
+    }
+    println!("{} cases, {} agree", names.len(), names.len() - deviating);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// The rules of OpenMetrics 1.0 that are kept, and those that are not, in bodies of our own.
+#[test]
+fn keeps_the_rules_of_openmetrics_for_lines() {
+    let options = everything(Format::OpenMetrics);
+    let scanned = |body: &str| read(format!("{body}# EOF\n").as_bytes(), &options);
+    for body in [
+        "",
+        "# TYPE a counter\n# HELP a \\\\ \\n \\\"\n# UNIT a_seconds seconds\n",
+        "# TYPE a unknown\na 1\n",
+        "# TYPE a stateset\na{a=\"x\"} 1\na{a=\"y\"} 0\n",
+        "# TYPE a info\na_info{v=\"1\"} 1\n",
+        "# TYPE a gaugehistogram\na_bucket{le=\"+Inf\"} 1\na_gcount 1\na_gsum -1\n",
+        "# TYPE a counter\na_total 1 12.5 # {t=\"\u{e9}\"} 0.5 12.25\na_created 1.5e9\n",
+        "a{} 1\na{b=\"\"} 1\n",
+        "a{b=\"#\",c=\"} # {\"} 1 # {} 2\n",
+        "a{b=\"\0\"} +1.e-3\n",
+        "a -0 -1\n",
+        "a nan\na -inf\n",
+    ] {
+        assert!(scanned(body).is_ok(), "{body:?}: {:?}", scanned(body));
+    }
+    for body in [
+        "\n",
+        "#\n",
+        "# a\n",
+        "# TYPE a\n",
+        "# TYPE a meter\n",
+        "# TYPE a counter gauge\n",
+        "# TYPE 1a counter\n",
+        "# HELP a\n",
+        "# UNIT a b\n",
+        " # TYPE a counter\n",
+        "a\n",
+        "a \n",
+        "a  1\n",
+        "a 1 \n",
+        "a 1\t\n",
+        "a 1\r\n",
+        "a 1 1 1\n",
+        "a 1 #\n",
+        "a 1 # x\n",
+        "a 1 # {a=\"b\"}\n",
+        "a 1 # {a=\"b\"} 1 NaN\n",
+        "a 1 # {a=\"b\"} 1 # {} 1\n",
+        "a 1_0\n",
+        "a 0x1\n",
+        "a 1 +Inf\n",
+        "a{b='c'} 1\n",
+        "a{b=c} 1\n",
+        "a{b} 1\n",
+        "a{,} 1\n",
+        "a{b=\"c\",,} 1\n",
+        "a{b=\"c\"d=\"e\"} 1\n",
+        "a{b=\"c\", d=\"e\"} 1\n",
+        "a{b=\"c\",b=\"d\"} 1\n",
+        "a{b:c=\"d\"} 1\n",
+        "a{b=\"c} 1\n",
+        "a{b=\"c\n\"} 1\n",
+        "1a 1\n",
+        "# EOF\na 1\n",
+    ] {
+        assert!(scanned(body).is_err(), "{body:?}");
+    }
+    for body in [
+        "# TYPE a counter\na_total -1\na_total NaN\n",
+        "# TYPE a counter\n# TYPE a gauge\n",
+        "# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"+Inf\"} 1\n",
+        "a 1 2\na 1 1\na 1\n",
+        "a 1\n# TYPE a gauge\n",
+        "# TYPE a gauge\na 1 # {b=\"c\"} 1\n",
+        "a{b=\"c\",} 1\n",
+    ] {
+        assert!(scanned(body).is_ok(), "read for a reason that OPENMETRICS_READ tells: {body:?}");
+    }
+}
+
 /// A sample as text of which prometheus-parse is known to read every part rightly: braces absent or not empty, no
 /// blank, comma, equals sign, closing brace, quote or backslash in a label value.
 fn simple_sample() -> impl Strategy<Value = String> {

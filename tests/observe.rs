@@ -10,3 +10,5 @@ mod releases;
 mod scrapes;
 #[path = "observe/support.rs"]
 mod support;
+#[path = "observe/traps.rs"]
+mod traps;

@@ -69,7 +69,8 @@ impl Unknown {
             | Unknown::NonFinite(_)
             | Unknown::BeyondBuckets { .. }
             | Unknown::Invalid(_) => Blank::Blind,
-            Unknown::NotYetCovered { .. } | Unknown::TooFewProbes => Blank::Filling,
+            Unknown::NotYetCovered { window, .. } => Blank::Filling(*window),
+            Unknown::TooFewProbes => Blank::Filling(Duration::MAX),
             Unknown::TooFewEvents { .. } | Unknown::NoBaseline { .. } | Unknown::Starting => Blank::Natural,
         }
     }

@@ -89,7 +89,7 @@ pub enum Reason {
     Value,
     #[error("the timestamp is not a whole number of milliseconds")]
     TimestampMillis,
-    #[error("the timestamp is not a finite number of seconds within range")]
+    #[error("the timestamp is not a finite number of seconds")]
     TimestampSeconds,
     #[error("there is something after the value and the timestamp")]
     Trailing,
@@ -99,6 +99,8 @@ pub enum Reason {
     CommentName,
     #[error("the type after the metric name is unknown to this format")]
     CommentType,
+    #[error("the unit does not end the name of its metric")]
+    CommentUnit,
     #[error("OpenMetrics knows only the comments HELP, TYPE, UNIT and EOF")]
     CommentKind,
     #[error("more than {0} samples are selected")]

@@ -68,11 +68,16 @@ pub fn value(tail: &[u8], format: Format) -> Result<(f64, Option<i64>), Reason> 
 }
 
 fn value_text(tail: &[u8]) -> Result<(f64, Option<i64>), Reason> {
-    let (token, rest) = token(trim_start(tail));
-    if token.is_empty() {
-        return Err(Reason::NoValue);
-    }
-    let value = number::value(token).ok_or(Reason::Value)?;
+    let tail = trim_start(tail);
+    let (value, rest) = if let Some((value, len)) = number::short(tail) {
+        (value, &tail[len..])
+    } else {
+        let (token, rest) = token(tail);
+        if token.is_empty() {
+            return Err(Reason::NoValue);
+        }
+        (number::value(token).ok_or(Reason::Value)?, rest)
+    };
     let rest = trim_start(rest);
     if rest.is_empty() {
         return Ok((value, None));
@@ -149,9 +154,14 @@ pub enum Comment {
     Other,
 }
 
+/// The end mark of an OpenMetrics body.
+pub fn is_eof(line: &[u8], format: Format) -> bool {
+    format == Format::OpenMetrics && line == b"# EOF"
+}
+
 /// Reads a line that begins with `#`. Help texts and units are not used, and so not looked at beyond their form.
 pub fn comment(line: &[u8], format: Format) -> Result<Comment, Reason> {
-    if format == Format::OpenMetrics && line == b"# EOF" {
+    if is_eof(line, format) {
         return Ok(Comment::Eof);
     }
     let after_hash = &line[1..];
@@ -183,10 +193,20 @@ pub fn comment(line: &[u8], format: Format) -> Result<Comment, Reason> {
     if format == Format::OpenMetrics && text.first() != Some(&b' ') {
         return Err(Reason::CommentName);
     }
+    if keyword == b"UNIT" {
+        check_unit(&named[..name_len], &text[1..])?;
+    }
     if std::str::from_utf8(text).is_err() {
         return Err(Reason::NotUtf8);
     }
     Ok(Comment::Other)
+}
+
+/// A unit is the last word of its metric's name; an empty one says nothing.
+fn check_unit(name: &[u8], unit: &[u8]) -> Result<(), Reason> {
+    let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
+    let before = name.strip_suffix(unit).ok_or(Reason::CommentUnit)?;
+    if unit.is_empty() || before.ends_with(b"_") { Ok(()) } else { Err(Reason::CommentUnit) }
 }
 
 /// The length of the name at the start of `named`, quotes included.

@@ -14,13 +14,16 @@
 mod error;
 mod labels;
 mod line;
+mod memory;
 mod number;
 mod options;
 mod sample;
+mod shape;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Reason, ScanError};
+pub use memory::Memory;
 pub use number::NORMAL_NAN_BITS;
 pub use options::{Format, Limits, Names, Options};
 pub use sample::Sample;
@@ -29,7 +32,9 @@ use std::collections::HashMap;
 
 use line::Comment;
 use memchr::memchr;
+use memory::LookUp;
 use sample::Kind;
+use shape::Shapes;
 
 /// What a scan has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -51,45 +56,63 @@ pub fn scan<'b>(body: &'b [u8], options: &Options, mut sink: impl FnMut(Sample<'
 }
 
 /// As [`scan`], for a caller that remembers series: `known` is asked with the raw bytes of each selected series, and
-/// what it answers is passed on with the sample. The labels of a known series are not checked again.
-///
-/// `known` may answer with `Some` only for bytes that an earlier scan with the same format and limits handed out;
-/// then no line with malformed labels can pass, since equal bytes are equally well formed.
+/// what it answers is passed on with the sample. As for a [`Memory`], it may know only what a scan handed out.
 ///
 /// # Errors
 /// As for [`scan`].
 pub fn scan_with<'b, K>(
     body: &'b [u8],
     options: &Options,
-    known: impl FnMut(&'b [u8]) -> Option<K>,
+    known: impl FnMut(&[u8]) -> Option<K>,
     sink: impl FnMut(Sample<'b>, Option<K>),
+) -> Result<Summary, ScanError> {
+    scan_remembering(body, options, LookUp(known), sink)
+}
+
+/// As [`scan_with`], for a caller that also knows in which order series come.
+///
+/// # Errors
+/// As for [`scan`].
+pub fn scan_remembering<'b, M: Memory>(
+    body: &'b [u8],
+    options: &Options,
+    memory: M,
+    sink: impl FnMut(Sample<'b>, Option<M::Handle>),
 ) -> Result<Summary, ScanError> {
     Scanner {
         options,
-        known,
+        memory,
         sink,
         summary: Summary::default(),
-        kind: Kind::Other,
+        declared: Declared::Kind(Kind::Other),
         last_name: b"",
         last_wanted: false,
         last_sample: None,
         last_comment: None,
         verdicts: HashMap::new(),
         seen: Vec::new(),
+        shapes: Shapes::default(),
     }
     .run(body)
+}
+
+/// What a `# TYPE` line said.
+enum Declared<'b> {
+    Kind(Kind),
+    /// The line, not looked at: perhaps nobody asks for a sample of the family.
+    Line(&'b [u8]),
 }
 
 /// A line with its number.
 type Numbered<'b> = Option<(usize, &'b [u8])>;
 
-struct Scanner<'b, 'o, Known, Sink> {
+struct Scanner<'b, 'o, M, Sink> {
     options: &'o Options,
-    known: Known,
+    memory: M,
     sink: Sink,
     summary: Summary,
-    /// Of the last `# TYPE` line.
-    kind: Kind,
+    /// Of the last `# TYPE` line; the line itself as long as nobody asked for the kind.
+    declared: Declared<'b>,
     /// Lines of one family follow each other, so most lines have the name of the one before, and its verdict.
     last_name: &'b [u8],
     last_wanted: bool,
@@ -101,12 +124,13 @@ struct Scanner<'b, 'o, Known, Sink> {
     verdicts: HashMap<&'b [u8], bool>,
     /// Scratch space of the check for duplicate labels.
     seen: Vec<&'b [u8]>,
+    shapes: Shapes<'b>,
 }
 
-impl<'b, K, Known, Sink> Scanner<'b, '_, Known, Sink>
+impl<'b, M, Sink> Scanner<'b, '_, M, Sink>
 where
-    Known: FnMut(&'b [u8]) -> Option<K>,
-    Sink: FnMut(Sample<'b>, Option<K>),
+    M: Memory,
+    Sink: FnMut(Sample<'b>, Option<M::Handle>),
 {
     fn run(mut self, body: &'b [u8]) -> Result<Summary, ScanError> {
         if body.is_empty() && self.options.format == Format::Text && !self.options.accept_cut_body {
@@ -207,15 +231,39 @@ where
 
     fn comment(&mut self, line: &'b [u8], first: bool) -> Result<bool, Reason> {
         self.last_comment = Some((self.summary.lines, line));
-        match line::comment(line, self.options.format) {
-            Ok(Comment::Type(kind)) => self.kind = kind,
-            Ok(Comment::Eof) => return Ok(true),
-            Ok(Comment::Other) => {}
-            Err(reason) if first || self.options.names.any() => return Err(reason),
-            // A comment belongs to a family that may be nobody's business; what it said of a type is not known.
-            Err(_) => self.kind = Kind::Other,
+        let format = self.options.format;
+        if first || self.options.names.any() {
+            match line::comment(line, format)? {
+                Comment::Type(kind) => self.declared = Declared::Kind(kind),
+                Comment::Eof => return Ok(true),
+                Comment::Other => {}
+            }
+            return Ok(false);
+        }
+        if line::is_eof(line, format) {
+            return Ok(true);
+        }
+        if labels::trim_start(&line[1..]).starts_with(b"TYPE") {
+            self.declared = Declared::Line(line);
         }
         Ok(false)
+    }
+
+    /// The kind of the sample that was read last.
+    #[inline]
+    fn kind(&mut self) -> Kind {
+        match self.declared {
+            Declared::Kind(kind) => kind,
+            Declared::Line(line) => {
+                let kind = match line::comment(line, self.options.format) {
+                    Ok(Comment::Type(kind)) => kind,
+                    // A comment belongs to a family that may be nobody's business; what it said of a type is not known.
+                    Ok(Comment::Eof | Comment::Other) | Err(_) => Kind::Other,
+                };
+                self.declared = Declared::Kind(kind);
+                kind
+            }
+        }
     }
 
     /// Whether somebody asked for the metric of this line.
@@ -230,10 +278,17 @@ where
             Some(b'{') => line::quoted_name(line, self.options.format)?,
             Some(_) | None => &line[..name_len],
         };
+        let names = &self.options.names;
+        if name_len > 0 {
+            let exact = names.is_exact(name);
+            if exact || !names.has_patterns() {
+                return Ok(exact);
+            }
+        }
         if let Some(verdict) = self.verdicts.get(name) {
             return Ok(*verdict);
         }
-        let verdict = self.options.names.wants(&labels::unescape(name));
+        let verdict = names.wants(&labels::unescape(name));
         self.verdicts.insert(name, verdict);
         Ok(verdict)
     }
@@ -246,18 +301,60 @@ where
         if name_len == 0 && line.first() != Some(&b'{') {
             return Err(Reason::NotALine);
         }
-        let (series, tail) = line::split(line, name_len, *format)?;
-        let known = (self.known)(series);
-        if known.is_none() {
-            labels::check_series(series, name_len, *format, Some(limits), &mut self.seen)?;
-        }
+        let (series, tail, known) = match self.expected(line) {
+            Some(series_len) => {
+                let (series, tail) = line.split_at(series_len);
+                (series, tail, Some(self.memory.confirm()))
+            }
+            None => self.unexpected(line, name_len)?,
+        };
         let (value, timestamp) = line::value(tail, *format)?;
         if self.summary.selected >= limits.samples {
             return Err(Reason::TooManySamples(limits.samples));
         }
         self.summary.selected += 1;
-        (self.sink)(Sample { series, value, timestamp, kind: self.kind }, known);
+        let kind = self.kind();
+        (self.sink)(Sample { series, value, timestamp, kind }, known);
         Ok(())
+    }
+
+    /// The length of the expected series, if the line begins with it.
+    #[inline]
+    fn expected(&self, line: &[u8]) -> Option<usize> {
+        let expected = self.memory.expected()?;
+        let tail = line.strip_prefix(expected)?;
+        // What has no labels yet may go on with some; in the text format also after a blank.
+        let whole =
+            expected.ends_with(b"}") || matches!(tail, [b' ', next, ..] if !matches!(next, b' ' | b'\t' | b'{'));
+        whole.then_some(expected.len())
+    }
+
+    /// Splits a line into its series and the rest, and sees to it that the series is well formed.
+    #[expect(clippy::type_complexity, reason = "a type for it would say no more")]
+    fn unexpected(
+        &mut self,
+        line: &'b [u8],
+        name_len: usize,
+    ) -> Result<(&'b [u8], &'b [u8], Option<M::Handle>), Reason> {
+        let Options { format, limits, .. } = self.options;
+        let fitting = if name_len == 0 { None } else { self.shapes.fit(&line[name_len..], limits.label_value_bytes) };
+        let (series, tail) = match fitting {
+            Some(labels_len) => line.split_at(name_len + labels_len),
+            None => line::split(line, name_len, *format)?,
+        };
+        let known = self.memory.find(series);
+        if known.is_some() {
+            return Ok((series, tail, known));
+        }
+        if fitting.is_some() {
+            labels::check_content(series, name_len, limits)?;
+        } else {
+            labels::check_series(series, name_len, *format, Some(limits), &mut self.seen)?;
+            if name_len > 0 {
+                self.shapes.learn(&series[name_len..]);
+            }
+        }
+        Ok((series, tail, None))
     }
 
     /// Checks a sample line that nobody asked for: is this an exposition at all?

@@ -11,29 +11,50 @@ const EXACT_DIGITS: usize = 15;
 /// The value of a sample: what Go's `ParseFloat` accepts without `_` and hexadecimal forms, as Prometheus does. A
 /// finite literal beyond the range of `f64` is refused, not turned into an infinity.
 pub fn value(token: &[u8]) -> Option<f64> {
-    small_integer(token).or_else(|| general(token))
+    match short(token) {
+        Some((value, len)) if len == token.len() => Some(value),
+        Some(_) | None => general(token),
+    }
 }
 
-/// Counters and most gauges are short integers; this spares them the general parser.
-fn small_integer(token: &[u8]) -> Option<f64> {
-    let (negative, digits) = match token {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    if digits.is_empty() || digits.len() > EXACT_DIGITS {
+/// The number at the start of `bytes`, and its length, if it is a short decimal that a blank or the end follows: most
+/// values are, and this spares them the search for their end and the general parser. Exact: up to fifteen digits are
+/// an integer that an `f64` holds, and so is the power of ten that divides it, so the only rounding is that of the
+/// division.
+#[inline]
+pub fn short(bytes: &[u8]) -> Option<(f64, usize)> {
+    const TENS: [f64; EXACT_DIGITS + 1] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    let sign = usize::from(bytes.first() == Some(&b'-'));
+    let (mut sum, whole) = digits(0, &bytes[sign..]);
+    let mut len = sign + whole;
+    let mut fraction = 0;
+    if bytes.get(len) == Some(&b'.') {
+        (sum, fraction) = digits(sum, &bytes[len + 1..]);
+        len += 1 + fraction;
+    }
+    if !(1..=EXACT_DIGITS).contains(&(whole + fraction)) || !matches!(bytes.get(len), None | Some(b' ' | b'\t')) {
         return None;
     }
-    let mut sum: u64 = 0;
-    for byte in digits {
+    #[expect(clippy::cast_precision_loss, reason = "fifteen digits are exact")]
+    let magnitude = if fraction == 0 { sum as f64 } else { sum as f64 / TENS[fraction] };
+    Some((if sign == 1 { -magnitude } else { magnitude }, len))
+}
+
+/// `sum` with the decimal digits at the start of `bytes` behind it, and how many those are. Beyond what a `u64` holds
+/// the sum means nothing.
+#[inline]
+fn digits(mut sum: u64, bytes: &[u8]) -> (u64, usize) {
+    let mut len = 0;
+    for byte in bytes {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
-            return None;
+            break;
         }
-        sum = sum * 10 + u64::from(digit);
+        sum = sum.wrapping_mul(10).wrapping_add(u64::from(digit));
+        len += 1;
     }
-    #[expect(clippy::cast_precision_loss, reason = "fifteen digits are exact")]
-    let magnitude = sum as f64;
-    Some(if negative { -magnitude } else { magnitude })
+    (sum, len)
 }
 
 fn general(token: &[u8]) -> Option<f64> {
@@ -59,16 +80,12 @@ pub fn timestamp_millis(token: &[u8]) -> Result<i64, Reason> {
     text.parse().map_err(|_| Reason::TimestampMillis)
 }
 
-/// A timestamp of OpenMetrics, seconds, as milliseconds; what is finer is cut off, as in Prometheus.
+/// A timestamp of OpenMetrics, seconds, as milliseconds; what is finer is cut off, as in Prometheus. What an `i64` cannot
+/// hold becomes its least or its greatest: OpenMetrics sets no bound.
 pub fn timestamp_seconds(token: &[u8]) -> Result<i64, Reason> {
-    /// 2^63 ms: what fits an `i64` is below it in magnitude.
-    const RANGE_MILLIS: f64 = 9_223_372_036_854_775_808.0;
-    let millis = value(token).ok_or(Reason::TimestampSeconds)? * 1000.0;
-    if millis.is_nan() || millis.abs() >= RANGE_MILLIS {
-        return Err(Reason::TimestampSeconds);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "cutting off is meant, and the range was checked")]
-    Ok(millis as i64)
+    let seconds = value(token).filter(|seconds| seconds.is_finite()).ok_or(Reason::TimestampSeconds)?;
+    #[expect(clippy::cast_possible_truncation, reason = "cutting off is meant, and so is saturating")]
+    Ok((seconds * 1000.0) as i64)
 }
 
 /// How Prometheus 3 writes an `le` of a histogram or a `quantile` of a summary, so that `1` and `1.0` are one series

@@ -55,16 +55,27 @@ impl Format {
 /// The metric names that somebody asked for: the interest set as the scan needs it.
 #[derive(Clone, Debug)]
 pub struct Names {
-    exact: HashSet<Box<str>>,
+    exact: HashSet<Box<[u8]>>,
+    /// A bit for each exact name at its [`spot`]: of nearly all other names the bit says that they are none of these.
+    spots: [u64; SPOTS / 64],
     patterns: Vec<Regex>,
     any: bool,
 }
+
+/// Large beside the few dozen names of a usual configuration.
+const SPOTS: usize = 2048;
 
 impl Names {
     /// A name is wanted if it is one of `exact`, or one of `patterns` matches it (the caller has anchored them), or
     /// `any` is set.
     pub fn new<'n>(exact: impl IntoIterator<Item = &'n str>, patterns: Vec<Regex>, any: bool) -> Names {
-        Names { exact: exact.into_iter().map(Box::from).collect(), patterns, any }
+        let exact: HashSet<Box<[u8]>> = exact.into_iter().map(|name| Box::from(name.as_bytes())).collect();
+        let mut spots = [0; SPOTS / 64];
+        for name in &exact {
+            let spot = spot(name);
+            spots[spot / 64] |= 1 << (spot % 64);
+        }
+        Names { exact, spots, patterns, any }
     }
 
     /// Every name: then every line is a selected line, and is checked.
@@ -75,12 +86,45 @@ impl Names {
 
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
-        self.any || self.exact.contains(name) || self.patterns.iter().any(|pattern| pattern.is_match(name))
+        self.any || self.is_exact(name.as_bytes()) || self.matches(name)
+    }
+
+    #[inline]
+    pub(super) fn is_exact(&self, name: &[u8]) -> bool {
+        let spot = spot(name);
+        self.spots[spot / 64] & 1 << (spot % 64) != 0 && self.exact.contains(name)
+    }
+
+    pub(super) fn matches(&self, name: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.is_match(name))
+    }
+
+    pub(super) const fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
     }
 
     pub(super) const fn any(&self) -> bool {
         self.any
     }
+}
+
+/// A number below [`SPOTS`] from a name's length, beginning, middle and end: names of one exposition often share two of
+/// these. Not a hash for a table: who chooses names can make all of them meet.
+#[inline]
+fn spot(name: &[u8]) -> usize {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let word = |from: usize| name.get(from..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_le_bytes(*word));
+    let mut mixed = name.len() as u64;
+    if name.len() < 8 {
+        for byte in name {
+            mixed = mixed << 8 | u64::from(*byte);
+        }
+    } else {
+        for from in [0, name.len() / 2 - 4, name.len() - 8] {
+            mixed = (mixed ^ word(from)).wrapping_mul(ODD).rotate_left(23);
+        }
+    }
+    (mixed.wrapping_mul(ODD) >> 53) as usize
 }
 
 /// Bounds on what is selected; a scrape that exceeds one fails as a whole. What is not selected is not counted.

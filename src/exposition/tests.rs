@@ -212,10 +212,17 @@ fn timestamps_have_the_unit_of_their_format() {
     for text in ["1.5", "-1", "1e3", "9223372036854775808", "x"] {
         refused(&format!("a 1 {text}\n"), &Reason::TimestampMillis);
     }
-    for (text, millis) in [("1395066363.25", 1_395_066_363_250), ("-1.5", -1500), ("1e3", 1_000_000), ("0", 0)] {
+    for (text, millis) in [
+        ("1395066363.25", 1_395_066_363_250),
+        ("-1.5", -1500),
+        ("1e3", 1_000_000),
+        ("0", 0),
+        ("12345678901234567890.1234567890", i64::MAX),
+        ("-1e306", i64::MIN),
+    ] {
         assert_eq!(read_open(&format!("a 1 {text}\n# EOF\n")).map(|read| read[0].2), Ok(Some(millis)), "{text}");
     }
-    for text in ["NaN", "+Inf", "1e300", "x"] {
+    for text in ["NaN", "+Inf", "1e400", "x"] {
         refused_open(&format!("a 1 {text}\n# EOF\n"), &Reason::TimestampSeconds);
     }
 }
@@ -275,7 +282,7 @@ fn limits_refuse_the_scrape() {
 
 #[test]
 fn exemplars_and_metadata_of_openmetrics() {
-    let body = "# TYPE foo histogram\n# UNIT foo_seconds seconds\n# HELP foo text\n\
+    let body = "# TYPE foo histogram\n# UNIT foo_seconds seconds\n# UNIT foo \n# UNIT \"foo.x_s\" s\n# HELP foo text\n\
                 foo_bucket{le=\"1\"} 17 # {trace_id=\"}\\\"x\"} 0.5 1520879607.789\n\
                 foo_bucket{le=\"+Inf\"} 18 2.5 # {} 0.5\nfoo_created 1520430000.123\n\
                 {\"my.metric\",a=\"b\",} 1\n# EOF\n";
@@ -314,6 +321,10 @@ fn openmetrics_is_strict_where_prometheus_is() {
         ("# TYPE m\n# EOF\n", Reason::CommentType),
         ("# HELP m\n# EOF\n", Reason::CommentName),
         ("# a comment\n# EOF\n", Reason::CommentKind),
+        ("# UNIT a seconds\n# EOF\n", Reason::CommentUnit),
+        ("# UNIT aseconds seconds\n# EOF\n", Reason::CommentUnit),
+        ("# UNIT seconds seconds\n# EOF\n", Reason::CommentUnit),
+        ("# UNIT a_seconds seconds \n# EOF\n", Reason::CommentUnit),
         ("a\t1\n# EOF\n", Reason::NoValue),
         ("a{}1\n# EOF\n", Reason::NoValue),
         ("a  1\n# EOF\n", Reason::NoValue),
@@ -391,6 +402,33 @@ fn a_known_series_is_delivered_with_what_the_caller_knows() {
     assert_eq!(error.reason, Reason::Value);
 }
 
+/// A guess is right only if the whole series is the expected one.
+#[test]
+fn an_expected_series_is_not_taken_for_a_longer_one() {
+    for (expected, line, found) in [
+        ("a", "a 3", true),
+        ("a", "a\t3", false),
+        ("a", "ab 3", false),
+        ("a", "a{b=\"c\"} 3", false),
+        ("a", "a {b=\"c\"} 3", false),
+        ("a", "a  {b=\"c\"} 3", false),
+        ("a{b=\"c\"}", "a{b=\"c\"} 3", true),
+        ("a{b=\"c\"}", "a{b=\"c\"}3", true),
+        ("a{b=\"c\"}", "a{b=\"c\",d=\"e\"} 3", false),
+    ] {
+        let mut memory = Remembered { series: vec![expected.as_bytes().to_vec()], next: 0 };
+        let body = format!("{line}\n");
+        let mut read = Vec::new();
+        scan_remembering(body.as_bytes(), &options(Format::Text, Names::all()), &mut memory, |sample, known| {
+            read.push((sample.series, sample.value, known));
+        })
+        .expect("valid");
+        let series = if found { expected } else { line.trim_end_matches(['3', ' ', '\t']) };
+        let known = (found || expected == series).then_some(());
+        assert_eq!(read, [(series.as_bytes(), 3.0, known)], "{expected} {line}");
+    }
+}
+
 #[test]
 fn content_types() {
     for (header, format) in [
@@ -448,5 +486,94 @@ proptest! {
             .expect("valid");
         prop_assert_eq!(again, vec![(first[0].0, f64::from(number), Some(()))]);
         prop_assert_eq!(read(&body).expect("valid")[0].0[1].1.clone(), value);
+    }
+
+    /// What was checked before, in whatever order, only spares work: a line means the same alone and among others.
+    #[test]
+    fn a_line_means_the_same_alone_and_among_others(
+        lines in prop::collection::vec((0..3usize, 0..9usize, "[ -~é\n]{0,12}", "(0|1|-)?[0-9.]{0,9}(e2)?"), 1..30),
+        open in any::<bool>(),
+    ) {
+        let names = ["a", "ab_bucket", "a:b"];
+        let format = if open { Format::OpenMetrics } else { Format::Text };
+        let end = if open { "# EOF\n" } else { "" };
+        let lines: Vec<String> = lines.iter().map(|(name, shape, value, number)| {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let labels = [
+                String::new(),
+                format!("{{x=\"{value}\"}}"),
+                format!("{{x=\"{value}\",}}"),
+                format!("{{x=\"{value}\",yy=\"{value}\"}}"),
+                format!("{{yy=\"{value}\",x=\"\"}}"),
+                format!("{{x=\"{value}\",le=\"1\",yy=\"{value}\"}}"),
+                format!("{{x=\"{value}\",x=\"1\"}}"),
+                format!("{{x=\"{value}\",\"y\"=\"\"}}"),
+                format!("{{x=\"{value}\" "),
+            ];
+            format!("{}{} {number}\n", names[*name], labels[*shape])
+        }).collect();
+        let options = options(format, Names::all());
+        let alone: Vec<_> = lines.iter().map(|line| read_with(format!("{line}{end}").as_bytes(), &options)).collect();
+        let body = lines.concat() + end;
+        let together = read_with(body.as_bytes(), &options);
+        let expected = match alone.iter().position(Result::is_err) {
+            Some(broken) => {
+                let error = alone[broken].clone().expect_err("found as one");
+                Err(ScanError { line: broken + 1, ..error })
+            }
+            None => Ok(alone.into_iter().flatten().flatten().collect::<Vec<_>>()),
+        };
+        prop_assert_eq!(&together, &expected);
+
+        // And again for a caller that remembers some of it, expects what may not come, and knows the rest by looking.
+        let Ok(expected) = expected else { return Ok(()) };
+        let mut memory = Remembered::default();
+        for _ in 0..2 {
+            let mut values = Vec::new();
+            let mut unknown = Vec::new();
+            memory.next = 0;
+            scan_remembering(body.as_bytes(), &options, &mut memory, |sample, place| {
+                if place.is_none() && values.len() % 3 != 0 {
+                    unknown.push(sample.series.to_vec());
+                }
+                values.push(sample.value);
+            }).expect("as before");
+            memory.series.extend(unknown);
+            prop_assert_eq!(values, expected.iter().map(|(_, value, _)| *value).collect::<Vec<_>>());
+        }
+    }
+
+    /// A decimal is the number that the standard library reads.
+    #[test]
+    fn short_numbers_are_exact(text in "-?[0-9]{0,17}[.]?[0-9]{0,17}") {
+        let read = read(&format!("a {text}\n"));
+        match text.parse::<f64>() {
+            Ok(number) => prop_assert_eq!(read.expect("a number")[0].1.to_bits(), number.to_bits()),
+            Err(_) => prop_assert!(read.is_err()),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    series: Vec<Vec<u8>>,
+    next: usize,
+}
+
+impl Memory for &mut Remembered {
+    type Handle = ();
+
+    fn expected(&self) -> Option<&[u8]> {
+        self.series.get(self.next).map(Vec::as_slice)
+    }
+
+    fn confirm(&mut self) {
+        self.next += 1;
+    }
+
+    fn find(&mut self, series: &[u8]) -> Option<()> {
+        let place = self.series.iter().position(|known| known == series)?;
+        self.next = place + 1;
+        Some(())
     }
 }

@@ -167,8 +167,9 @@ fn verdict(at: i64) -> VerdictDump {
             held: Duration::from_millis(1_234),
             known: Some((at, true)),
             unknown_since: None,
+            filling_since: None,
             inherited: Some(at),
-            was_clear: true,
+            right_until: Some(Timestamp::from_millis(4000)),
             wrong_since: None,
             unproven: true,
             past: Past {

@@ -8,7 +8,7 @@ use super::blame::autonomy_at;
 use super::output::{LogLevel, Output};
 use super::safety::KILL_SWITCH;
 use super::service::{Service, identity};
-use super::watch::is_recent;
+use super::watch::{is_recent, sees};
 use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
 use crate::decide::guard::{self, Breach, Compared, Facts, Mandate, Reach, Worsened};
 use crate::decide::incident::Incident;
@@ -71,6 +71,9 @@ impl Machine {
         let evaluated = evaluate(expr, &self.store, service.id, Instant { at, wall_offset_ms });
         let newest = evaluated.as_ref().ok().and_then(newest_sample);
         let newest = newest.or_else(|| self.newest_success(service)).unwrap_or(Timestamp::MIN);
+        let restored = service.triggers[place].verdicts.values().any(|verdict| verdict.unproven);
+        let unseen =
+            restored && self.targets.values().any(|target| target.last.is_none() && sees(service, target.scope));
         let values = match (&trigger.question, &evaluated) {
             (Question::Value { kind: ValueKind::Regression, .. }, Ok(evaluation)) => Some(evaluation.value.clone()),
             (Question::Value { .. } | Question::Signal { .. }, _) => None,
@@ -99,8 +102,9 @@ impl Machine {
             out.push(Output::Log { level: LogLevel::Warn, service: Some(Arc::clone(&service.rules.name)), message });
         }
         let is_known = !matches!(findings.worst().1, Finding::Unknown(_));
-        // Looking again at the same samples earns no hold time, and a timer never fires a trigger.
-        if is_known && newest <= state.newest {
+        // Looking again at the same samples earns no hold time, and a timer never fires a trigger. After a restart a part
+        // of them may be of before it.
+        if is_known && (newest <= state.newest || unseen) {
             return;
         }
         let instant = if is_known { newest.min(at) } else { at };
@@ -469,7 +473,7 @@ pub(super) fn breach_of(trigger: &Trigger, verdict: Option<&Verdict>, factor: f6
     Breach {
         began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
         inherited: verdict.and_then(|verdict| verdict.inherited),
-        was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
+        was_clear: verdict.is_some_and(|verdict| verdict.right_until.is_some()),
         baseline: past.and_then(|past| past.baseline).map(|value| Compared { value, unit, factor }),
         worsened: worsened.map(|(_, worse)| Worsened { began: worse.began, now: worse.value }),
     }

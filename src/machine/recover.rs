@@ -145,9 +145,8 @@ impl Machine {
             // have begun in it, so that only a Clear proves that the new one did not inherit it.
             let unseen = change.old_last_seen.map_or(Duration::MAX, |seen| seen.since(checkpoint));
             for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
-                state.release_changed(now.monotonic, change.old_last_seen, trigger.patience());
+                state.release_changed(trigger, now.monotonic, change.old_last_seen);
                 for verdict in state.verdicts.values_mut() {
-                    verdict.was_clear &= unseen <= trigger.patience();
                     let measure = Measure::of(trigger, service.rules.guard.worsened_by);
                     // Nor is it known how bad it was then.
                     let known = change.old_last_seen.filter(|_| unseen <= trigger.patience());
@@ -162,7 +161,7 @@ impl Machine {
         let at = record.at;
         let service = &mut self.services[index];
         match &record.entry {
-            Entry::ReleaseSeen { release, old_last_seen, first_seen, installed_by, .. } => {
+            Entry::ReleaseSeen { release, old_last_seen, first_seen, installed_by, named_by, .. } => {
                 service.releases.take(Change {
                     release: release.clone(),
                     previous: service.releases.judged.clone(),
@@ -171,6 +170,7 @@ impl Machine {
                     returned: service.releases.known().iter().any(|known| known.release == *release),
                     installed_by: installed_by.clone(),
                 });
+                service.releases.was_named_by(named_by.as_deref());
                 if old_last_seen.is_some() {
                     service.windows_from = service.windows_from.max(*first_seen);
                 }

@@ -42,7 +42,8 @@ pub struct TriggerState {
     pub latest: Option<Findings>,
     /// What a `regression` is compared with; empty for others.
     pub baselines: Baselines,
-    /// The newest sample that any evaluation rested on: only newer data earns hold time.
+    /// The newest sample that any evaluation rested on: only newer data earns hold time. What a restart brought back is
+    /// older than all that counts.
     pub newest: Timestamp,
     /// The latest evaluation that was taken, of whatever outcome.
     pub taken: Timestamp,
@@ -63,7 +64,7 @@ impl TriggerState {
             heirs: BTreeMap::new(),
             latest: None,
             baselines: Baselines::default(),
-            newest: Timestamp::MIN,
+            newest: now,
             taken: now,
             looked: now,
             dirty: true,
@@ -88,7 +89,7 @@ impl TriggerState {
     /// heir of was.
     pub fn new_verdict(&mut self, labels: &Labels, at: Timestamp) -> Verdict {
         let mut verdict = Verdict::new(at);
-        verdict.was_clear = self.verdicts.values().any(|other| other.was_clear);
+        verdict.right_until = self.verdicts.values().filter_map(|other| other.right_until).max();
         verdict.inherited = self.verdicts.values().filter_map(|other| other.inherited).chain(self.inherited).min();
         let breached = self.verdicts.values().filter(|other| matches!(other.known, Some((_, true))));
         if let Some(since) = breached.filter_map(|other| other.began).min() {
@@ -104,11 +105,12 @@ impl TriggerState {
         self.heirs.retain(|labels, _| verdicts.get(labels).is_some_and(is_wrong));
     }
 
-    /// Another release runs now. `pause_max`: the trigger's patience.
-    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>, pause_max: Duration) {
-        self.baselines.release_changed(old_last_seen, pause_max);
+    /// Another release runs now.
+    pub fn release_changed(&mut self, trigger: &Trigger, at: Timestamp, old_last_seen: Option<Timestamp>) {
+        self.baselines.release_changed(old_last_seen, trigger.patience());
+        let gap_tolerance = Service::hold(trigger).gap_tolerance;
         for (labels, verdict) in &mut self.verdicts {
-            verdict.release_changed(at, old_last_seen);
+            verdict.release_changed(at, old_last_seen, gap_tolerance);
             let before = |since: &&Timestamp| old_last_seen.is_none_or(|seen| **since <= seen);
             verdict.inherited = verdict.inherited.or(self.heirs.get(labels).filter(before).copied());
         }

@@ -330,7 +330,7 @@ fn forget_before(dump: &mut crate::promql::TargetDump, from: Timestamp) {
     dump.series.retain(|series| !series.samples.is_empty());
 }
 
-fn sees(service: &Service, scope: Scope) -> bool {
+pub(super) fn sees(service: &Service, scope: Scope) -> bool {
     match scope {
         Scope::Shared => true,
         Scope::Service(id) => id == service.id,

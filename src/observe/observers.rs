@@ -15,6 +15,7 @@ use super::lane::Sender;
 use super::probe::Prober;
 use super::reference::Reference;
 use super::release;
+use super::request::Clients;
 use super::schedule::{Ticks, offset};
 use super::scrape::{Scraper, Seat};
 use crate::config::model::{Config, DetectorSpec, ProbeSpec, ReferenceSpec, ScrapeSpec, TargetSpec};
@@ -278,6 +279,7 @@ fn wanted(config: &Config) -> Vec<What> {
 }
 
 fn prepare(wanted: Vec<What>) -> Result<Vec<(What, Ready)>, ObserveError> {
+    let mut clients = Clients::default();
     wanted
         .into_iter()
         .map(|what| {
@@ -286,7 +288,7 @@ fn prepare(wanted: Vec<What>) -> Result<Vec<(What, Ready)>, ObserveError> {
             let ready = match &what {
                 What::Scrape(spec) => {
                     let target = spec.targets.first().ok_or_else(missing)?;
-                    let scraper = Scraper::new(&name, spec, target)?;
+                    let scraper = Scraper::new(&name, spec, target, &mut clients)?;
                     let key = TargetKey {
                         service: spec.service.clone(),
                         kind: TargetKind::Scrape,

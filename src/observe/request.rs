@@ -11,7 +11,7 @@ use super::ObserveError;
 use super::blocking::Blocking;
 use crate::config::model::{AuthSpec, ClientSpec, RequestLimits};
 use crate::decide::event::TextOrSecret;
-use crate::platform::http::{self, Connections};
+use crate::platform::http::{self, ClientError, Connections};
 use crate::platform::secret;
 
 /// The sentence for secrets on a disk that hangs.
@@ -37,6 +37,39 @@ pub struct Requester {
     files: Blocking<Result<Refreshed, Unready>>,
 }
 
+/// The clients of a configuration that is about to be observed. A client holds a third of a megabyte of certificates and
+/// settings, and the targets of a scrape are many and alike.
+#[derive(Debug, Default)]
+pub struct Clients(Vec<Shared>);
+
+#[derive(Clone, Debug)]
+struct Shared {
+    spec: Arc<ClientSpec>,
+    limits: RequestLimits,
+    connections: Connections,
+    stamp: Stamp,
+    client: Client,
+}
+
+impl Clients {
+    fn get(
+        &mut self,
+        spec: &ClientSpec,
+        limits: &RequestLimits,
+        connections: Connections,
+    ) -> Result<&Shared, ClientError> {
+        let same = |one: &Shared| *one.spec == *spec && one.limits == *limits && one.connections == connections;
+        if let Some(at) = self.0.iter().position(same) {
+            return Ok(&self.0[at]);
+        }
+        let client = http::client_with(spec, limits, connections)?;
+        let spec = Arc::new(spec.clone());
+        let stamp = stamp(&spec);
+        self.0.push(Shared { spec, limits: limits.clone(), connections, stamp, client });
+        Ok(&self.0[self.0.len() - 1])
+    }
+}
+
 /// The headers of a request and, where the certificate files changed, the client that uses the new ones.
 type Refreshed = (HeaderMap, Option<(Stamp, Client)>);
 
@@ -51,14 +84,26 @@ impl Requester {
         limits: &RequestLimits,
         connections: Connections,
     ) -> Result<Requester, ObserveError> {
+        Requester::sharing(what, spec, limits, connections, &mut Clients::default())
+    }
+
+    /// As [`Requester::new`], with the client of an earlier one that talks in the same way, if there is one.
+    pub fn sharing(
+        what: &str,
+        spec: &ClientSpec,
+        limits: &RequestLimits,
+        connections: Connections,
+        clients: &mut Clients,
+    ) -> Result<Requester, ObserveError> {
         for name in spec.headers.keys() {
             HeaderName::from_bytes(name.as_bytes())
                 .map_err(|_| ObserveError::invalid(what, format!("{name:?} is not the name of a header")))?;
         }
-        let client = http::client_with(spec, limits, connections)
+        let shared = clients
+            .get(spec, limits, connections)
             .map_err(|source| ObserveError::Client { what: what.to_owned(), source })?;
-        let spec = Arc::new(spec.clone());
-        Ok(Requester { stamp: stamp(&spec), spec, limits: limits.clone(), connections, client, files: Blocking::new() })
+        let Shared { spec, stamp, client, .. } = shared.clone();
+        Ok(Requester { stamp, spec, limits: limits.clone(), connections, client, files: Blocking::new() })
     }
 
     /// A request with the specification's headers and authentication.

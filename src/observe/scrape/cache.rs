@@ -1,6 +1,7 @@
 //! The cache of one scrape target: raw series bytes → local id, and from one body to the next batch.
 //!
-//! A series is looked up by the bytes of its line; its labels are built once. Of two lines with the same series in one
+//! A series is known by the bytes of its line, mostly without a look-up: it is compared with the one that followed the
+//! same series the last time. Its labels are built once. Of two lines with the same series in one
 //! body the first counts, as in Prometheus. A series that was not seen for a few scrapes is dropped from the cache.
 //! Ids are dense and never given twice within one binding; when too many have been used up, or the interest set or the
 //! format changed, or a scrape was refused after it was scanned, the next batch is a `rebind`: all ids are new.
@@ -9,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::processes::{Processes, Signs};
-use crate::exposition::{Format, Limits, Names, Options, Sample, ScanError, scan_with};
+use crate::exposition::{Format, Limits, Memory, Names, Options, Sample, ScanError, scan_remembering};
 use crate::promql::{Batch, Interest, Labels, LocalId};
 
 const PROCESS_START: &str = "process_start_time_seconds";
@@ -43,11 +44,15 @@ pub struct Cache {
     samples_max: usize,
     interest: Arc<Interest>,
     options: Options,
-    by_bytes: HashMap<Box<[u8]>, usize>,
+    by_bytes: HashMap<Arc<[u8]>, usize>,
     /// Two spellings of one series (another order of labels) share a place.
     by_labels: HashMap<Labels, usize>,
     series: Vec<Series>,
     free: Vec<usize>,
+    /// The place of the series that a body began with the last time.
+    first: usize,
+    /// Places and values of the scan under way; kept so that a body like the one before allocates nothing.
+    places: Vec<(usize, f64)>,
     /// Bodies scanned since the cache was empty; series note the last one they were in.
     scan: u64,
     ids: u32,
@@ -57,6 +62,10 @@ pub struct Cache {
 
 #[derive(Debug)]
 struct Series {
+    /// As it was written when it was first seen.
+    bytes: Arc<[u8]>,
+    /// The place of the series that came after it the last time.
+    next: usize,
     /// `None`: nobody wants it, or nobody but us ([`PROCESS_START`]).
     labels: Option<Labels>,
     id: Option<LocalId>,
@@ -81,6 +90,8 @@ impl Cache {
             by_labels: HashMap::new(),
             series: Vec::new(),
             free: Vec::new(),
+            first: 0,
+            places: Vec::new(),
             scan: 0,
             ids: 0,
             rebind: true,
@@ -103,18 +114,34 @@ impl Cache {
             self.options.format = format;
             self.forget();
         }
-        let mut samples = Vec::new();
-        let by_bytes = &self.by_bytes;
-        let known = |bytes: &[u8]| by_bytes.get(bytes).copied();
-        let summary = scan_with(body, &self.options, known, |sample, place| samples.push((sample, place)))
-            .map_err(Refused::Scan)?;
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        let scanned = self.scan_into(&mut places, body);
+        let judged = scanned.and_then(|samples_exposed| self.judge(&places, samples_exposed));
+        self.places = places;
+        judged
+    }
 
+    /// Scans a body into the places and values of its samples. The answer is how many it has, selected or not.
+    fn scan_into(&mut self, places: &mut Vec<(usize, f64)>, body: &[u8]) -> Result<u64, Refused> {
+        let mut unknown: Vec<(usize, Sample<'_>)> = Vec::new();
+        let memory = Known { by_bytes: &self.by_bytes, series: &self.series, next: self.first };
+        let summary = scan_remembering(body, &self.options, memory, |sample, place| {
+            if place.is_none() {
+                unknown.push((places.len(), sample));
+            }
+            places.push((place.unwrap_or(usize::MAX), sample.value));
+        })
+        .map_err(Refused::Scan)?;
+        for (at, sample) in &unknown {
+            places[*at].0 = self.place(sample);
+        }
+        Ok(u64::try_from(summary.samples_exposed).unwrap_or(u64::MAX))
+    }
+
+    fn judge(&mut self, places: &[(usize, f64)], samples_exposed: u64) -> Result<Scanned, Refused> {
         self.scan += 1;
-        let places: Vec<(usize, f64)> = samples
-            .into_iter()
-            .map(|(sample, place)| (place.unwrap_or_else(|| self.place(&sample)), sample.value))
-            .collect();
-        let seen = self.touch(&places);
+        let seen = self.touch(places);
         self.sweep();
         if seen.kept > self.samples_max {
             // What a body like this needs is more than the target is allowed to hold.
@@ -125,8 +152,7 @@ impl Cache {
             self.rebind = true;
             return Err(Refused::SeveralProcesses(why));
         }
-        let batch = self.batch(&places, seen.signs.start);
-        let samples_exposed = u64::try_from(summary.samples_exposed).unwrap_or(u64::MAX);
+        let batch = self.batch(places, seen.signs.start);
         Ok(Scanned { generation: self.interest.generation, batch, samples_exposed })
     }
 
@@ -151,19 +177,22 @@ impl Cache {
         if let Some(place) = self.by_bytes.get(sample.series) {
             return *place;
         }
+        let bytes: Arc<[u8]> = sample.series.into();
         let labels = self.labels_of(sample);
         let wanted = self.interest.wants(&labels);
         let place = match self.by_labels.get(&labels) {
             Some(place) => *place,
-            None => self.insert(&labels, wanted),
+            None => self.insert(Arc::clone(&bytes), &labels, wanted),
         };
-        self.by_bytes.insert(sample.series.into(), place);
+        self.by_bytes.insert(bytes, place);
         place
     }
 
-    fn insert(&mut self, labels: &Labels, wanted: bool) -> usize {
+    fn insert(&mut self, bytes: Arc<[u8]>, labels: &Labels, wanted: bool) -> usize {
         let name = labels.name();
         let series = Series {
+            bytes,
+            next: usize::MAX,
             labels: wanted.then(|| labels.clone()),
             id: None,
             seen: 0,
@@ -210,7 +239,12 @@ impl Cache {
     fn touch(&mut self, places: &[(usize, f64)]) -> Seen {
         let mut seen = Seen::default();
         let mut starts = 0;
+        let mut before = None;
         for (place, value) in places {
+            match before.replace(*place) {
+                Some(before) => self.series[before].next = *place,
+                None => self.first = *place,
+            }
             let series = &mut self.series[*place];
             if series.seen == self.scan {
                 continue;
@@ -257,6 +291,7 @@ impl Cache {
                 series.seen = 0;
                 series.labels = None;
                 series.id = None;
+                series.bytes = Arc::default();
             }
         }
         self.free.extend(spent);
@@ -304,6 +339,33 @@ impl Cache {
         }
         self.rebind = false;
         batch
+    }
+}
+
+/// The cache as a scan asks it.
+struct Known<'c> {
+    by_bytes: &'c HashMap<Arc<[u8]>, usize>,
+    series: &'c [Series],
+    next: usize,
+}
+
+impl Memory for Known<'_> {
+    type Handle = usize;
+
+    fn expected(&self) -> Option<&[u8]> {
+        self.series.get(self.next).filter(|series| series.seen > 0).map(|series| &*series.bytes)
+    }
+
+    fn confirm(&mut self) -> usize {
+        let place = self.next;
+        self.next = self.series[place].next;
+        place
+    }
+
+    fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        let place = *self.by_bytes.get(bytes)?;
+        self.next = self.series[place].next;
+        Some(place)
     }
 }
 

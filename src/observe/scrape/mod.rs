@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ObserveError;
 use super::lane::Sender;
-use super::request::{Requester, Unready, host_port, http_url};
+use super::request::{Clients, Requester, Unready, host_port, http_url};
 use super::schedule::Ticks;
 use crate::config::model::{ScrapeSpec, TargetSpec};
 use crate::exposition::{Format, Reason, ScanError};
@@ -45,10 +45,15 @@ pub struct Scraper {
 }
 
 impl Scraper {
-    /// `what` names it in errors.
-    pub fn new(what: &str, spec: &ScrapeSpec, target: &TargetSpec) -> Result<Scraper, ObserveError> {
+    /// `what` names it in errors; a target that is talked to as an earlier one shares its client.
+    pub fn new(
+        what: &str,
+        spec: &ScrapeSpec,
+        target: &TargetSpec,
+        clients: &mut Clients,
+    ) -> Result<Scraper, ObserveError> {
         let url = http_url(what, &target.address)?;
-        let requester = Requester::new(what, &spec.client, &spec.limits, Connections::Reused)?;
+        let requester = Requester::sharing(what, &spec.client, &spec.limits, Connections::Reused, clients)?;
         let job = spec.job.clone().unwrap_or_else(|| spec.name.to_string());
         Ok(Scraper {
             limit: spec.limits.timeout,
@@ -196,6 +201,7 @@ fn reason_of(error: &ScanError) -> &'static str {
         | Reason::Exemplar
         | Reason::CommentName
         | Reason::CommentType
+        | Reason::CommentUnit
         | Reason::CommentKind => "exposition",
     }
 }

@@ -129,6 +129,11 @@ impl Retention {
             .map(|(selector, need)| (selector, *need))
     }
 
+    /// The selectors that name this metric outright; one that is needed in two ways comes twice.
+    pub fn selectors_naming(&self, name: &str) -> impl Iterator<Item = &Selector> {
+        self.by_name.get(name).into_iter().flatten().map(|(selector, _)| selector)
+    }
+
     /// `None`: nobody asks for this series.
     pub fn keep(&self, labels: &Labels) -> Option<Keep> {
         let mut keep = None;

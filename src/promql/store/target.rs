@@ -26,6 +26,37 @@ pub(in crate::promql) struct Series {
     process: u32,
 }
 
+/// The slots of all series of one metric, and which of them each selector that names this metric means: expressions
+/// are evaluated far more often than series are born.
+#[derive(Clone, Debug, Default)]
+struct Named {
+    slots: Vec<usize>,
+    selected: Vec<(Selector, Vec<usize>)>,
+}
+
+impl Named {
+    fn of(name: &str, retention: &Retention) -> Named {
+        let selected = retention.selectors_naming(name).map(|selector| (selector.clone(), Vec::new())).collect();
+        Named { slots: Vec::new(), selected }
+    }
+
+    fn insert(&mut self, slot: usize, labels: &Labels) {
+        self.slots.push(slot);
+        for (selector, slots) in &mut self.selected {
+            if selector.matches(labels) {
+                slots.push(slot);
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: usize) {
+        self.slots.retain(|one| *one != slot);
+        for (_, slots) in &mut self.selected {
+            slots.retain(|one| *one != slot);
+        }
+    }
+}
+
 impl Series {
     pub fn is_live(&self) -> bool {
         self.ring.newest().is_some_and(|newest| !is_stale(newest.value))
@@ -53,7 +84,7 @@ pub(in crate::promql) struct Target {
     free: Vec<usize>,
     by_local: HashMap<LocalId, usize>,
     by_labels: HashMap<Labels, usize>,
-    by_name: HashMap<Box<str>, Vec<usize>>,
+    by_name: HashMap<Box<str>, Named>,
     /// Names of metrics shown since the windows began.
     pub shown: std::collections::HashSet<Box<str>>,
 }
@@ -108,19 +139,21 @@ impl Target {
     }
 
     pub fn select<'a>(&'a self, selector: &'a Selector) -> Vec<&'a Series> {
-        let of_name = |places: &'a Vec<usize>| places.iter().filter_map(|place| self.series.get(*place)?.as_ref());
-        let mut found: Vec<&Series> = if let Some(name) = selector.exact_name() {
-            self.by_name.get(name).into_iter().flat_map(of_name).collect()
-        } else {
+        let of_slots = |slots: &'a [usize]| slots.iter().filter_map(|slot| self.series.get(*slot)?.as_ref());
+        let Some(name) = selector.exact_name() else {
             let names = self.by_name.iter().filter(|(name, _)| selector.matches_name(name));
-            names.flat_map(|(_, places)| of_name(places)).collect()
+            let all = names.flat_map(|(_, named)| of_slots(&named.slots));
+            return all.filter(|series| selector.matches(&series.labels)).collect();
         };
-        found.retain(|series| selector.matches(&series.labels));
-        found
+        let Some(named) = self.by_name.get(name) else { return Vec::new() };
+        match named.selected.iter().find(|(one, _)| one == selector) {
+            Some((_, slots)) => of_slots(slots).collect(),
+            None => of_slots(&named.slots).filter(|series| selector.matches(&series.labels)).collect(),
+        }
     }
 
     /// The slot of a series; a new one if nobody has it yet. `true` if it is new.
-    fn slot(&mut self, labels: &Labels, own: bool, keep: Keep) -> (usize, bool) {
+    fn slot(&mut self, labels: &Labels, own: bool, keep: Keep, retention: &Retention) -> (usize, bool) {
         if let Some(slot) = self.by_labels.get(labels) {
             return (*slot, false);
         }
@@ -137,7 +170,8 @@ impl Target {
             self.series.len() - 1
         };
         self.by_labels.insert(labels.clone(), slot);
-        self.by_name.entry(labels.name().into()).or_default().push(slot);
+        let named = self.by_name.entry(labels.name().into()).or_insert_with(|| Named::of(labels.name(), retention));
+        named.insert(slot, labels);
         (slot, true)
     }
 
@@ -164,7 +198,7 @@ impl Target {
         let mut fresh = Vec::new();
         for (local, labels) in &batch.born {
             let Some(keep) = retention.keep(labels) else { continue };
-            let (slot, is_new) = self.slot(labels, false, keep);
+            let (slot, is_new) = self.slot(labels, false, keep, retention);
             self.bind(*local, slot);
             if let Some(series) = self.series[slot].as_mut()
                 && series.ring.is_empty()
@@ -257,7 +291,7 @@ impl Target {
     /// One sample of backstop's own. Returns whether the series is new.
     pub(super) fn push_own(&mut self, at: Timestamp, labels: &Labels, value: f64, retention: &Retention) -> bool {
         let Some(keep) = retention.keep(labels) else { return false };
-        let (slot, is_new) = self.slot(labels, true, keep);
+        let (slot, is_new) = self.slot(labels, true, keep, retention);
         if let Some(series) = self.series[slot].as_mut() {
             // A target that exposes a name of ours: what we measured counts, not what it says.
             series.own = true;
@@ -296,6 +330,14 @@ impl Target {
                 None => self.remove(slot),
             }
         }
+        for (name, named) in &mut self.by_name {
+            let slots = std::mem::replace(named, Named::of(name, retention)).slots;
+            for slot in slots {
+                if let Some(series) = &self.series[slot] {
+                    named.insert(slot, &series.labels);
+                }
+            }
+        }
         let by_name = &self.by_name;
         self.shown.retain(|name| by_name.contains_key(name));
         self.baseline = true;
@@ -308,9 +350,9 @@ impl Target {
             self.by_local.remove(&local);
         }
         self.by_labels.remove(&series.labels);
-        if let Some(places) = self.by_name.get_mut(series.labels.name()) {
-            places.retain(|place| *place != slot);
-            if places.is_empty() {
+        if let Some(named) = self.by_name.get_mut(series.labels.name()) {
+            named.remove(slot);
+            if named.slots.is_empty() {
                 self.by_name.remove(series.labels.name());
             }
         }
@@ -360,7 +402,7 @@ impl Target {
         let mut back = Vec::new();
         for series in &dump.series {
             let Some(keep) = retention.keep(&series.labels) else { continue };
-            let (slot, _) = self.slot(&series.labels, series.own, keep);
+            let (slot, _) = self.slot(&series.labels, series.own, keep, retention);
             let Some(slot) = self.series[slot].as_mut() else { continue };
             slot.own = series.own;
             slot.ring = Ring::restored(&series.samples, &series.resets, series.from_zero);
