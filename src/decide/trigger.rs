@@ -55,6 +55,11 @@ pub enum Unknown {
     TooFewProbes,
     /// A new release has not answered yet.
     Starting,
+    /// A query has no answer that counts: why, as its server or the way to it says.
+    Unanswered {
+        query: String,
+        why: String,
+    },
     /// Only data can cause it, such as two series where one was expected.
     Invalid(String),
 }
@@ -68,6 +73,7 @@ impl Unknown {
             | Unknown::Stale { .. }
             | Unknown::NonFinite(_)
             | Unknown::BeyondBuckets { .. }
+            | Unknown::Unanswered { .. }
             | Unknown::Invalid(_) => Blank::Blind,
             Unknown::NotYetCovered { window, .. } => Blank::Filling(*window),
             Unknown::TooFewProbes => Blank::Filling(Duration::MAX),
@@ -99,6 +105,7 @@ impl fmt::Display for Unknown {
             }
             Unknown::TooFewProbes => write!(f, "not probed often enough yet to tell"),
             Unknown::Starting => write!(f, "the new release is starting"),
+            Unknown::Unanswered { query, why } => write!(f, "query {query}: {why}"),
             Unknown::Invalid(why) => write!(f, "{why}"),
         }
     }

@@ -74,10 +74,18 @@ struct TargetFrame {
     gone: Vec<u32>,
 }
 
+/// In this order: the first two were once `scrape: bool`, and are the same bytes.
+#[derive(Debug, Serialize, Deserialize)]
+enum KindFrame {
+    Probe,
+    Scrape,
+    Query,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyFrame {
     service: Option<String>,
-    scrape: bool,
+    kind: KindFrame,
     source: String,
     address: String,
 }
@@ -485,9 +493,10 @@ fn key_frame(key: &TargetKey) -> KeyFrame {
     let TargetKey { service, kind, source, address } = key;
     KeyFrame {
         service: service.as_ref().map(|name| name.as_ref().to_owned()),
-        scrape: match kind {
-            TargetKind::Scrape => true,
-            TargetKind::Probe => false,
+        kind: match kind {
+            TargetKind::Probe => KindFrame::Probe,
+            TargetKind::Scrape => KindFrame::Scrape,
+            TargetKind::Query => KindFrame::Query,
         },
         source: source.as_ref().to_owned(),
         address: address.as_ref().to_owned(),
@@ -497,7 +506,11 @@ fn key_frame(key: &TargetKey) -> KeyFrame {
 fn key_of(frame: KeyFrame) -> TargetKey {
     TargetKey {
         service: frame.service.map(Arc::from),
-        kind: if frame.scrape { TargetKind::Scrape } else { TargetKind::Probe },
+        kind: match frame.kind {
+            KindFrame::Probe => TargetKind::Probe,
+            KindFrame::Scrape => TargetKind::Scrape,
+            KindFrame::Query => TargetKind::Query,
+        },
         source: Arc::from(frame.source),
         address: Arc::from(frame.address),
     }
@@ -611,3 +624,6 @@ fn baseline_of(frame: BaselineFrame) -> BaselineDump {
         seen: Timestamp::from_millis(frame.seen),
     }
 }
+
+#[cfg(test)]
+mod tests;

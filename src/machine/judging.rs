@@ -82,7 +82,8 @@ impl Machine {
         let findings = if service.starting.is_some() {
             Findings::unknown(Unknown::Starting, Evidence::default())
         } else {
-            find(trigger, evaluated, &service.triggers[place].baselines)
+            let findings = find(trigger, evaluated, &service.triggers[place].baselines);
+            self.with_queries(service, expr, findings)
         };
         let service = &mut self.services[index];
         let worsened_by = service.rules.guard.worsened_by;
@@ -324,7 +325,8 @@ impl Machine {
     /// windows of the service start anew.
     pub(super) fn follow_reach(&mut self, index: usize, now: &Now) {
         let service = &self.services[index];
-        let own = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let near = self.near(service);
+        let own = near.iter().copied();
         let answers = own.clone().any(|target| is_recent(target, now.monotonic) && target.reached_since.is_some());
         let known = service.rules.guard.references.iter().filter_map(|name| self.references.get(name));
         let mut were_up = known.filter(|state| state.was_up(now.monotonic)).peekable();
@@ -342,7 +344,8 @@ impl Machine {
     }
 
     pub(super) fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
-        let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let near = self.near(service);
+        let own = || near.iter().copied();
         let answering: Vec<Timestamp> =
             own().filter(|target| is_recent(target, now.monotonic)).filter_map(|target| target.reached_since).collect();
         let known = service.rules.guard.references.iter().filter_map(|name| Some((name, self.references.get(name)?)));

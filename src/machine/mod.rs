@@ -18,12 +18,14 @@ mod outbox;
 pub mod output;
 mod people;
 mod proving;
+mod queried;
 mod recover;
 mod safety;
 mod service;
 mod settle;
 pub mod snapshot;
 mod step_checks;
+pub mod trial;
 mod view;
 mod watch;
 

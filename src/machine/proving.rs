@@ -132,6 +132,7 @@ impl Machine {
         let evaluated = evaluate(expr, &self.store, service.id, Instant { at, wall_offset_ms });
         let newest = evaluated.as_ref().ok().and_then(super::judging::newest_sample);
         let newest = newest.or_else(|| self.newest_success(service)).unwrap_or(Timestamp::MIN).min(at);
-        (find(trigger, evaluated, &Baselines::default()).worst().1.clone(), newest)
+        let findings = self.with_queries(service, expr, find(trigger, evaluated, &Baselines::default()));
+        (findings.worst().1.clone(), newest)
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::super::cursor::{Cx, Got, Table, Text};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Node, Value};
-use super::known_name;
 use super::relative;
 use super::release::{promql_error, selector};
 use super::threshold::{self, Sense, Threshold};
 use super::trigger::Sources;
+use super::{known_name, query};
 use crate::decide::rules::{Question, Unit, ValueKind};
 use crate::promql::{Comparison, Expr, Selector, Shape};
 
@@ -58,7 +58,7 @@ impl Needs {
 pub(super) fn asked(table: &mut Table<'_, '_>, sources: &Sources<'_>) -> Option<Asked> {
     let found = table.one_of(&KINDS, &[], KIND_HELP);
     let threshold = threshold::threshold(table);
-    match found? {
+    let asked = match found? {
         ("ratio", node) => ratio(table, node, threshold, sources),
         ("increase", node) => increase(table, node, threshold, sources),
         ("quantile", node) => quantile(table, node, threshold, sources),
@@ -67,7 +67,8 @@ pub(super) fn asked(table: &mut Table<'_, '_>, sources: &Sources<'_>) -> Option<
         ("health", node) => health(table.cx, node, threshold, sources),
         ("expr", node) => expr(table, node, threshold, sources),
         (_signal, node) => signal(table.cx, node, threshold, sources),
-    }
+    };
+    asked.map(|asked| query::wait_for(asked, sources.queries))
 }
 
 /// `None` where the threshold is missing or wrong; a missing one is reported.

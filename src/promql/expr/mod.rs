@@ -4,6 +4,7 @@ mod call;
 pub(super) mod parse;
 mod shape;
 mod show;
+mod span;
 #[cfg(test)]
 mod tests;
 pub(super) mod text;

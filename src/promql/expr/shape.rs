@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BURN_PAIRS, Expr, Function, Need, Node, Operator, millis};
-use crate::promql::Selector;
+use super::{BURN_PAIRS, Expr, Function, Node, Operator, millis};
 
 /// The root of an expression, as far as it matters for putting a comparison behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,20 +83,6 @@ impl Expr {
         self.root.collect_walks(&mut walks);
         walks
     }
-
-    /// Selectors with how many samples of each series are kept, at one each `interval`.
-    #[must_use]
-    pub fn kept(&self, interval: Duration) -> Vec<(&Selector, u64)> {
-        let kept = self.needs().into_iter().map(|(selector, need)| {
-            let samples = match need {
-                // The anchor before the window, and one interval of grace.
-                Need::Reach(reach) => reach.as_nanos().div_ceil(interval.as_nanos().max(1)) + 2,
-                Need::Samples(samples) => u128::from(samples) + 1,
-            };
-            (selector, u64::try_from(samples).unwrap_or(u64::MAX))
-        });
-        kept.collect()
-    }
 }
 
 impl Node {
@@ -177,6 +162,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::promql::Selector;
 
     fn parsed(text: &str) -> Expr {
         Expr::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -199,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_walks_and_what_is_kept_is_told() {
+    fn what_walks_through_its_window_is_told() {
         for (text, walks) in [
             ("rate(a[1d]) + count_over_time(a[1d]) / increase(b[1h] offset 1h)", vec![]),
             (
@@ -210,11 +196,6 @@ mod tests {
         ] {
             assert_eq!(parsed(text).walks(), walks, "{text}");
         }
-        let kept = |expr: &Expr| {
-            expr.kept(Duration::from_secs(15)).into_iter().map(|(_, samples)| samples).collect::<Vec<_>>()
-        };
-        assert_eq!(kept(&parsed("rate(a[1m]) / b")), [6, 22]);
-        assert_eq!(kept(&Expr::streak(Selector::parse("a").expect("a selector"), 3, 5)), [6]);
     }
 
     #[test]
