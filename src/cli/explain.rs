@@ -147,6 +147,10 @@ fn explain(chosen: &Chosen<'_>) -> String {
                 line(format!("    {}", window.selector));
                 line(format!("      {}", may_take(&window)));
             }
+            let walks = expr.walks();
+            if !walks.is_empty() {
+                line(format!("  costs more the longer the window: {}", walks.join(", ")));
+            }
             for query in queries(config, service, expr) {
                 line(format!("  query {}: asked of {} every {}", query.name, query.server, span(query.interval)));
                 line(format!("    {}", query.expr));
@@ -228,6 +232,10 @@ fn as_json(chosen: &Chosen<'_>) -> Value {
         }
         Question::Signal { name } => (Vec::new(), None, Some(name.to_string())),
     };
+    let walks = match &trigger.question {
+        Question::Value { expr, .. } => expr.walks(),
+        Question::Signal { .. } => Vec::new(),
+    };
     let (memory, asked) = match &trigger.question {
         Question::Value { expr, unit, .. } => {
             let asked = queries(config, service, expr).map(|query| {
@@ -255,6 +263,7 @@ fn as_json(chosen: &Chosen<'_>) -> Value {
         "interval": time(trigger.interval),
         "gap_tolerance": time(trigger.gap_tolerance),
         "selectors": selectors,
+        "walks": walks,
         "tree": tree,
         "signal": signal,
         "memory": memory.collect::<Vec<_>>(),

@@ -43,6 +43,10 @@ pub enum Unknown {
         observed: Duration,
         window: Duration,
     },
+    /// A quantile lies in the last bucket, which has no end: on which side of the threshold is not told.
+    BeyondBuckets {
+        bound: f64,
+    },
     /// Too little of the time before the release was observed.
     NoBaseline {
         observed: Duration,
@@ -68,6 +72,7 @@ impl Unknown {
             Unknown::Missing(_)
             | Unknown::Stale { .. }
             | Unknown::NonFinite(_)
+            | Unknown::BeyondBuckets { .. }
             | Unknown::Unanswered { .. }
             | Unknown::Invalid(_) => Blank::Blind,
             Unknown::NotYetCovered { window, .. } => Blank::Filling(*window),
@@ -90,6 +95,9 @@ impl fmt::Display for Unknown {
             }
             Unknown::NotYetCovered { observed, window } => {
                 write!(f, "observed for {} of {}", short(*observed), short(*window))
+            }
+            Unknown::BeyondBuckets { bound } => {
+                write!(f, "it is beyond the highest finite bucket, which ends at {}", number(*bound))
             }
             Unknown::NoBaseline { observed } => {
                 let (observed, least) = (short(*observed), short(OBSERVED_MIN));
@@ -387,7 +395,11 @@ fn vector(
     let sets: Vec<_> = values
         .into_iter()
         .map(|(labels, value)| {
-            if value.is_finite() {
+            if let Some(bound) = evaluation.bound.filter(|bound| value >= *bound)
+                && compare(bound, comparison, threshold) != compare(f64::INFINITY, comparison, threshold)
+            {
+                (labels, Finding::Unknown(Unknown::BeyondBuckets { bound }), None)
+            } else if value.is_finite() {
                 (labels, compare(value, comparison, threshold), Some(value))
             } else if kind == ValueKind::Health {
                 (labels, Finding::Unknown(Unknown::TooFewProbes), None)
@@ -399,6 +411,20 @@ fn vector(
     let findings = Findings { sets, others: Finding::Clear, evidence: Evidence::default() };
     evidence.value = findings.worst().2;
     Findings { evidence, ..findings }
+}
+
+/// Is the threshold of a quantile out of reach, given the highest finite bound of its buckets? What lies beyond is told as
+/// that bound.
+#[must_use]
+pub fn can_never_fire(question: &Question, bound: f64) -> bool {
+    match question {
+        Question::Value { kind: ValueKind::Quantile, comparison, threshold, .. } => match comparison {
+            Comparison::Above => *threshold >= bound,
+            Comparison::AtLeast => *threshold > bound,
+            Comparison::Below | Comparison::AtMost | Comparison::Equal | Comparison::NotEqual => false,
+        },
+        Question::Value { .. } | Question::Signal { .. } => false,
+    }
 }
 
 fn why(gap: Gap, selector: &SelectorEvidence) -> Unknown {

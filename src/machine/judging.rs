@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Machine;
 use super::blame::autonomy_at;
-use super::output::Output;
+use super::output::{LogLevel, Output};
 use super::safety::{BREACH_MEMORY, KILL_SWITCH};
 use super::service::{Service, identity};
 use super::watch::{is_recent, sees};
@@ -13,7 +13,9 @@ use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
 use crate::decide::guard::{self, Breach, Compared, Facts, Mandate, Reach, Worsened};
 use crate::decide::incident::Incident;
 use crate::decide::rules::{Budget, Question, Trigger, Unit, ValueKind};
-use crate::decide::trigger::{Finding, Findings, Unknown, find, remember, short, threshold_text, value_text};
+use crate::decide::trigger::{
+    Finding, Findings, Unknown, can_never_fire, find, remember, short, threshold_text, value_text,
+};
 use crate::decide::verdict::{Phase, Says, Verdict};
 use crate::decide::worsened::Measure;
 use crate::promql::{Evaluation, Instant, Labels, Scope, evaluate};
@@ -76,6 +78,7 @@ impl Machine {
             (Question::Value { kind: ValueKind::Regression, .. }, Ok(evaluation)) => Some(evaluation.value.clone()),
             (Question::Value { .. } | Question::Signal { .. }, _) => None,
         };
+        let bound = evaluated.as_ref().ok().and_then(|evaluation| evaluation.bound);
         let findings = if service.starting.is_some() {
             Findings::unknown(Unknown::Starting, Evidence::default())
         } else {
@@ -88,6 +91,17 @@ impl Machine {
         let state = &mut service.triggers[place];
         state.dirty = false;
         state.looked = now.monotonic;
+        if let Some(bound) = bound.filter(|bound| can_never_fire(&trigger.question, *bound))
+            && state.never_told != Some(bound)
+        {
+            state.never_told = Some(bound);
+            let threshold = threshold_text(&trigger.question);
+            let message = format!(
+                "{}: {threshold} can never fire: the highest finite bucket of its histogram ends at {bound}",
+                trigger.name
+            );
+            out.push(Output::Log { level: LogLevel::Warn, service: Some(Arc::clone(&service.rules.name)), message });
+        }
         let is_known = !matches!(findings.worst().1, Finding::Unknown(_));
         // Looking again at the same samples earns no hold time, and a timer never fires a trigger. After a restart a part
         // of them may be of before it.

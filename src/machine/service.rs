@@ -52,6 +52,8 @@ pub struct TriggerState {
     pub dirty: bool,
     /// A notice said that it is blind.
     pub blind_told: bool,
+    /// It was told that its threshold lies beyond this bucket.
+    pub never_told: Option<f64>,
 }
 
 impl TriggerState {
@@ -67,6 +69,7 @@ impl TriggerState {
             looked: now,
             dirty: true,
             blind_told: false,
+            never_told: None,
         }
     }
 

@@ -3,8 +3,8 @@
 
 use super::Machine;
 use crate::decide::rules::Question;
-use crate::decide::trigger::{Findings, find};
-use crate::promql::{Comparison, EvalError, Evaluation, Instant, evaluate, highest_finite_bound};
+use crate::decide::trigger::{Findings, can_never_fire, find};
+use crate::promql::{EvalError, Evaluation, Instant, evaluate};
 use crate::time::Now;
 
 /// One evaluation, with more than a decision needs.
@@ -24,17 +24,13 @@ impl Machine {
         let service = &self.services[self.service_index(service)?];
         let mut pairs = service.rules.triggers.iter().zip(&service.triggers);
         let (trigger, state) = pairs.find(|(known, _)| *known.name == *trigger)?;
-        let Question::Value { expr, comparison, threshold, .. } = &trigger.question else { return None };
+        let Question::Value { expr, .. } = &trigger.question else { return None };
         let at = service.newest_look.min(now.monotonic);
         let wall_offset_ms = now.wall.millis_since(now.monotonic);
         let evaluation = evaluate(expr, &self.store, service.id, Instant { at, wall_offset_ms });
         let findings = self.with_queries(service, expr, find(trigger, evaluation.clone(), &state.baselines));
-        let highest = highest_finite_bound(expr, &self.store, service.id);
-        let beyond = |highest: &f64| match comparison {
-            Comparison::Above => threshold >= highest,
-            Comparison::AtLeast => threshold > highest,
-            Comparison::Below | Comparison::AtMost | Comparison::Equal | Comparison::NotEqual => false,
-        };
-        Some(Trial { findings, evaluation, never_fires: highest.filter(beyond) })
+        let highest = evaluation.as_ref().ok().and_then(|evaluation| evaluation.bound);
+        let never_fires = highest.filter(|highest| can_never_fire(&trigger.question, *highest));
+        Some(Trial { findings, evaluation, never_fires })
     }
 }

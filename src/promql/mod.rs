@@ -12,7 +12,6 @@ mod testkit;
 
 pub use eval::{
     Annotation, BurnPair, EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate,
-    highest_finite_bound,
 };
 pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, ParseError, Shape};
 pub use labels::Labels;

@@ -110,6 +110,161 @@ proptest! {
     }
 }
 
+/// Two and a half intervals: what is watched at all.
+const TOLERANCE_MS: i64 = 37_500;
+
+/// One look at the target, and what happened since the one before.
+#[derive(Clone, Copy, Debug)]
+enum Look {
+    Whole,
+    /// It was tried, and failed.
+    Failed,
+    /// Nobody tried.
+    Missed,
+    /// Whole, by a daemon that has just come back from its checkpoint.
+    Restarted,
+}
+
+#[derive(Clone, Debug)]
+struct Happened {
+    after_ms: i64,
+    look: Look,
+    replaced: bool,
+    events: Vec<u32>,
+}
+
+fn a_life() -> impl Strategy<Value = (Vec<usize>, Vec<Happened>)> {
+    (1_usize..4).prop_flat_map(|series| {
+        let look = prop_oneof![
+            20 => Just(Look::Whole),
+            2 => Just(Look::Failed),
+            2 => Just(Look::Missed),
+            1 => Just(Look::Restarted),
+        ];
+        // Around fifteen seconds, with jitter.
+        let happened = (13_000_i64..17_000, look, prop::bool::weighted(0.1), prop::collection::vec(0_u32..50, series))
+            .prop_map(|(after_ms, look, replaced, events)| Happened { after_ms, look, replaced, events });
+        (prop::collection::vec(0_usize..20, series), prop::collection::vec(happened, 2..80))
+    })
+}
+
+/// A scrape that got through, with all that had truly been counted of each series since the beginning of the world.
+struct Whole {
+    at_ms: i64,
+    counted: Vec<Option<u32>>,
+    /// The attempt before it got through too, by the same daemon, at most two and a half intervals ago.
+    follows: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Against a count of every event that is kept beside it: the observed increase is exact between two scrapes, through
+    /// resets, gaps, jitter, late series, replaced processes and restarts of the daemon; where the target was not watched
+    /// for too much of the window, it is Unknown; and where it was watched without a break, no event of any series is
+    /// missing, whenever the series appeared.
+    #[test]
+    fn what_is_observed_is_what_happened_or_is_unknown((first_shown, life) in a_life(), window_secs in 30_u64..900) {
+        let question = Expr::increase(selector("c"), Duration::from_secs(window_secs));
+        let mut kit = Kit::new(std::slice::from_ref(&question));
+        let (mut now, mut start) = (0, 1000.0);
+        let mut shown_value = vec![0_u32; first_shown.len()];
+        let mut counted = vec![0_u32; first_shown.len()];
+        let mut wholes: Vec<Whole> = Vec::new();
+        // Did the last attempt get through, and was it the last look too?
+        let (mut got_through, mut just_seen) = (false, false);
+        for (place, happened) in life.iter().enumerate() {
+            now += happened.after_ms;
+            // A process is replaced right after a scrape that got through: what it counts unseen, nobody can know.
+            if happened.replaced && just_seen {
+                start += 1.0;
+                shown_value.fill(0);
+            }
+            for (series, events) in happened.events.iter().enumerate().filter(|(series, _)| place >= first_shown[*series]) {
+                shown_value[series] += events;
+                counted[series] += events;
+            }
+            match happened.look {
+                Look::Missed => {
+                    just_seen = false;
+                    continue;
+                }
+                Look::Failed => {
+                    kit.fail_at(now);
+                    (got_through, just_seen) = (false, false);
+                    continue;
+                }
+                Look::Restarted => {
+                    kit.come_back(&question);
+                    got_through = false;
+                }
+                Look::Whole => {}
+            }
+            let is_there = |series: usize| place >= first_shown[series];
+            let shown: Vec<(String, f64)> = (0..shown_value.len())
+                .filter(|series| is_there(*series))
+                .map(|series| (format!("c{{s=\"{series}\"}}"), f64::from(shown_value[series])))
+                .collect();
+            let shown: Vec<(&str, f64)> = shown.iter().map(|(text, value)| (text.as_str(), *value)).collect();
+            kit.scrape_at(now, Some(start), &shown);
+            let counted = (0..counted.len()).map(|series| is_there(series).then_some(counted[series])).collect();
+            let follows = got_through && wholes.last().is_some_and(|last| now - last.at_ms <= TOLERANCE_MS);
+            wholes.push(Whole { at_ms: now, counted, follows });
+            (got_through, just_seen) = (true, true);
+        }
+        let Some(newest) = wholes.last() else { return Ok(()) };
+        let end = newest.at_ms;
+        let after = end - i64::try_from(window_secs * 1000).expect("small");
+        let answer = kit.ask_at(&question, end);
+        let value = match &answer.value {
+            super::Value::Vector(rows) => rows.first().map(|row| row.1),
+            super::Value::Scalar(_) => None,
+        };
+        prop_assert_eq!(value, truth(&wholes, first_shown.len(), after), "{:?}", answer.evidence);
+        // Seen without a break from before the window on: nothing of any series is missing.
+        let anchor = wholes.iter().rposition(|whole| whole.at_ms <= after);
+        if let Some(anchor) = anchor
+            && wholes[anchor + 1..].iter().all(|whole| whole.follows)
+            && newest.counted.iter().any(Option::is_some)
+        {
+            let all = |whole: &Whole| whole.counted.iter().flatten().sum::<u32>();
+            prop_assert_eq!(value, Some(f64::from(all(newest) - all(&wholes[anchor]))));
+            prop_assert_eq!(answer.evidence[0].gap(), None);
+        }
+        // What was not watched for more than a fifth of the window is not known.
+        let edges = wholes.iter().map(|whole| whole.at_ms.max(after)).filter(|at| *at >= after);
+        let edges: Vec<i64> = edges.collect();
+        let watched: i64 = edges.windows(2).map(|pair| pair[1] - pair[0]).filter(|pause| *pause <= TOLERANCE_MS).sum();
+        if watched * 5 < (end - after) * 4 && answer.evidence[0].targets > 0 {
+            prop_assert!(answer.evidence[0].gap().is_some(), "{} of {} ms", watched, end - after);
+        }
+    }
+}
+
+/// Per series: from its last sample before the window, if the target was watched from there on, else from zero or from its
+/// first sample in the window, to its last sample.
+fn truth(wholes: &[Whole], series: usize, after: i64) -> Option<f64> {
+    let mut sum = None;
+    for series in 0..series {
+        let points: Vec<(usize, &Whole, u32)> = wholes
+            .iter()
+            .enumerate()
+            .filter_map(|(place, whole)| Some((place, whole, whole.counted[series]?)))
+            .collect();
+        let Some((place, first, in_window)) = points.iter().find(|(_, whole, _)| whole.at_ms > after) else { continue };
+        let before = points.iter().rev().find(|(_, whole, _)| whole.at_ms <= after);
+        let was_watched = place.checked_sub(1).is_some_and(|last| first.at_ms - wholes[last].at_ms <= TOLERANCE_MS);
+        let from = match before {
+            Some((_, _, counted)) if was_watched => *counted,
+            None if first.follows => 0,
+            Some(_) | None => *in_window,
+        };
+        let last = points.last().map_or(0, |(_, _, counted)| *counted);
+        *sum.get_or_insert(0.0) += f64::from(last - from);
+    }
+    sum
+}
+
 const OF_ONE: &[&str] = &[
     "abs",
     "absent",

@@ -75,6 +75,22 @@ impl Kit {
         self.store.push(TargetId(target), at(secs), &batch);
     }
 
+    /// The same of target 0, to the millisecond.
+    pub fn scrape_at(&mut self, ms: i64, process_start: Option<f64>, series: &[(&str, f64)]) {
+        let batch = self.batch(0, process_start, series);
+        self.store.push(TargetId(0), Timestamp::from_millis(ms), &batch);
+    }
+
+    /// The daemon was restarted: the windows come from its checkpoint, and all series are announced again.
+    pub fn come_back(&mut self, question: &Expr) {
+        let mut back = Kit::new(std::slice::from_ref(question));
+        for dump in self.store.dump() {
+            back.store.restore(dump.target, &dump);
+        }
+        back.next = self.next;
+        *self = back;
+    }
+
     fn batch(&mut self, target: u32, process_start: Option<f64>, series: &[(&str, f64)]) -> Batch {
         let known = self.shown.entry(TargetId(target)).or_default();
         let mut batch = Batch { process_start, ..Batch::default() };
@@ -104,6 +120,15 @@ impl Kit {
 
     pub fn fail(&mut self, secs: i64) {
         self.store.fail(TargetId(0), at(secs));
+    }
+
+    pub fn fail_at(&mut self, ms: i64) {
+        self.store.fail(TargetId(0), Timestamp::from_millis(ms));
+    }
+
+    pub fn ask_at(&self, expr: &Expr, ms: i64) -> Evaluation {
+        let instant = Instant { at: Timestamp::from_millis(ms), wall_offset_ms: 0 };
+        evaluate(expr, &self.store, API, instant).expect("it evaluates")
     }
 
     pub fn own(&mut self, target: u32, secs: i64, series: &str, value: f64) {

@@ -46,6 +46,7 @@ fn ratio_of(part: Option<f64>, whole: Option<f64>, part_ever: bool) -> Evaluatio
         events: Some((whole.unwrap_or(0.0), 20.0)),
         window: Duration::from_mins(1),
         burn: None,
+        bound: None,
         annotations: Vec::new(),
     }
 }
@@ -59,6 +60,7 @@ fn vector_of(values: &[(&str, f64)]) -> Evaluation {
         events: None,
         window: Duration::ZERO,
         burn: None,
+        bound: None,
         annotations: Vec::new(),
     }
 }
@@ -286,4 +288,27 @@ fn a_regression_is_the_growth_over_the_median_before() {
     assert_eq!((slots("a"), slots("b"), slots("new")), (Some(1), Some(0), Some(1)), "what is worse is not remembered");
     let text = threshold_text(&trigger.question);
     assert_eq!(text, "more than 50 % above its median before the release");
+}
+
+#[test]
+fn a_quantile_beyond_the_last_bucket_is_not_known() {
+    use Comparison::{Above, AtLeast, AtMost, Below};
+    // The highest finite bucket ends at 2.5: in the one after it, values are told as 2.5.
+    for (comparison, threshold, at_the_end, below_it) in [
+        (Above, 5.0, "unknown", "clear"),
+        (Above, 2.5, "unknown", "clear"),
+        (Above, 2.4, "breached", "clear"),
+        (AtLeast, 2.5, "breached", "clear"),
+        (AtLeast, 2.6, "unknown", "clear"),
+        (Below, 5.0, "unknown", "breached"),
+        (Below, 2.5, "clear", "breached"),
+        (AtMost, 2.5, "unknown", "breached"),
+    ] {
+        let trigger = trigger(ValueKind::Quantile, comparison, threshold);
+        let of = |value: f64| Evaluation { bound: Some(2.5), ..vector_of(&[("", value)]) };
+        assert_eq!(says(&trigger, of(2.5)), at_the_end, "{comparison:?} {threshold}");
+        assert_eq!(says(&trigger, of(1.0)), below_it, "{comparison:?} {threshold}");
+        let never = matches!((comparison, threshold > 2.4), (Above, true)) || (comparison, threshold) == (AtLeast, 2.6);
+        assert_eq!(can_never_fire(&trigger.question, 2.5), never, "{comparison:?} {threshold}");
+    }
 }

@@ -199,7 +199,7 @@ pub(super) fn call<'a>(
         Function::Irate => call.over(ranges::irate),
         Function::MaxOverTime => call.over_values(0, |values| greatest(values)),
         Function::MinOverTime => call.over_values(0, |values| least(values)),
-        Function::PresentOverTime => call.over_values(0, |_| 1.0),
+        Function::PresentOverTime => call.over(ranges::present),
         Function::Rate => call.over_counters(ranges::rate),
         Function::Resets => call.over_values(0, ranges::resets),
         Function::StddevOverTime => call.over_values(0, |values| variance(values).sqrt()),

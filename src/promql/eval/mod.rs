@@ -17,14 +17,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-pub use annotation::Annotation;
-pub use evidence::{Gap, SelectorEvidence};
-pub use typed::highest_finite_bound;
-
 use super::expr::{Aggregator, BurnWindows, Function, LOOKBACK, Node, When};
 use super::store::Store;
 use super::{Expr, Labels, ServiceId};
 use crate::time::Timestamp;
+pub use annotation::Annotation;
+pub use evidence::{Gap, SelectorEvidence};
 
 /// When an expression is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +75,9 @@ pub struct Evaluation {
     /// Only for `burn_rate` at the root: its pairs, and the budget. The evidence then has four entries for each: `part` and
     /// `whole` of the long window, `part` and `whole` of the short one.
     pub burn: Option<(Vec<BurnPair>, f64)>,
+    /// Only for `quantile` at the root: the highest finite bound of its buckets. No quantile is ever above it, so that a
+    /// value there may stand for any that is higher.
+    pub bound: Option<f64>,
     /// What Prometheus would remark of this evaluation, in order; empty for the typed questions.
     pub annotations: Vec<Annotation>,
 }
@@ -117,6 +118,7 @@ pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> 
             events: answer.events,
             window: answer.window,
             burn: answer.burn,
+            bound: answer.bound,
             annotations: Vec::new(),
         });
     }
@@ -128,7 +130,7 @@ pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> 
     let evidence = evidence::of(context, &expr.root, at.at, Duration::ZERO);
     let window = evidence.iter().map(|one| one.window).max().unwrap_or(Duration::ZERO);
     let annotations = annotations.take().into_iter().collect();
-    Ok(Evaluation { value, evidence, ratio: None, events: None, window, burn: None, annotations })
+    Ok(Evaluation { value, evidence, ratio: None, events: None, window, burn: None, bound: None, annotations })
 }
 
 fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, EvalError> {

@@ -10,6 +10,9 @@ use crate::promql::expr::{Node, millis};
 use crate::promql::store::{Point, Span, Window, span_of};
 use crate::time::Timestamp;
 
+/// A subquery holds all its samples at once: eight megabytes of them. How many series there are, only data can tell.
+const SUBQUERY_SAMPLES_MAX: usize = 500_000;
+
 /// The samples of one series in a range.
 pub(super) enum Points<'a> {
     Kept(Window<'a>),
@@ -22,6 +25,20 @@ impl Points<'_> {
         match self {
             Points::Kept(window) => window.points().collect(),
             Points::Made(points) => points.clone(),
+        }
+    }
+
+    fn newest_two(&self) -> Option<(Point, Point)> {
+        match self {
+            Points::Kept(window) => {
+                let mut newest = window.points().rev();
+                let last = newest.next()?;
+                Some((newest.next()?, last))
+            }
+            Points::Made(points) => match points.as_slice() {
+                [.., before, last] => Some((*before, *last)),
+                [] | [_] => None,
+            },
         }
     }
 
@@ -76,8 +93,13 @@ pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Res
             let wall_after = after.plus_millis(context.wall_offset_ms).as_millis();
             let past = wall_after.rem_euclid(step);
             let mut instant = after.plus_millis(step - past);
+            let mut left = SUBQUERY_SAMPLES_MAX;
             while instant <= until {
-                for sample in context.eval(&subquery.of, instant)?.vector()? {
+                let samples = context.eval(&subquery.of, instant)?.vector()?;
+                left = left
+                    .checked_sub(samples.len())
+                    .ok_or_else(|| EvalError(format!("a subquery makes more than {SUBQUERY_SAMPLES_MAX} samples")))?;
+                for sample in samples {
                     let (points, drops_name) = made.entry(sample.labels).or_default();
                     points.push(Point { at: instant, value: sample.value });
                     *drops_name = sample.drops_name;
@@ -139,11 +161,11 @@ pub(super) fn delta(ranges: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
 }
 
 pub(super) fn irate(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
-    instant_change(&points.to_vec(), true)
+    instant_change(points.newest_two()?, true)
 }
 
 pub(super) fn idelta(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
-    instant_change(&points.to_vec(), false)
+    instant_change(points.newest_two()?, false)
 }
 
 pub(super) fn deriv(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
@@ -173,6 +195,10 @@ pub(super) fn first(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
 
 pub(super) fn last(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
     points.span().map(|span| span.last.value)
+}
+
+pub(super) fn present(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
+    points.span().map(|_| 1.0)
 }
 
 pub(super) fn how_many(_: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
@@ -247,8 +273,7 @@ fn extrapolated(ranges: &Ranges<'_>, span: Span, is_counter: bool) -> Option<f64
     Some(change * ((sampled + to_start + to_end) / sampled))
 }
 
-fn instant_change(points: &[Point], is_rate: bool) -> Option<f64> {
-    let [.., before, last] = points else { return None };
+fn instant_change((before, last): (Point, Point), is_rate: bool) -> Option<f64> {
     let elapsed = secs(last.at, before.at);
     if elapsed == 0.0 {
         return None;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Annotation, EvalError, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound};
+use super::{Annotation, EvalError, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate};
 use crate::promql::testkit::{API, Kit, at, expr, labels, selector};
 use crate::promql::{Expr, TargetId};
 
@@ -82,8 +82,8 @@ fn a_quantile_interpolates_and_ends_at_the_highest_finite_bound() {
     assert_eq!(kit.value(&p(0.65), 15), Some(0.1 + 0.9 * 0.5));
     assert_eq!(kit.value(&p(0.99), 15), Some(1.0), "in the +Inf bucket");
     assert_eq!(kit.ask(&p(0.5), 15).events, Some((100.0, 20.0)));
-    assert_eq!(highest_finite_bound(&p(0.5), &kit.store, API), Some(1.0));
-    assert_eq!(highest_finite_bound(&expr("h_bucket"), &kit.store, API), None);
+    assert_eq!(kit.ask(&p(0.5), 15).bound, Some(1.0));
+    assert_eq!(kit.ask(&expr("h_bucket"), 15).bound, None);
     kit.scrape(90, &buckets([55.0, 85.0, 105.0]));
     kit.scrape(105, &buckets([55.0, 85.0, 105.0]));
     let idle = kit.ask(&p(0.5), 105);
@@ -377,7 +377,8 @@ fn what_prometheus_would_remark_is_told() {
         kit.scrape(secs, &[&buckets[..], &[("c", value), ("h_bucket{le=\"x\"}", 1.0)]].concat());
     }
     let told = |text: &str| -> Vec<String> {
-        kit.ask(&expr(text), 15).annotations.iter().map(Annotation::to_string).collect()
+        let expr = Expr::parse_recorded(text).expect(text);
+        kit.ask(&expr, 15).annotations.iter().map(Annotation::to_string).collect()
     };
     assert_eq!(told("quantile(1.5, c)"), ["PromQL warning: quantile value should be between 0 and 1, got 1.5"]);
     assert_eq!(
@@ -423,4 +424,20 @@ fn a_burn_rate_observes_both_windows_of_both_pairs() {
     );
     assert_eq!(answer.evidence[0].gap(), None);
     assert!(Expr::burn_rate(selector("a"), selector("b"), 0.0, 1.0).is_err());
+}
+
+#[test]
+fn the_memory_of_a_subquery_is_bounded() {
+    let all = expr("max_over_time(a[3h:1s])");
+    let mut kit = Kit::new(std::slice::from_ref(&all));
+    let of = |series: usize| -> Vec<(String, f64)> { (0..series).map(|i| (format!("a{{i=\"{i}\"}}"), 1.0)).collect() };
+    let series = of(60);
+    let shown: Vec<(&str, f64)> = series.iter().map(|(text, value)| (text.as_str(), *value)).collect();
+    // A sample of 60 series holds for five minutes of each second's step.
+    for secs in (0..10_800).step_by(290) {
+        kit.scrape(secs, &shown);
+    }
+    let error = rows(&kit, "max_over_time(a[3h:1s])", 10_800).expect_err("648,000 samples");
+    assert!(error.0.contains("500000 samples"), "{error}");
+    assert_eq!(rows(&kit, "max_over_time(a{i=\"7\"}[3h:1s])", 10_800).map(|rows| rows.len()), Ok(1));
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::aggregate::{count, sum};
 use super::histogram::{Bucket, bound, bucket_quantile};
 use super::{BurnPair, Context, RatioParts, Sample, Val};
-use crate::promql::expr::{BURN_PAIRS, BurnRate, LOOKBACK, Node, Quantile, Ratio};
-use crate::promql::store::{Series, Store, Target};
-use crate::promql::{Expr, Labels, Selector, ServiceId};
+use crate::promql::expr::{BURN_PAIRS, BurnRate, LOOKBACK, Quantile, Ratio};
+use crate::promql::store::{Series, Target};
+use crate::promql::{Labels, Selector};
 use crate::time::Timestamp;
 
 pub(super) struct Answer {
@@ -17,6 +17,7 @@ pub(super) struct Answer {
     pub events: Option<(f64, f64)>,
     pub window: Duration,
     pub burn: Option<(Vec<BurnPair>, f64)>,
+    pub bound: Option<f64>,
 }
 
 impl Answer {
@@ -58,6 +59,7 @@ pub(super) fn ratio(context: Context<'_>, ratio: &Ratio, at: Timestamp) -> Answe
         events: Some((whole.unwrap_or(0.0), ratio.min_events)),
         window,
         burn: None,
+        bound: None,
     }
 }
 
@@ -82,11 +84,12 @@ pub(super) fn burn_rate(context: Context<'_>, burn: &BurnRate, at: Timestamp) ->
         events: pairs.first().map(|pair| (pair.long.whole.unwrap_or(0.0), burn.min_events)),
         window: pairs.iter().map(|pair| pair.windows.long).max().unwrap_or_default(),
         burn: Some((pairs, burn.budget)),
+        bound: None,
     }
 }
 
 pub(super) fn increase(context: Context<'_>, counter: &Selector, window: Duration, at: Timestamp) -> Answer {
-    Answer { value: observed(context, counter, window, at), ratio: None, events: None, window, burn: None }
+    Answer { value: observed(context, counter, window, at), ratio: None, events: None, window, burn: None, bound: None }
 }
 
 /// Without observations there is no quantile: NaN, with zero events.
@@ -102,10 +105,19 @@ pub(super) fn quantile(context: Context<'_>, quantile: &Quantile, at: Timestamp)
         .iter()
         .filter_map(|(le, increases)| Some(Bucket { upper: bound(le)?, count: sum(increases) }))
         .collect();
+    let finite = buckets.iter().map(|bucket| bucket.upper).filter(|upper| upper.is_finite());
+    let bound = finite.reduce(f64::max);
     let infinite = buckets.iter().filter(|bucket| bucket.upper == f64::INFINITY).map(|bucket| bucket.count);
     let events: f64 = infinite.sum();
     let value = if buckets.is_empty() { None } else { Some(bucket_quantile(quantile.q, buckets)) };
-    Answer { value, ratio: None, events: Some((events, quantile.min_events)), window: quantile.window, burn: None }
+    Answer {
+        value,
+        ratio: None,
+        events: Some((events, quantile.min_events)),
+        window: quantile.window,
+        burn: None,
+        bound,
+    }
 }
 
 /// Zeros among the newest `of` samples. Samples count as one run while they are at most two and a half intervals
@@ -137,17 +149,4 @@ pub(super) fn streak(context: Context<'_>, probe: &Selector, failures: u32, of: 
         out.push(Sample::bare(series.labels.nameless(), value));
     }
     out
-}
-
-/// The highest finite bound of the buckets that a `quantile` selects now: no quantile exceeds it, so that a threshold
-/// `above` it can never fire. `None` for other expressions, and while no bucket is known.
-#[must_use]
-pub fn highest_finite_bound(expr: &Expr, store: &Store, service: ServiceId) -> Option<f64> {
-    let Node::Quantile(quantile) = &expr.root else { return None };
-    let bounds = store.select(service, &quantile.buckets).into_iter();
-    bounds
-        .filter(|(_, series)| series.is_live())
-        .filter_map(|(_, series)| bound(series.labels.get("le")?))
-        .filter(|bound| bound.is_finite())
-        .reduce(f64::max)
 }

@@ -459,7 +459,9 @@ impl Node {
                 binary.right.each_when(change);
             }
             Node::Aggregate(aggregate) => {
-                aggregate.parameter.iter_mut().for_each(|parameter| parameter.each_when(change));
+                if let Some(parameter) = &mut aggregate.parameter {
+                    parameter.each_when(change);
+                }
                 aggregate.of.each_when(change);
             }
             Node::Call { arguments, .. } => arguments.iter_mut().for_each(|argument| argument.each_when(change)),

@@ -308,6 +308,9 @@ impl Compiler<'_> {
         {
             return Err(self.refuse(label, "is not a label's name"));
         }
+        if aggregator == Aggregator::Quantile {
+            self.sensible_quantile(&name, parameter.as_ref())?;
+        }
         let of = self.node(&aggregate.expr)?;
         let grouping = aggregate.modifier.as_ref().map_or(Grouping::Only(Vec::new()), grouping);
         Ok(Node::Aggregate(Box::new(Aggregate { aggregator, of, parameter, grouping })))
@@ -337,7 +340,19 @@ impl Compiler<'_> {
         let arguments: Vec<Node> =
             call.args.args.iter().map(|argument| self.node(argument)).collect::<Result<_, _>>()?;
         self.check_label_functions(function, &arguments)?;
+        if matches!(function, Function::HistogramQuantile | Function::QuantileOverTime) {
+            self.sensible_quantile(name, arguments.first())?;
+        }
         Ok(Node::Call { function, arguments })
+    }
+
+    /// Of a quantile beyond 0 and 1 Prometheus makes an infinity, on which nothing can be decided.
+    fn sensible_quantile(&self, name: &str, q: Option<&Node>) -> Result<(), ParseError> {
+        let beyond = q.and_then(Node::constant).filter(|q| !(0.0..=1.0).contains(q));
+        let Some(q) = beyond.filter(|_| self.times == Times::Live) else { return Ok(()) };
+        let mut error = self.refuse(name, &format!("of {q} is not finite: a quantile lies between 0 and 1"));
+        error.help = Some("For the p95 write 0.95.".to_owned());
+        Err(error)
     }
 
     fn check_label_functions(&self, function: Function, arguments: &[Node]) -> Result<(), ParseError> {

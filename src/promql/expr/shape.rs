@@ -60,7 +60,75 @@ impl Expr {
     }
 }
 
+/// Functions of a range that do not walk through it: what they need is kept beside the samples, or at the ends.
+const OF_ENDS: [Function; 10] = [
+    Function::Rate,
+    Function::Increase,
+    Function::Delta,
+    Function::Irate,
+    Function::Idelta,
+    Function::FirstOverTime,
+    Function::LastOverTime,
+    Function::CountOverTime,
+    Function::PresentOverTime,
+    Function::AbsentOverTime,
+];
+
+impl Expr {
+    /// What costs more the longer its window is: functions that walk through all samples, and subqueries. Each once, in
+    /// the order of the text.
+    #[must_use]
+    pub fn walks(&self) -> Vec<String> {
+        let mut walks = Vec::new();
+        self.root.collect_walks(&mut walks);
+        walks
+    }
+}
+
 impl Node {
+    fn collect_walks(&self, walks: &mut Vec<String>) {
+        let mut add = |what: String| {
+            if !walks.contains(&what) {
+                walks.push(what);
+            }
+        };
+        match self {
+            Node::Number(_)
+            | Node::Text(_)
+            | Node::Instant { .. }
+            | Node::Range(_)
+            | Node::Ratio(_)
+            | Node::Increase { .. }
+            | Node::Quantile(_)
+            | Node::BurnRate(_)
+            | Node::Streak { .. } => {}
+            Node::Subquery(subquery) => {
+                add("a subquery".to_owned());
+                subquery.of.collect_walks(walks);
+            }
+            Node::Negate(of) => of.collect_walks(walks),
+            Node::Binary(binary) => {
+                binary.left.collect_walks(walks);
+                binary.right.collect_walks(walks);
+            }
+            Node::Aggregate(aggregate) => {
+                if let Some(parameter) = &aggregate.parameter {
+                    parameter.collect_walks(walks);
+                }
+                aggregate.of.collect_walks(walks);
+            }
+            Node::Call { function, arguments } => {
+                let of_range = arguments.iter().any(|argument| matches!(argument, Node::Range(_)));
+                if of_range && !OF_ENDS.contains(function) {
+                    add(function.name().to_owned());
+                }
+                for argument in arguments {
+                    argument.collect_walks(walks);
+                }
+            }
+        }
+    }
+
     /// `window_ms` and `offset_ms` are those of the subqueries around it.
     fn covered_after_ms(&self, window_ms: i64, offset_ms: i64) -> i64 {
         // Rounded up, to the millisecond in which instants are counted.
@@ -113,6 +181,20 @@ mod tests {
             ("-a", Shape::Value),
         ] {
             assert_eq!(parsed(text).shape(), shape, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_walks_through_its_window_is_told() {
+        for (text, walks) in [
+            ("rate(a[1d]) + count_over_time(a[1d]) / increase(b[1h] offset 1h)", vec![]),
+            (
+                "max_over_time(a[1d]) + max_over_time(a[1h]) > quantile_over_time(0.5, b[1h])",
+                vec!["max_over_time", "quantile_over_time"],
+            ),
+            ("rate(deriv(a[5m])[1h:1m])", vec!["a subquery", "deriv"]),
+        ] {
+            assert_eq!(parsed(text).walks(), walks, "{text}");
         }
     }
 

@@ -34,14 +34,16 @@ struct Reset {
     observed: f64,
 }
 
-/// Samples in order of time. Resets and samples that are not finite are rare, so they are kept beside the samples: an
-/// increase costs two binary searches, not a walk.
+/// Samples in order of time. Resets, staleness markers and samples that are not finite are rare, so they are kept
+/// beside the samples: an increase costs a few binary searches, not a walk.
 #[derive(Clone, Debug, Default)]
 pub(in crate::promql) struct Ring {
     points: VecDeque<Point>,
     resets: VecDeque<Reset>,
-    /// Instants of samples that are NaN, infinite, or staleness markers.
-    odd: VecDeque<Timestamp>,
+    /// Instants of samples that are NaN or infinite.
+    unusable: VecDeque<Timestamp>,
+    /// Instants of staleness markers.
+    stale: VecDeque<Timestamp>,
     /// The series began at zero after the first instant that the ring knows, rather than at an unknown value.
     pub from_zero: bool,
     /// The newest sample that is not a staleness marker, as the next one is compared with it.
@@ -67,8 +69,10 @@ impl Ring {
             }
             self.last_value = Some(value);
         }
-        if !value.is_finite() {
-            self.odd.push_back(at);
+        if is_stale(value) {
+            self.stale.push_back(at);
+        } else if !value.is_finite() {
+            self.unusable.push_back(at);
         }
         self.points.push_back(Point { at, value });
         if self.points.len() > SAMPLES_MAX {
@@ -91,8 +95,10 @@ impl Ring {
     fn pop_front(&mut self) {
         let Some(front) = self.points.pop_front() else { return };
         self.from_zero = false;
-        if self.odd.front().is_some_and(|odd| *odd <= front.at) {
-            self.odd.pop_front();
+        for rare in [&mut self.unusable, &mut self.stale] {
+            if rare.front().is_some_and(|at| *at <= front.at) {
+                rare.pop_front();
+            }
         }
         // The sums of a reset are needed while an anchor at or after it remains: keep the newest of the dropped ones.
         let first = self.points.front().map_or(Timestamp::MAX, |point| point.at);
@@ -142,17 +148,10 @@ impl Ring {
         reset.map_or((0.0, 0.0), |reset| (reset.drops, reset.observed))
     }
 
-    fn has_odd(&self, from: Timestamp, until: Timestamp) -> bool {
-        let place = self.odd.partition_point(|odd| *odd < from);
-        self.odd.get(place).is_some_and(|odd| *odd <= until)
-    }
-
     /// Was there a NaN or an infinity, other than a staleness marker?
     fn has_unusable(&self, from: Timestamp, until: Timestamp) -> bool {
-        let place = self.odd.partition_point(|odd| *odd < from);
-        self.odd.iter().skip(place).take_while(|odd| **odd <= until).any(|odd| {
-            self.points.binary_search_by_key(odd, |point| point.at).is_ok_and(|at| !is_stale(self.points[at].value))
-        })
+        let place = self.unusable.partition_point(|at| *at < from);
+        self.unusable.get(place).is_some_and(|at| *at <= until)
     }
 
     /// What happened in `(after, until]`, as far as it was observed: from the anchor (the last sample at or before
@@ -233,17 +232,19 @@ impl<'a> Window<'a> {
         self.ring.points.range(self.low..self.high).copied().filter(|point| !is_stale(point.value))
     }
 
-    /// Two binary searches while all samples are finite, else a walk; nothing for an empty window.
+    /// A few binary searches while all samples are finite, else a walk; nothing for an empty window.
     pub fn span(self) -> Option<Span> {
         let (first, last) = (self.points().next()?, self.points().next_back()?);
-        if self.ring.has_odd(first.at, last.at) {
+        if self.ring.has_unusable(first.at, last.at) {
             return span_of(&self.points().collect::<Vec<_>>());
         }
-        // Markers lie outside of first..=last here, at the ends of the part.
         let low = self.ring.points.partition_point(|point| point.at < first.at);
         let high = self.ring.points.partition_point(|point| point.at <= last.at);
         let dropped = self.ring.sums_at(last.at).0 - self.ring.sums_at(first.at).0;
-        Some(Span { first, last, count: high - low, dropped })
+        let stale = &self.ring.stale;
+        let markers =
+            stale.partition_point(|at| *at <= last.at).saturating_sub(stale.partition_point(|at| *at < first.at));
+        Some(Span { first, last, count: high - low - markers, dropped })
     }
 }
 
