@@ -5,8 +5,8 @@ mod support;
 
 use backstop::decide::event::{Autonomy, Entry, Gate, IncidentEvent, NoticeKind as N, OnSilence, Severity};
 use backstop::decide::freeze::{Freeze, Span};
-use backstop::decide::rules::{ServiceRules, SeverityRules};
-use backstop::machine::input::{Answer, Command};
+use backstop::decide::rules::{Detector, DetectorKind, ServiceRules, SeverityRules};
+use backstop::machine::input::{Answer, Command, ReleasePhase};
 use backstop::machine::snapshot::IncidentView;
 use support::*;
 
@@ -23,6 +23,41 @@ fn is_good(world: &World, name: &str) -> bool {
 fn deploy(world: &mut World, release: &str, behaviour: Behaviour) {
     world.fleet.behaviours.insert(release.to_owned(), behaviour);
     world.fleet.deploy(release, world.now);
+}
+
+fn announced() -> Detector {
+    Detector { describe: "announced".into(), kind: DetectorKind::Announced, interval: secs(0) }
+}
+
+fn announce(world: &mut World, release: &str) {
+    let (service, release) = ("api".to_owned(), release.to_owned());
+    world.command(Command::AnnounceRelease { service, release, phase: ReleasePhase::End });
+}
+
+/// What went wrong while an announced release ran began before the one that is announced next.
+#[test]
+fn an_announcement_says_what_runs_until_the_next_one() {
+    for detectors in [vec![announced()], vec![symlink(), announced()]] {
+        let mut service = service();
+        service.detectors = detectors;
+        service.autonomy = Autonomy::Propose;
+        let mut world = World::new(rules(vec![service]), 1);
+        announce(&mut world, "r1");
+        calm(&mut world);
+        // The announcement stands in for it.
+        world.fleet.symlink_readable = false;
+        announce(&mut world, "r2");
+        world.run(MINUTE);
+        world.fleet.errors_anyway = 0.5;
+        world.run_until(3 * MINUTE, "a proposal", |world| world.state() == "proposed");
+        world
+            .command(Command::Decline { incident: of(&world, "r2").id.to_string(), reason: "it is not r2".to_owned() });
+        world.run(MINUTE);
+        announce(&mut world, "r3");
+        world.run(3 * MINUTE);
+        let incident = of(&world, "r3");
+        assert_eq!((incident.state, &*incident.reasons[0]), ("escalated", "before_release"), "{}", world.story());
+    }
 }
 
 fn of(world: &World, release: &str) -> IncidentView {

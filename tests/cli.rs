@@ -58,6 +58,7 @@ fn help_and_version_need_nothing() {
         "demo",
         "check",
         "explain",
+        "eval",
         "status",
         "incidents",
         "audit",

@@ -99,10 +99,11 @@ fn the_complete_example_passes_without_a_warning() {
     let config = of(&["config/backstop.toml"]).expect("the example is valid");
     assert!(config.warnings.is_empty(), "{}", shown(Ok(config)));
     assert_eq!(config.rules.services.len(), 2);
-    assert_eq!(config.rules.services[0].triggers.len(), 10);
+    assert_eq!(config.rules.services[0].triggers.len(), 12);
     assert_eq!(config.rules.services[0].detectors.len(), 5);
     assert_eq!(config.scrapes.len(), 2);
     assert_eq!(config.probes.len(), 5);
+    assert_eq!(config.queries.len(), 2);
 }
 
 /// Every key of the reader stands in the example: a mistyped key makes the reader list the known ones.
@@ -115,6 +116,9 @@ fn the_complete_example_has_every_key() {
         "[receivers.a]\nzzzzzzzz = 1\nwebhook = {}",
         "[receivers.a]\nwebhook = { url = 'http://a/', zzzzzzzz = 1 }",
         "[defaults]\nzzzzzzzz = 1",
+        "[defaults.query]\nzzzzzzzz = 1",
+        "[services.a.queries.q]\nzzzzzzzz = 1",
+        "[services.a.queries.q]\nexpr = 'a'\nserver = { zzzzzzzz = 1 }",
         "[defaults.severity]\nzzzzzzzz = 1",
         "[defaults.severity.critical]\nzzzzzzzz = 1",
         "[defaults.guard]\nzzzzzzzz = 1",

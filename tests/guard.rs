@@ -883,7 +883,20 @@ fn a_baseline_that_is_lost_is_not_invented() {
     world.checkpoints.clear();
     world.restart();
     world.run(10 * MINUTE);
-    stands(&world, "escalated", "never_clear", "it was never seen to be right before r3 came");
+    stands(&world, "escalated", "never_clear", "it was not seen to be right just before r3 came");
+}
+
+#[test]
+fn what_could_not_be_seen_when_a_release_came_is_not_blamed_on_it() {
+    let mut world = world_of(|rules| rules.services[0].triggers = vec![error_rate(30)]);
+    calm(&mut world);
+    world.fleet.processes[0].gap_until = world.now + 3 * MINUTE;
+    world.run(MINUTE);
+    world.fleet.errors_anyway = 0.5;
+    world.run(MINUTE);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(4 * MINUTE);
+    stands(&world, "escalated", "never_clear", "it was not seen to be right just before r2 came");
 }
 
 #[test]

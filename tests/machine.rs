@@ -1152,19 +1152,41 @@ fn a_breach_that_began_before_another_incident_of_the_release_cleared_is_dealt_w
     world.run_until(10 * MINUTE, "a rollback", |world| !world.steps_begun().is_empty());
 }
 
+/// The clock was set back meanwhile, so that what was read long ago seems to be of this moment.
+#[test]
+fn what_was_read_before_a_restart_is_not_the_fresh_look_that_is_needed_after_it() {
+    let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+    calm(&mut world);
+    world.fleet.errors_anyway = 0.5;
+    world.run_until(5 * MINUTE, "it fires", |world| world.state() == "escalated");
+    world.checkpoint();
+    let opened = world.disk.iter().position(|record| matches!(record.entry, Entry::Incident { .. }));
+    world.disk.truncate(opened.expect("an incident"));
+    world.restart();
+    assert_eq!(world.service().triggers[0].finding, "unknown");
+    assert!(world.incidents().is_empty(), "{}", world.story());
+    world.run_until(2 * MINUTE, "looks show that it goes on", |world| world.state() == "escalated");
+}
+
 #[test]
 fn another_detector_with_another_name_is_no_change_of_release() {
-    let mut world = world(|service| service.detectors = vec![version_metric()]);
-    world.run(6 * MINUTE);
-    let mut rules = (*world.rules).clone();
-    rules.services[0].detectors = vec![symlink()];
-    world.rules = std::sync::Arc::new(rules);
-    world.input(Input::Reload(std::sync::Arc::clone(&world.rules)));
-    world.run(MINUTE);
-    world.fleet.errors_anyway = 0.5;
-    world.run(3 * MINUTE);
-    assert!(world.steps_begun().is_empty(), "{}", world.story());
-    assert_eq!(world.state(), "escalated");
+    for restarts in [false, true] {
+        let mut world = world(|service| service.detectors = vec![version_metric()]);
+        world.run(6 * MINUTE);
+        let mut rules = (*world.rules).clone();
+        rules.services[0].detectors = vec![symlink()];
+        world.rules = std::sync::Arc::new(rules);
+        if restarts {
+            world.restart();
+        } else {
+            world.input(Input::Reload(std::sync::Arc::clone(&world.rules)));
+        }
+        world.run(MINUTE);
+        world.fleet.errors_anyway = 0.5;
+        world.run(3 * MINUTE);
+        assert!(world.steps_begun().is_empty(), "{}", world.story());
+        assert_eq!(world.state(), "escalated");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ mutations=(
   'sync|the sync before a step|src/machine/acting.rs|s/self\.gate(Output::RunStep(Box::new(order)));/self.gated.push((crate::decide::event::Seq(0), Output::RunStep(Box::new(order))));/'
   'recheck|the look at the release right before a step|src/machine/acting.rs|s/(true, _) if incident\.may_step(&running) => return Some(true),/(true, _) => return Some(true),/'
   'unknown|the pause on Unknown|src/decide/trigger.rs|s/(Finding::Unknown(unknown), OnUnknown::Pause) => Says::Unknown(unknown\.blank()),/(Finding::Unknown(_), OnUnknown::Pause) => Says::Breached,/'
-  'references|the reference probes|src/decide/guard.rs src/machine/judging.rs|s/^fn reach(facts: &Facts<.*{$/&\n    if facts.reach != Reach::Target { return Answer::Allow(String::new()); }/; s/^    pub(super) fn follow_reach(.*{$/&\n        if index < usize::MAX { return; }/'
+  'references|the reference probes|src/decide/guard.rs src/machine/judging.rs|s/^fn reach(reach: &Reach) -> Answer {$/&\n    if *reach != Reach::Target { return Answer::Allow(String::new()); }/; s/^    pub(super) fn follow_reach(.*{$/&\n        if index < usize::MAX { return; }/'
   'outbox|the persistence of the outbox|src/machine/recover.rs|/self\.outbox\.replay_queued(/d'
   'cooldown|the cooldown|src/decide/guard.rs|s/Some(until) if until > now\.monotonic => {/Some(until) if until > now.monotonic \&\& facts.cooldown_until.is_none() => {/'
 )

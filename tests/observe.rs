@@ -4,6 +4,8 @@
 mod lifecycle;
 #[path = "observe/probes.rs"]
 mod probes;
+#[path = "observe/queries.rs"]
+mod queries;
 #[path = "observe/releases.rs"]
 mod releases;
 #[path = "observe/scrapes.rs"]

@@ -11,8 +11,9 @@ cd "$(dirname "$0")/.."
 
 # gcc, libc6-dev: SQLite and ring are built from C. ca-certificates: the HTTP client's roots. procps, util-linux: `kill`
 # and `setsid` in the tests of commands. strace, util-linux (`unshare`), iproute2: the tests of real faults kill the daemon
-# at its syncs, fill its disk and cut its network, as root or in a user namespace. The five programs of tests/watch-five.sh are its own affair.
-PACKAGES="gcc libc6-dev ca-certificates procps util-linux strace iproute2"
+# at its syncs, fill its disk and cut its network, as root or in a user namespace. prometheus: the tests of queries start
+# it. The five programs of tests/watch-five.sh are its own affair.
+PACKAGES="gcc libc6-dev ca-certificates procps util-linux strace iproute2 prometheus"
 
 install_tools=${CI:-false}
 case "${1:-}" in
@@ -41,6 +42,7 @@ skip_without() { # program, part of the tests' names
 }
 skip_without setsid a_grandchild_in_its_own_session
 skip_without setsid a_crowd_of_orphans
+skip_without prometheus a_real_prometheus
 skip_without setsid nothing_outlives_a_daemon
 skip_without setsid watched_over_ends
 skip_without setsid a_killed_helper_leaves_behind

@@ -21,7 +21,9 @@ const PINNED: &[u64] = &[
     // A service left the configuration while its level was verified, and an "outage" of it was waited for.
     1948,
     // An outdated announcement stood in, so the symlink's next name was taken for the release that it names.
-    3444,
+    3444, // Where releases are announced, what went wrong under one was blamed on the next.
+    1537, // What a restart brought back was taken for the fresh look that is needed after it.
+    3762,
 ];
 
 /// Of the story of a seed that fails, so much is shown.

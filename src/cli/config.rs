@@ -32,12 +32,12 @@ pub(super) fn read_or_tell(files: &[PathBuf]) -> Result<Config, Failure> {
 }
 
 /// Not through `failure::clean`: colours are escape sequences. The renderer replaces control characters of the files.
-fn tell(text: &str) {
+pub(super) fn tell(text: &str) {
     // Nobody is left to tell when standard error is closed; the exit code says it too.
     drop(io::Write::write_all(&mut io::stderr(), text.as_bytes()));
 }
 
-fn style() -> Style {
+pub(super) fn style() -> Style {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if io::stderr().is_terminal() && !plain { Style::Coloured } else { Style::Plain }
 }

@@ -2,22 +2,34 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::config;
 use super::failure::{Exit, Failure, print, print_json};
+use super::look::{Seen, Until, look};
+use super::memory::{Windows, size, windows};
+use crate::config::Config;
+use crate::config::model::QuerySpec;
 use crate::decide::report::span;
-use crate::decide::rules::{FireWhen, OnUnknown, Question, ServiceRules, Trigger};
-use crate::decide::trigger::threshold_text;
+use crate::decide::rules::{FireWhen, OnUnknown, Question, ServiceRules, Trigger, Unit};
+use crate::decide::trigger::{Finding, threshold_text, value_text};
+use crate::promql::Expr;
+
+/// The first look at a target is at most 10 s late, and has its timeout.
+const LOOK_MAX: Duration = Duration::from_secs(30);
 
 const AFTER_HELP: &str = "\
-What names an existing file, holds a / or ends in .toml is a file; then come the service and the trigger.
+What names an existing file, holds a / or ends in .toml is a file; then come the service and the trigger. Without --look
+nobody is contacted. With it every scrape target and every query server is asked once: then the series that are selected
+now are counted, and a threshold beyond a histogram's highest bucket, which can never fire, is told.
 
 Examples:
   backstop explain backstop.toml
   backstop explain backstop.toml api
-  backstop explain base.toml api.toml api error-rate";
+  backstop explain base.toml api.toml api error-rate
+  backstop explain backstop.toml api --look";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP, override_usage = "backstop explain [OPTIONS] FILE… [SERVICE [TRIGGER]]")]
@@ -25,23 +37,38 @@ pub(super) struct Args {
     /// Configuration files, then perhaps a service and a trigger
     #[arg(required = true, value_name = "FILE… [SERVICE [TRIGGER]]")]
     what: Vec<String>,
+    /// Ask the scrape targets and query servers once, and show what is selected now
+    #[arg(long)]
+    look: bool,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// One trigger, and what may be known of it.
+struct Chosen<'a> {
+    config: &'a Config,
+    service: &'a ServiceRules,
+    trigger: &'a Trigger,
+    seen: Option<&'a Seen>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (files, service, trigger) = split(&args.what, |text| Path::new(text).exists())?;
     let config = config::read_or_tell(&files)?;
     let chosen = choose(&config.rules.services, service, trigger)?;
+    let seen = if args.look { Some(look(&scraped_and_asked(&config), Until::EachSeen(LOOK_MAX))?) } else { None };
+    let chosen: Vec<Chosen<'_>> = chosen
+        .into_iter()
+        .map(|(service, trigger)| Chosen { config: &config, service, trigger, seen: seen.as_ref() })
+        .collect();
     if args.json {
-        let triggers = chosen.iter().map(|(service, trigger)| as_json(service, trigger));
-        return print_json(&json!({ "triggers": triggers.collect::<Vec<_>>() }));
+        return print_json(&json!({ "triggers": chosen.iter().map(as_json).collect::<Vec<_>>() }));
     }
     if chosen.is_empty() {
         return print("no triggers");
     }
-    print(&chosen.iter().map(|(service, trigger)| explain(service, trigger)).collect::<Vec<_>>().join("\n"))
+    print(&chosen.iter().map(explain).collect::<Vec<_>>().join("\n"))
 }
 
 type Asked<'a> = (Vec<PathBuf>, Option<&'a str>, Option<&'a str>);
@@ -88,7 +115,13 @@ fn choose<'a>(
     }
 }
 
-fn explain(service: &ServiceRules, trigger: &Trigger) -> String {
+/// Probes and detectors may do things; a look at what is exposed does not.
+fn scraped_and_asked(config: &Config) -> Config {
+    Config { probes: Vec::new(), detectors: Vec::new(), references: Vec::new(), ..config.clone() }
+}
+
+fn explain(chosen: &Chosen<'_>) -> String {
+    let Chosen { config, service, trigger, seen } = chosen;
     let mut out = String::new();
     let mut line = |text: String| writeln!(out, "{text}").expect("writing to a String does not fail");
     line(format!("{} / {}", service.name, trigger.name));
@@ -99,7 +132,7 @@ fn explain(service: &ServiceRules, trigger: &Trigger) -> String {
         line("  not known counts as breached".to_owned());
     }
     match &trigger.question {
-        Question::Value { expr, .. } => {
+        Question::Value { expr, unit, .. } => {
             line(format!(
                 "  looked at: every {}; a gap over {} starts the count anew",
                 span(trigger.interval),
@@ -110,8 +143,16 @@ fn explain(service: &ServiceRules, trigger: &Trigger) -> String {
                 line(format!("  looks back: {}", span(expr.reach())));
             }
             line("  selects:".to_owned());
-            for selector in expr.selectors() {
-                line(format!("    {selector}"));
+            for window in windows(config, &service.name, expr, *unit) {
+                line(format!("    {}", window.selector));
+                line(format!("      {}", may_take(&window)));
+            }
+            for query in queries(config, service, expr) {
+                line(format!("  query {}: asked of {} every {}", query.name, query.server, span(query.interval)));
+                line(format!("    {}", query.expr));
+                if !query.window.is_zero() {
+                    line(format!("    counts once {} are newer than the release", span(query.window)));
+                }
             }
             line("  tree:".to_owned());
             for node in expr.tree().lines() {
@@ -120,7 +161,50 @@ fn explain(service: &ServiceRules, trigger: &Trigger) -> String {
         }
         Question::Signal { name } => line(format!("  signal: {name}")),
     }
+    if let Some(seen) = seen {
+        for told in now(seen, service, trigger) {
+            line(format!("  {told}"));
+        }
+    }
     out
+}
+
+fn may_take(window: &Windows) -> String {
+    let Windows { samples, series_bytes, series_max, .. } = window;
+    let (one, all) = (size(*series_bytes), size(window.bytes_max()));
+    format!("memory: {one} for each series ({samples} samples); {all} with all {series_max} series that may be shown")
+}
+
+fn queries<'a>(config: &'a Config, service: &'a ServiceRules, expr: &'a Expr) -> impl Iterator<Item = &'a QuerySpec> {
+    let asked = expr.selectors();
+    let mine = config.queries.iter().filter(|query| query.service == service.name);
+    mine.filter(move |query| asked.iter().any(|selector| selector.exact_name() == Some(&query.name)))
+}
+
+/// What a look shows.
+fn now(seen: &Seen, service: &ServiceRules, trigger: &Trigger) -> Vec<String> {
+    let Question::Value { unit, .. } = &trigger.question else { return Vec::new() };
+    if let Unit::Failures { .. } = unit {
+        return vec!["now: probes are not sent for this".to_owned()];
+    }
+    let Some(trial) = seen.try_trigger(&service.name, &trigger.name) else { return Vec::new() };
+    let (labels, finding, value) = trial.findings.worst();
+    let set = if labels.is_empty() { String::new() } else { format!(" for {labels}") };
+    let shown = match (finding, value) {
+        (Finding::Unknown(why), _) => format!("unknown: {why}"),
+        (known, Some(value)) => format!("{}: {}{set}", known.as_str(), value_text(value, *unit)),
+        (known, None) => format!("{}: nothing matches", known.as_str()),
+    };
+    let mut told = vec![format!("now: {shown}")];
+    for one in trial.evaluation.iter().flat_map(|evaluation| &evaluation.evidence) {
+        let (series, fresh, targets) = (one.series_now, one.targets_fresh, one.targets);
+        told.push(format!("  {}: {series} series on {fresh} of {targets} targets", one.selector));
+    }
+    told.extend(trial.never_fires.map(|highest| {
+        let (asked, highest) = (threshold_text(&trigger.question), value_text(highest, *unit));
+        format!("can never fire: the histogram's highest finite bucket is {highest}, and a breach is {asked}")
+    }));
+    told
 }
 
 fn fire_when(fire_when: FireWhen) -> String {
@@ -131,7 +215,8 @@ fn fire_when(fire_when: FireWhen) -> String {
     }
 }
 
-fn as_json(service: &ServiceRules, trigger: &Trigger) -> Value {
+fn as_json(chosen: &Chosen<'_>) -> Value {
+    let Chosen { config, service, trigger, seen } = chosen;
     let time = |duration| humantime::format_duration(duration).to_string();
     let (selectors, tree, signal) = match &trigger.question {
         Question::Value { expr, .. } => {
@@ -140,6 +225,25 @@ fn as_json(service: &ServiceRules, trigger: &Trigger) -> Value {
         }
         Question::Signal { name } => (Vec::new(), None, Some(name.to_string())),
     };
+    let (memory, asked) = match &trigger.question {
+        Question::Value { expr, unit, .. } => {
+            let asked = queries(config, service, expr).map(|query| {
+                json!({ "query": *query.name, "server": *query.server, "expr": query.expr, "window": time(query.window) })
+            });
+            (windows(config, &service.name, expr, *unit), asked.collect())
+        }
+        Question::Signal { .. } => (Vec::new(), Vec::<Value>::new()),
+    };
+    let memory = memory.iter().map(|window| {
+        json!({
+            "selector": window.selector,
+            "samples": window.samples,
+            "series_bytes": window.series_bytes,
+            "series_max": window.series_max,
+            "bytes_max": window.bytes_max(),
+        })
+    });
+    let trial = seen.and_then(|seen| seen.try_trigger(&service.name, &trigger.name));
     json!({
         "service": *service.name,
         "trigger": *trigger.name,
@@ -150,6 +254,10 @@ fn as_json(service: &ServiceRules, trigger: &Trigger) -> Value {
         "selectors": selectors,
         "tree": tree,
         "signal": signal,
+        "memory": memory.collect::<Vec<_>>(),
+        "queries": asked,
+        "now": seen.map(|seen| now(seen, service, trigger)),
+        "never_fires_above": trial.and_then(|trial| trial.never_fires),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The command line, one file per subcommand.
 //!
-//! Everything but `run`, `demo`, `check` and `explain` talks to a running daemon (`client`). Tables are for people,
+//! Everything but `run`, `demo`, `check`, `explain` and `eval` talks to a running daemon (`client`). Tables are for people,
 //! `--json` is for programs: it prints what the API answered.
 
 mod audit;
@@ -8,12 +8,15 @@ mod check;
 mod client;
 mod config;
 pub mod demo;
+mod eval;
 mod explain;
 mod failure;
 mod forget;
 mod incidents;
 mod journal;
 mod kill_switch;
+mod look;
+mod memory;
 mod pause;
 mod release;
 mod report;
@@ -71,6 +74,8 @@ enum Command {
     Check(check::Args),
     /// Show what the triggers ask, as the tree that is evaluated
     Explain(explain::Args),
+    /// Try an expression on live metrics, before it becomes a trigger
+    Eval(eval::Args),
     /// Show what runs, what breaches, and what is not known
     Status(status::Args),
     /// List incidents, the latest first
@@ -130,6 +135,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::DemoShop(args) => return demo::shop::run(args),
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),
         Command::Report(args) => report::run(args),

@@ -99,6 +99,11 @@ fn service_changes(words: &mut Vec<String>, old: &Config, new: &Config, was: &Se
         own.map(|scrape| (scrape.name.to_string(), scrape.clone())).collect()
     };
     named(words, "scrape", &of, &scrapes(old), &scrapes(new));
+    let queries = |config: &Config| -> Vec<_> {
+        let own = config.queries.iter().filter(|query| query.service == is.name);
+        own.map(|query| (query.name.to_string(), query.clone())).collect()
+    };
+    named(words, "query", &of, &queries(old), &queries(new));
     let levels = |service: &ServiceRules| -> Vec<_> {
         service.ladder.iter().map(|level| (format!("\"{}\"", level.name), level.clone())).collect()
     };

@@ -20,6 +20,7 @@ pub struct Config {
     pub daemon: Daemon,
     pub scrapes: Vec<ScrapeSpec>,
     pub probes: Vec<ProbeSpec>,
+    pub queries: Vec<QuerySpec>,
     /// Detectors that `observe` reads by itself.
     pub detectors: Vec<DetectorSpec>,
     pub references: Vec<ReferenceSpec>,
@@ -106,6 +107,47 @@ pub struct ScrapeSpec {
     pub client: ClientSpec,
     /// Overrides `job`; default: the scrape's name.
     pub job: Option<String>,
+}
+
+/// One expression, asked of a Prometheus-compatible server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuerySpec {
+    pub service: Arc<str>,
+    /// Also the name of the series that the result is kept as.
+    pub name: Arc<str>,
+    /// As it is sent.
+    pub expr: String,
+    /// The server's URL; the path of the API is appended.
+    pub server: Arc<str>,
+    pub interval: Duration,
+    pub limits: RequestLimits,
+    pub client: ClientSpec,
+    pub series_max: usize,
+    /// An answer that says it is of an instant further away from ours than this is stale.
+    pub max_age: Duration,
+    /// How far back the expression looks: so long after a release or a level, the answer still rests on what was before.
+    pub window: Duration,
+    /// On every series of the result.
+    pub labels: Vec<(String, String)>,
+    pub on_empty: OnEmpty,
+    pub on_warning: OnWarning,
+}
+
+/// What an answer without series means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnEmpty {
+    /// The default: there is no data.
+    Unknown,
+    /// Nothing is wrong: the expression compares, and nothing passes.
+    Clear,
+}
+
+/// What an answer with warnings is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnWarning {
+    /// The default: a part of the data may be missing.
+    Unknown,
+    Accept,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -449,7 +449,8 @@ fn already_wrong(facts: &Facts<'_>, release: &Release, now: &Now) -> Answer {
         format!(" ({value} then, and not {} times as bad since)", before.factor)
     });
     if !facts.breach.was_clear {
-        let sentence = format!("it was never seen to be right before {release} came, so {release} may not be to blame");
+        let sentence =
+            format!("it was not seen to be right just before {release} came, so {release} may not be to blame");
         return Answer::Escalate("never_clear", format!("{sentence}{compared}"));
     }
     if let Some(since) = facts.breach.inherited {

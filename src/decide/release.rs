@@ -101,6 +101,8 @@ pub struct Releases {
     pub change: Option<Change>,
     /// The last instant at which `judged` was seen.
     judged_last_seen: Option<Timestamp>,
+    /// `judged` is what another detector called it, before the restart.
+    is_renamed: bool,
     /// Since when it has run, as far as we watched, without a firing verdict.
     calm_since: Option<Timestamp>,
     /// When this run of the daemon (or this list of detectors) was first asked what runs.
@@ -129,6 +131,7 @@ impl Releases {
             judged: None,
             change: None,
             judged_last_seen: None,
+            is_renamed: false,
             calm_since: None,
             asked_since: None,
             names: Vec::new(),
@@ -239,6 +242,7 @@ impl Releases {
         let was = self.judged.clone();
         if was.as_ref().is_some_and(|judged| seen.contains(judged)) {
             self.judged_last_seen = Some(now);
+            self.is_renamed = false;
             let newcomer = seen.iter().find(|release| !self.runs_since_change(release));
             return newcomer.cloned().map(|release| self.appeared(release, now));
         }
@@ -258,7 +262,7 @@ impl Releases {
         // Another detector may date the change better: one whose value has changed since the judged release began, and
         // whose value stands for the release that has appeared, or for none yet.
         let began = self.change.as_ref().map_or(Timestamp::MIN, |change| change.first_seen);
-        let of_change: Vec<&Seen> = self
+        let of_change: Vec<(usize, &Seen)> = self
             .readers
             .iter()
             .enumerate()
@@ -267,16 +271,18 @@ impl Releases {
                 Some(alias) => alias.as_ref() == Some(&release),
                 None => *index > 0 || *seen.value == *release.0,
             })
-            .map(|(_, _, seen)| seen)
-            .filter(|seen| seen.since > began)
+            .map(|(index, _, seen)| (index, seen))
+            .filter(|(_, seen)| seen.since > began)
             .collect();
-        let old_last_seen = self
-            .judged_last_seen
-            .map(|seen| of_change.iter().filter_map(|seen| seen.before_read).fold(seen, Timestamp::min).max(began));
+        // What was announced stood until the next announcement, however long ago it was said.
+        let is_looked_at = |index: usize| !matches!(self.detectors[index].kind, DetectorKind::Announced);
+        let looks = of_change.iter().filter(|(index, _)| is_looked_at(*index));
+        let before = looks.filter_map(|(_, seen)| seen.before_read).min();
+        let old_last_seen = self.judged_last_seen.map(|seen| before.map_or(seen, |before| seen.min(before)).max(began));
         let first_seen = of_change
             .iter()
-            .filter(|seen| old_last_seen.is_some_and(|old| seen.since > old))
-            .map(|seen| seen.since)
+            .map(|(_, seen)| seen.since)
+            .filter(|since| old_last_seen.is_some_and(|old| *since > old))
             .fold(now, Timestamp::min);
         Change {
             returned: self.known.iter().any(|known| known.release == release),
@@ -289,6 +295,17 @@ impl Releases {
     }
 
     /// Takes an appearance, live or from the journal.
+    /// The detector whose words are the names of releases.
+    #[must_use]
+    pub fn named_by(&self) -> Option<&str> {
+        self.detectors.first().map(|first| &*first.describe)
+    }
+
+    /// What was taken last from the journal had its name from this detector.
+    pub fn was_named_by(&mut self, detector: Option<&str>) {
+        self.is_renamed = detector.is_some() && detector != self.named_by();
+    }
+
     pub fn take(&mut self, change: Change) {
         match self.known.iter_mut().find(|known| known.release == change.release) {
             Some(known) => known.started = change.first_seen,
@@ -302,6 +319,7 @@ impl Releases {
         }
         self.judged = Some(change.release.clone());
         self.judged_last_seen = Some(change.first_seen);
+        self.is_renamed = false;
         self.calm_since = None;
         self.change = Some(change);
     }
@@ -505,7 +523,8 @@ impl Releases {
     pub fn resume(&mut self, at: Timestamp) {
         self.calm_since = None;
         let Some(judged) = self.judged.clone() else { return };
-        self.judged_last_seen = self.judged_last_seen.max(Some(at));
+        // Other detectors may call the same release by another name, as after a reload.
+        self.judged_last_seen = if self.is_renamed { None } else { self.judged_last_seen.max(Some(at)) };
         if let (Some(reader), Some(DetectorKind::Announced)) =
             (self.readers.first_mut(), self.detectors.first().map(|detector| &detector.kind))
         {

@@ -161,6 +161,10 @@ pub enum ValueKind {
     Quantile,
     Health,
     Expr,
+    /// The value's relative growth over its median before the release: 0.5 is half as much again.
+    Regression,
+    /// How much of the burn that pages is reached.
+    BurnRate,
 }
 
 /// How a value and its threshold are written for people.

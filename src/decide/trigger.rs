@@ -1,12 +1,18 @@
 //! From a value with its evidence to findings, one per label set.
+//!
+//! Length: every kind of question has its own way to be unknown, and they are read side by side.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::event::{Evidence, SelectorFact};
+use super::regression::{Against, Baselines, OBSERVED_MIN};
 use super::rules::{OnUnknown, Question, Trigger, Unit, ValueKind};
 use super::verdict::{Blank, Says};
-use crate::promql::{Comparison, EvalError, Evaluation, Gap, Labels, Value};
+use crate::promql::{
+    BURN_PAIRS, BurnPair, Comparison, EvalError, Evaluation, Gap, Labels, RatioParts, SelectorEvidence, Value,
+};
+use crate::time::Timestamp;
 
 /// A trigger's answer now, for one label set.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,10 +43,19 @@ pub enum Unknown {
         observed: Duration,
         window: Duration,
     },
+    /// Too little of the time before the release was observed.
+    NoBaseline {
+        observed: Duration,
+    },
     /// The streak of a probe is still too short to tell.
     TooFewProbes,
     /// A new release has not answered yet.
     Starting,
+    /// A query has no answer that counts: why, as its server or the way to it says.
+    Unanswered {
+        query: String,
+        why: String,
+    },
     /// Only data can cause it, such as two series where one was expected.
     Invalid(String),
 }
@@ -50,9 +65,14 @@ impl Unknown {
     #[must_use]
     pub const fn blank(&self) -> Blank {
         match self {
-            Unknown::Missing(_) | Unknown::Stale { .. } | Unknown::NonFinite(_) | Unknown::Invalid(_) => Blank::Blind,
-            Unknown::NotYetCovered { .. } | Unknown::TooFewProbes => Blank::Filling,
-            Unknown::TooFewEvents { .. } | Unknown::Starting => Blank::Natural,
+            Unknown::Missing(_)
+            | Unknown::Stale { .. }
+            | Unknown::NonFinite(_)
+            | Unknown::Unanswered { .. }
+            | Unknown::Invalid(_) => Blank::Blind,
+            Unknown::NotYetCovered { window, .. } => Blank::Filling(*window),
+            Unknown::TooFewProbes => Blank::Filling(Duration::MAX),
+            Unknown::TooFewEvents { .. } | Unknown::NoBaseline { .. } | Unknown::Starting => Blank::Natural,
         }
     }
 }
@@ -71,8 +91,13 @@ impl fmt::Display for Unknown {
             Unknown::NotYetCovered { observed, window } => {
                 write!(f, "observed for {} of {}", short(*observed), short(*window))
             }
+            Unknown::NoBaseline { observed } => {
+                let (observed, least) = (short(*observed), short(OBSERVED_MIN));
+                write!(f, "observed for {observed} to compare with, {least} are needed")
+            }
             Unknown::TooFewProbes => write!(f, "not probed often enough yet to tell"),
             Unknown::Starting => write!(f, "the new release is starting"),
+            Unknown::Unanswered { query, why } => write!(f, "query {query}: {why}"),
             Unknown::Invalid(why) => write!(f, "{why}"),
         }
     }
@@ -150,9 +175,10 @@ impl Findings {
     }
 }
 
-/// What an evaluation says to a trigger's question. `Question::Signal` has no value and does not come here.
+/// What an evaluation says to a trigger's question. `Question::Signal` has no value and does not come here. `baselines`:
+/// what a `regression` is compared with; others do not look at it.
 #[must_use]
-pub fn find(trigger: &Trigger, evaluation: Result<Evaluation, EvalError>) -> Findings {
+pub fn find(trigger: &Trigger, evaluation: Result<Evaluation, EvalError>, baselines: &Baselines) -> Findings {
     let evaluation = match evaluation {
         Ok(evaluation) => evaluation,
         Err(error) => return Findings::unknown(Unknown::Invalid(error.0), Evidence::default()),
@@ -167,8 +193,21 @@ pub fn find(trigger: &Trigger, evaluation: Result<Evaluation, EvalError>) -> Fin
             evidence.value = value;
             Findings { sets: vec![(Labels::default(), finding, value)], others: Finding::Clear, evidence }
         }
+        ValueKind::BurnRate => {
+            let (finding, value) = burn_rate(&evaluation, *comparison, *threshold);
+            evidence.value = value;
+            Findings { sets: vec![(Labels::default(), finding, value)], others: Finding::Clear, evidence }
+        }
         ValueKind::Increase | ValueKind::Quantile | ValueKind::Health | ValueKind::Expr => {
             vector(&evaluation, *kind, *comparison, *threshold, evidence)
+        }
+        ValueKind::Regression => {
+            let (known, unknown) = compared(&evaluation, baselines, trigger.patience());
+            let mut findings = vector(&known, *kind, *comparison, *threshold, evidence);
+            if !matches!(findings.others, Finding::Unknown(_)) {
+                findings.sets.extend(unknown);
+            }
+            findings
         }
     }
 }
@@ -211,6 +250,119 @@ fn ratio(evaluation: &Evaluation, comparison: Comparison, threshold: f64) -> (Fi
     (compare(value, comparison, threshold), Some(value))
 }
 
+type Sets = Vec<(Labels, Finding, Option<f64>)>;
+
+/// The same evaluation with each value as its growth over the baseline, and the label sets that cannot be compared.
+fn compared(evaluation: &Evaluation, baselines: &Baselines, pause_max: Duration) -> (Evaluation, Sets) {
+    let mut unknown = Vec::new();
+    let mut known = Vec::new();
+    for (labels, value) in rows(&evaluation.value) {
+        match baselines.against(&labels, pause_max) {
+            // A change relative to nothing, or to less than nothing, has no size.
+            Against::Median(median) if median > 0.0 => known.push((labels, value / median - 1.0)),
+            Against::Median(median) => {
+                unknown.push((labels, Finding::Unknown(Unknown::NonFinite(value / median)), None));
+            }
+            Against::Itself if value.is_finite() => unknown.push((labels, Finding::Clear, None)),
+            Against::Itself => unknown.push((labels, Finding::Unknown(Unknown::NonFinite(value)), None)),
+            Against::Nothing { observed } => {
+                unknown.push((labels, Finding::Unknown(Unknown::NoBaseline { observed }), None));
+            }
+        }
+    }
+    (Evaluation { value: Value::Vector(known), ..evaluation.clone() }, unknown)
+}
+
+fn rows(value: &Value) -> Vec<(Labels, f64)> {
+    match value {
+        Value::Scalar(value) => vec![(Labels::default(), *value)],
+        Value::Vector(values) => values.clone(),
+    }
+}
+
+/// Remembers what a `regression` saw, for the next release.
+pub fn remember(baselines: &mut Baselines, value: &Value, findings: &Findings, at: Timestamp) {
+    if !matches!(findings.others, Finding::Unknown(_)) {
+        baselines.take(&rows(value), |labels| *findings.of(labels).0 == Finding::Breached, at);
+    }
+}
+
+/// Breached when both windows of a pair burn, Clear when in every pair one of them does not.
+///
+/// A release need not be as old as a window to be judged by it. What was not observed of a long one counts as free of errors
+/// among as many events: what burned in a part of it has burned in all of it. A short one only tells whether it still burns:
+/// what was seen of it tells that too, once it is as much as the shortest takes to be covered.
+fn burn_rate(evaluation: &Evaluation, comparison: Comparison, threshold: f64) -> (Finding, Option<f64>) {
+    let Some((pairs, budget)) = &evaluation.burn else {
+        return (Finding::Unknown(Unknown::Invalid("the expression is no burn rate".to_owned())), None);
+    };
+    let need = evaluation.events.map_or(0.0, |(_, need)| need);
+    let (mut worst, mut reached) = (Finding::Clear, None::<f64>);
+    for (pair, evidence) in pairs.iter().zip(evaluation.evidence.chunks_exact(4)) {
+        let finding = match burned(pair, evidence, *budget, need) {
+            Ok(burned) => {
+                reached = Some(reached.map_or(burned.reached, |most| most.max(burned.reached)));
+                match compare(burned.reached, comparison, threshold) {
+                    // As much again may have burned in what was not observed.
+                    Finding::Clear => burned.unless_more.map_or(Finding::Clear, Finding::Unknown),
+                    other => other,
+                }
+            }
+            Err(why) => Finding::Unknown(why),
+        };
+        worst = match (worst, finding) {
+            (Finding::Breached, _) | (_, Finding::Breached) => Finding::Breached,
+            (unknown @ Finding::Unknown(_), _) | (Finding::Clear, unknown @ Finding::Unknown(_)) => unknown,
+            (Finding::Clear, Finding::Clear) => Finding::Clear,
+        };
+    }
+    let value = reached.filter(|_| !matches!(worst, Finding::Unknown(_)));
+    (worst, value)
+}
+
+struct Burned {
+    /// Of the burn that pages, by the window that burns less.
+    reached: f64,
+    /// Why it may be more, where it may.
+    unless_more: Option<Unknown>,
+}
+
+fn burned(pair: &BurnPair, evidence: &[SelectorEvidence], budget: f64, need: f64) -> Result<Burned, Unknown> {
+    let [long_part, long_whole, short_part, short_whole] = evidence else {
+        return Err(Unknown::Invalid("the burn rate has no evidence".to_owned()));
+    };
+    let rate = |parts: RatioParts, whole: f64| parts.part.unwrap_or(0.0) / whole / budget / pair.windows.factor;
+    // A part that was never seen is "nobody has failed yet".
+    let least = BURN_PAIRS.iter().map(|pair| pair.short).min().unwrap_or_default();
+    for (selector, is_part) in [(short_whole, false), (short_part, true)] {
+        match selector.gap() {
+            Some(Gap::Missing) if is_part => {}
+            Some(Gap::NotYetCovered) if selector.observed * 5 >= least * 4 => {}
+            Some(gap) => return Err(why(gap, selector)),
+            None => {}
+        }
+    }
+    let (have, recent) = (pair.long.whole.unwrap_or(0.0), pair.short.whole.unwrap_or(0.0));
+    if !have.is_finite() || !recent.is_finite() {
+        return Err(Unknown::NonFinite(have));
+    }
+    if have < need || recent <= 0.0 {
+        return Err(Unknown::TooFewEvents { have, need: need.max(1.0) });
+    }
+    let short = rate(pair.short, recent);
+    let long = rate(pair.long, have);
+    let covered = [long_whole, long_part].into_iter().find(|selector| selector.gap() == Some(Gap::NotYetCovered));
+    let Some(partly) = covered else { return finite(short.min(long), None) };
+    let share = partly.observed.as_secs_f64() / partly.window.as_secs_f64();
+    // The short window says that it does not burn now: then it does not matter how long it did.
+    let unless_more = (short > 1.0).then(|| why(Gap::NotYetCovered, partly));
+    finite(short.min(long * share), unless_more)
+}
+
+fn finite(reached: f64, unless_more: Option<Unknown>) -> Result<Burned, Unknown> {
+    if reached.is_finite() { Ok(Burned { reached, unless_more }) } else { Err(Unknown::NonFinite(reached)) }
+}
+
 fn vector(
     evaluation: &Evaluation,
     kind: ValueKind,
@@ -231,10 +383,7 @@ fn vector(
     {
         return Findings::unknown(Unknown::TooFewEvents { have, need }, evidence);
     }
-    let values = match &evaluation.value {
-        Value::Scalar(value) => vec![(Labels::default(), *value)],
-        Value::Vector(values) => values.clone(),
-    };
+    let values = rows(&evaluation.value);
     let sets: Vec<_> = values
         .into_iter()
         .map(|(labels, value)| {
@@ -252,7 +401,7 @@ fn vector(
     Findings { evidence, ..findings }
 }
 
-fn why(gap: Gap, selector: &crate::promql::SelectorEvidence) -> Unknown {
+fn why(gap: Gap, selector: &SelectorEvidence) -> Unknown {
     match gap {
         Gap::Missing => Unknown::Missing(selector.selector.clone()),
         Gap::Stale => Unknown::Stale {
@@ -308,6 +457,12 @@ fn evidence_of(evaluation: &Evaluation) -> Evidence {
 #[must_use]
 pub fn threshold_text(question: &Question) -> String {
     match question {
+        Question::Value { kind: ValueKind::Regression, threshold, unit, .. } => {
+            format!("more than {} above its median before the release", value_text(*threshold, *unit))
+        }
+        Question::Value { kind: ValueKind::BurnRate, threshold, unit, .. } => {
+            format!("above {} of the burn that pages", value_text(*threshold, *unit))
+        }
         Question::Value { comparison, threshold, unit, .. } => {
             let words = match comparison {
                 Comparison::Above => "above",

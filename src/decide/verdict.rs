@@ -42,11 +42,14 @@ pub struct Verdict {
     pub known: Option<(Timestamp, bool)>,
     /// Since when evaluations are Unknown, if the latest one is.
     pub unknown_since: Option<Timestamp>,
+    /// Since when its window fills, if it does. Not kept over a restart.
+    pub filling_since: Option<Timestamp>,
     /// The breach goes back to before the release that runs now (or before backstop first looked): since when, as far
     /// as it is known. Only Clear ends it.
     pub inherited: Option<Timestamp>,
-    /// A Clear finding was ever seen.
-    pub was_clear: bool,
+    /// Until then it is known to have been right: the latest Clear, or too little traffic right after it. None: it was never
+    /// seen to be right, or nothing was seen for a while when the release that runs now came.
+    pub right_until: Option<Timestamp>,
     /// The first Breached since the last Clear, whatever was not known in between. Not kept over a restart: what is wrong
     /// after it may have been wrong at any time before, until a Clear is seen.
     pub wrong_since: Option<Timestamp>,
@@ -69,8 +72,9 @@ pub enum Says {
 pub enum Blank {
     /// Somebody must look: nothing is seen, or nonsense.
     Blind,
-    /// A window fills again and will be known when it is full.
-    Filling,
+    /// A window of this length fills again and will be known when it is full. Not full in twice that time, it never will be
+    /// as things are, and somebody must look.
+    Filling(Duration),
     /// In the nature of things: a release that is starting, too little traffic.
     Natural,
 }
@@ -95,8 +99,9 @@ impl Verdict {
             held: Duration::ZERO,
             known: None,
             unknown_since: Some(at),
+            filling_since: None,
             inherited: None,
-            was_clear: false,
+            right_until: None,
             wrong_since: None,
             unproven: false,
             past: Past::new(),
@@ -106,6 +111,8 @@ impl Verdict {
     /// Takes the finding of an evaluation at `at`. Time is credited only between two Breached evaluations that no
     /// Unknown and no gap separates.
     pub fn take(&mut self, says: Says, at: Timestamp, hold: Hold) {
+        let fills = matches!(says, Says::Unknown(Blank::Filling(_)));
+        self.filling_since = fills.then(|| self.filling_since.unwrap_or(at));
         match says {
             Says::Clear => self.clear(at),
             Says::Breached => self.breached(at, hold),
@@ -127,7 +134,7 @@ impl Verdict {
         self.known = Some((at, false));
         self.unknown_since = None;
         self.inherited = None;
-        self.was_clear = true;
+        self.right_until = Some(at);
         self.wrong_since = None;
         self.unproven = false;
     }
@@ -148,7 +155,7 @@ impl Verdict {
             self.began = Some(at);
             self.held = Duration::ZERO;
         }
-        if !self.was_clear && self.inherited.is_none() {
+        if self.right_until.is_none() && self.inherited.is_none() {
             self.inherited = Some(at);
         }
         self.wrong_since.get_or_insert(at);
@@ -162,16 +169,29 @@ impl Verdict {
         let since = *self.unknown_since.get_or_insert(at);
         let last_known = self.known.map_or(since, |(last, _)| last);
         let over = at.since(last_known) > hold.gap_tolerance;
+        if blank == Blank::Natural
+            && self.began.is_none()
+            && let Some(until) = self.right_until.filter(|until| at.since(*until) <= hold.gap_tolerance)
+        {
+            self.right_until = Some(at.max(until));
+        }
         // A restart has torn a hole into the window: until it is full again nothing can be known, and what was held
         // before the restart must not be lost to that. What was lost to a gap by then stays lost.
         if self.unproven
-            && blank == Blank::Filling
+            && matches!(blank, Blank::Filling(_))
             && !over
             && let Some((last, _)) = &mut self.known
         {
             *last = at.max(*last);
         }
-        let blinds = blank == Blank::Blind;
+        let blinds = match blank {
+            Blank::Blind => true,
+            Blank::Filling(window) => {
+                let most = window.saturating_mul(2).saturating_add(hold.gap_tolerance);
+                self.filling_since.is_some_and(|since| at.since(since) > most)
+            }
+            Blank::Natural => false,
+        };
         if over && blinds {
             self.enter(Phase::Blind, at);
         } else if self.phase == Phase::Blind && !blinds {
@@ -183,13 +203,18 @@ impl Verdict {
     }
 
     /// Another release runs now: the hold starts anew, and what burned before is remembered as inherited. A breach that
-    /// began after `old_last_seen`, the last sight of what ran before, began after the change and is not.
-    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>) {
+    /// began after `old_last_seen`, the last sight of what ran before, began after the change and is not. What was right
+    /// longer than `gap_tolerance` before that sight, and was not seen since, may have been wrong by then.
+    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>, gap_tolerance: Duration) {
         if self.inherited.is_none()
             && let (Some((_, true)), Some(began)) = (self.known, self.began)
             && old_last_seen.is_none_or(|old_last_seen| began <= old_last_seen)
         {
             self.inherited = Some(began);
+        }
+        let is_seen = |until: &Timestamp| old_last_seen.is_some_and(|seen| seen.since(*until) <= gap_tolerance);
+        if self.inherited.is_none() {
+            self.right_until = self.right_until.filter(is_seen);
         }
         self.unwatched(at);
     }
@@ -233,7 +258,7 @@ impl Verdict {
     /// Did it become wrong after `instant`? Known only where it was seen to be right before.
     #[must_use]
     pub fn went_wrong_after(&self, instant: Timestamp) -> bool {
-        self.was_clear && self.wrong_since.is_some_and(|since| since > instant)
+        self.right_until.is_some() && self.wrong_since.is_some_and(|since| since > instant)
     }
 
     /// Firing, and the latest evaluation says so.
@@ -248,6 +273,7 @@ mod tests {
     use super::*;
 
     const HOLD: Hold = Hold { hold: Duration::from_mins(1), gap_tolerance: Duration::from_secs(20) };
+    const FILLING: Blank = Blank::Filling(Duration::from_mins(5));
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)
@@ -315,9 +341,20 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_is_not_full_in_twice_its_time_is_blindness() {
+        let mut verdict = clear_then_breached(10, 5);
+        for (second, phase) in [(10, Phase::Quiet), (629, Phase::Quiet), (630, Phase::Quiet), (631, Phase::Blind)] {
+            verdict.take(Says::Unknown(FILLING), at(second), HOLD);
+            assert_eq!(verdict.phase, phase, "{second}");
+        }
+        verdict.take(Says::Clear, at(640), HOLD);
+        assert_eq!(verdict.phase, Phase::Quiet);
+    }
+
+    #[test]
     fn what_burned_before_the_release_is_inherited_until_it_is_clear() {
         let mut verdict = clear_then_breached(10, 40);
-        verdict.release_changed(at(45), Some(at(44)));
+        verdict.release_changed(at(45), Some(at(44)), HOLD.gap_tolerance);
         assert_eq!((verdict.phase, verdict.held, verdict.inherited), (Phase::Quiet, Duration::ZERO, Some(at(10))));
         verdict.take(Says::Breached, at(50), HOLD);
         assert_eq!(verdict.inherited, Some(at(10)));
@@ -326,10 +363,43 @@ mod tests {
     }
 
     #[test]
+    fn what_was_right_long_before_the_release_came_and_not_seen_since_is_not_known_to_have_been_right() {
+        for (blank, until, known) in [
+            (Blank::Blind, 20, true),
+            (Blank::Blind, 21, false),
+            (FILLING, 60, false),
+            // Traffic stops; looks go on.
+            (Blank::Natural, 60, true),
+        ] {
+            let mut verdict = clear_then_breached(10, 5);
+            for second in 1..=until {
+                verdict.take(Says::Unknown(blank), at(second), HOLD);
+            }
+            verdict.release_changed(at(until + 5), Some(at(until)), HOLD.gap_tolerance);
+            verdict.take(Says::Breached, at(until + 10), HOLD);
+            assert_eq!(verdict.inherited.is_none(), known, "{blank:?} until {until}");
+            verdict.take(Says::Clear, at(until + 15), HOLD);
+            verdict.take(Says::Breached, at(until + 20), HOLD);
+            assert_eq!(verdict.inherited, None);
+        }
+    }
+
+    #[test]
+    fn too_little_traffic_after_blindness_shows_nothing() {
+        let mut verdict = clear_then_breached(10, 5);
+        for second in 1..=30 {
+            verdict.take(Says::Unknown(Blank::Blind), at(second), HOLD);
+        }
+        verdict.take(Says::Unknown(Blank::Natural), at(31), HOLD);
+        verdict.release_changed(at(35), Some(at(32)), HOLD.gap_tolerance);
+        assert_eq!(verdict.right_until, None);
+    }
+
+    #[test]
     fn what_began_after_the_last_sight_of_the_old_release_began_after_the_change() {
         for (old_last_seen, inherited) in [(9, None), (10, Some(at(10))), (11, Some(at(10)))] {
             let mut verdict = clear_then_breached(10, 20);
-            verdict.release_changed(at(25), Some(at(old_last_seen)));
+            verdict.release_changed(at(25), Some(at(old_last_seen)), HOLD.gap_tolerance);
             assert_eq!(verdict.inherited, inherited, "old release last seen at {old_last_seen}");
         }
     }
@@ -339,11 +409,11 @@ mod tests {
         let mut verdict = clear_then_breached(10, 60);
         verdict.restored(at(100));
         for second in (105..150).step_by(10) {
-            verdict.take(Says::Unknown(Blank::Filling), at(second), HOLD);
+            verdict.take(Says::Unknown(FILLING), at(second), HOLD);
         }
         verdict.take(Says::Breached, at(155), HOLD);
         assert_eq!((verdict.phase, verdict.held), (Phase::Pending, Duration::from_secs(50)));
-        verdict.take(Says::Unknown(Blank::Filling), at(160), HOLD);
+        verdict.take(Says::Unknown(FILLING), at(160), HOLD);
         verdict.take(Says::Breached, at(176), HOLD);
         assert_eq!(verdict.held, Duration::ZERO, "later a gap is a gap");
     }
@@ -356,7 +426,7 @@ mod tests {
             verdict.take(Says::Unknown(Blank::Blind), at(second), HOLD);
         }
         for second in (135..=160).step_by(5) {
-            verdict.take(Says::Unknown(Blank::Filling), at(second), HOLD);
+            verdict.take(Says::Unknown(FILLING), at(second), HOLD);
         }
         verdict.take(Says::Breached, at(165), HOLD);
         assert_eq!((verdict.held, verdict.began), (Duration::ZERO, Some(at(165))));
@@ -377,12 +447,12 @@ mod tests {
     fn a_gap_or_another_release_is_no_new_breach_and_a_clear_makes_one() {
         let mut verdict = clear_then_breached(10, 70);
         for second in (75..=150).step_by(5) {
-            verdict.take(Says::Unknown(Blank::Filling), at(second), HOLD);
+            verdict.take(Says::Unknown(FILLING), at(second), HOLD);
         }
         verdict.take(Says::Breached, at(155), HOLD);
         assert_eq!((verdict.began, verdict.went_wrong_after(at(100))), (Some(at(155)), false));
         assert!(verdict.went_wrong_after(at(9)));
-        verdict.release_changed(at(160), Some(at(159)));
+        verdict.release_changed(at(160), Some(at(159)), HOLD.gap_tolerance);
         verdict.take(Says::Breached, at(165), HOLD);
         assert!(!verdict.went_wrong_after(at(100)));
         verdict.take(Says::Clear, at(170), HOLD);
@@ -394,7 +464,7 @@ mod tests {
     fn after_a_restart_only_a_clear_makes_a_new_breach() {
         let clear = clear_then_breached(10, 5);
         for mut verdict in [clear, Verdict::new(at(0))] {
-            if verdict.was_clear {
+            if verdict.right_until.is_some() {
                 verdict.restored(at(100));
             }
             verdict.take(Says::Breached, at(110), HOLD);

@@ -325,7 +325,9 @@ impl Due {
 /// When a look was complete; targets coming and going are no looks.
 fn completed(observation: &Observation) -> Option<Timestamp> {
     match observation {
-        Observation::Scraped { at, duration, .. } | Observation::Probed { at, duration, .. } => Some(*at + *duration),
+        Observation::Scraped { at, duration, .. }
+        | Observation::Probed { at, duration, .. }
+        | Observation::Queried { at, duration, .. } => Some(*at + *duration),
         Observation::Release { at, .. } | Observation::Reference { at, .. } => Some(*at),
         Observation::TargetUp { .. } | Observation::TargetGone { .. } | Observation::Overrun { .. } => None,
     }

@@ -68,7 +68,13 @@ impl Core for Scripted {
     }
 
     fn checkpoint(&self, now: &Now) -> Checkpoint {
-        Checkpoint { now: now.clone(), windows: Vec::new(), verdicts: Vec::new(), ever: Vec::new() }
+        Checkpoint {
+            now: now.clone(),
+            windows: Vec::new(),
+            verdicts: Vec::new(),
+            baselines: Vec::new(),
+            ever: Vec::new(),
+        }
     }
 }
 

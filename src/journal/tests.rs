@@ -13,7 +13,7 @@ use super::*;
 use crate::decide::event::{Entry, Record};
 use crate::decide::verdict::{Phase, Verdict};
 use crate::decide::worsened::{Past, Slot, Worse};
-use crate::machine::checkpoint::{Checkpoint, EverMatched, VerdictDump};
+use crate::machine::checkpoint::{BaselineDump, Checkpoint, EverMatched, VerdictDump};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
 use crate::time::{BootId, Now, Timestamp};
@@ -167,8 +167,9 @@ fn verdict(at: i64) -> VerdictDump {
             held: Duration::from_millis(1_234),
             known: Some((at, true)),
             unknown_since: None,
+            filling_since: None,
             inherited: Some(at),
-            was_clear: true,
+            right_until: Some(Timestamp::from_millis(4000)),
             wrong_since: None,
             unproven: true,
             past: Past {
@@ -177,6 +178,19 @@ fn verdict(at: i64) -> VerdictDump {
                 worse: Some(Worse { began: at, at, value: 0.5, held: Duration::from_secs(1), broken: true }),
             },
         },
+    }
+}
+
+fn baseline(at: i64) -> BaselineDump {
+    let at = Timestamp::from_millis(at);
+    BaselineDump {
+        service: "api".into(),
+        trigger: "slower".into(),
+        question: "latency, more than 50 % above its median".to_owned(),
+        labels: Labels::from_pairs([("route", "a")]),
+        slots: vec![(at, 0.25)],
+        frozen: Some(0.2),
+        seen: at,
     }
 }
 
@@ -330,7 +344,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut file = CheckpointFile::open(folder.path());
-        let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), ever: Vec::new() };
+        let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), baselines: Vec::new(), ever: Vec::new() };
         let mut at = 1_000;
         let mut history = Vec::new();
         for changes in &saves {
@@ -341,6 +355,7 @@ proptest! {
             at += 1;
             checkpoint.now = now(at);
             checkpoint.verdicts = vec![verdict(at)];
+            checkpoint.baselines = vec![baseline(at)];
             checkpoint.ever.sort_by(|a, b| (&a.service, &a.selector).cmp(&(&b.service, &b.selector)));
             file.save(&checkpoint).unwrap();
             history.push(plain(&checkpoint));
@@ -348,6 +363,7 @@ proptest! {
         let read = CheckpointFile::open(folder.path()).load().unwrap();
         prop_assert_eq!(&read.now, &checkpoint.now);
         prop_assert_eq!(&read.verdicts, &checkpoint.verdicts);
+        prop_assert_eq!(&read.baselines, &checkpoint.baselines);
         prop_assert_eq!(&read.ever, &checkpoint.ever);
         prop_assert_eq!(plain(&read), history.last().unwrap().clone());
 
@@ -367,7 +383,13 @@ fn a_damaged_or_foreign_checkpoint_is_none_and_never_stops_anyone() {
     let path = folder.path().join("windows");
     assert_eq!(CheckpointFile::open(folder.path()).load(), None, "there is none");
     let mut file = CheckpointFile::open(folder.path());
-    let mut checkpoint = Checkpoint { now: now(5), windows: Vec::new(), verdicts: vec![verdict(1)], ever: Vec::new() };
+    let mut checkpoint = Checkpoint {
+        now: now(5),
+        windows: Vec::new(),
+        verdicts: vec![verdict(1)],
+        baselines: Vec::new(),
+        ever: Vec::new(),
+    };
     make(&mut checkpoint, &Change::Scrape { target: 0, values: vec![Some(1), None, Some(3)] }, 250);
     file.save(&checkpoint).unwrap();
     let good = std::fs::read(&path).unwrap();
@@ -397,8 +419,13 @@ fn what_has_ever_matched_is_written_once_and_forgotten_with_its_selector() {
         selector: "m".to_owned(),
         series: series.collect(),
     };
-    let mut checkpoint =
-        Checkpoint { now: now(1), windows: Vec::new(), verdicts: Vec::new(), ever: vec![ever(None, 1..5_000)] };
+    let mut checkpoint = Checkpoint {
+        now: now(1),
+        windows: Vec::new(),
+        verdicts: Vec::new(),
+        baselines: Vec::new(),
+        ever: vec![ever(None, 1..5_000)],
+    };
     file.save(&checkpoint).unwrap();
     let first = std::fs::metadata(&path).unwrap().len();
     checkpoint.ever = vec![ever(None, 1..5_001), ever(Some("api"), 7..8)];
@@ -416,7 +443,8 @@ fn a_checkpoint_file_stays_within_three_times_its_windows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("windows");
     let mut file = CheckpointFile::open(folder.path());
-    let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), ever: Vec::new() };
+    let mut checkpoint =
+        Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), baselines: Vec::new(), ever: Vec::new() };
     let noise = |at: i64, index: u64| Some((at.cast_unsigned() + index).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let (mut appended, mut rewritten, mut before) = (0, 0, 0);
     for at in 1..4_000 {

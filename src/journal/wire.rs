@@ -5,6 +5,8 @@
 //! that equal and whole numbers are short). A series whose past changed otherwise is written whole. Verdicts are few
 //! and change in place: they are whole in each frame. What has ever matched only
 //! grows: a frame has what is new.
+//!
+//! Length: one form, written and read side by side, so that neither is changed without the other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,13 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::decide::verdict::{Phase, Verdict};
 use crate::decide::worsened::{Past, Slot, Worse};
-use crate::machine::checkpoint::{Checkpoint, EverMatched, VerdictDump};
+use crate::machine::checkpoint::{BaselineDump, Checkpoint, EverMatched, VerdictDump};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
 use crate::time::{BootId, Now, Timestamp};
 
 /// Raised with every change of the types in this file.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Frame {
@@ -30,8 +32,21 @@ pub(super) struct Frame {
     /// Every target there is; one that is missing is gone.
     targets: Vec<TargetFrame>,
     verdicts: Vec<VerdictFrame>,
+    baselines: Vec<BaselineFrame>,
     /// Where something has changed.
     ever: Vec<EverFrame>,
+}
+
+/// Few too, and whole in each frame.
+#[derive(Debug, Serialize, Deserialize)]
+struct BaselineFrame {
+    service: String,
+    trigger: String,
+    question: String,
+    labels: Vec<(String, String)>,
+    slots: Vec<(i64, f64)>,
+    frozen: Option<f64>,
+    seen: i64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,10 +74,18 @@ struct TargetFrame {
     gone: Vec<u32>,
 }
 
+/// In this order: the first two were once `scrape: bool`, and are the same bytes.
+#[derive(Debug, Serialize, Deserialize)]
+enum KindFrame {
+    Probe,
+    Scrape,
+    Query,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyFrame {
     service: Option<String>,
-    scrape: bool,
+    kind: KindFrame,
     source: String,
     address: String,
 }
@@ -112,7 +135,7 @@ struct VerdictFrame {
     known: Option<(i64, bool)>,
     unknown_since: Option<i64>,
     inherited: Option<i64>,
-    was_clear: bool,
+    right_until: Option<i64>,
     unproven: bool,
     /// From, to, worst.
     slots: Vec<(i64, i64, f64)>,
@@ -202,7 +225,7 @@ impl WrittenSeries {
 impl Written {
     /// The frame that brings a reader from what was written to `checkpoint`.
     pub fn frame(&mut self, checkpoint: &Checkpoint) -> Frame {
-        let Checkpoint { now, windows, verdicts, ever } = checkpoint;
+        let Checkpoint { now, windows, verdicts, baselines, ever } = checkpoint;
         let mut before = std::mem::take(&mut self.targets);
         let targets = windows
             .iter()
@@ -217,6 +240,7 @@ impl Written {
             boot: now.boot.0.as_ref().to_owned(),
             targets,
             verdicts: verdicts.iter().map(verdict_frame).collect(),
+            baselines: baselines.iter().map(baseline_frame).collect(),
             ever: self.ever(ever),
         }
     }
@@ -313,6 +337,7 @@ pub(super) struct Read {
     targets: BTreeMap<u32, ReadTarget>,
     now: Option<Now>,
     verdicts: Vec<VerdictFrame>,
+    baselines: Vec<BaselineFrame>,
     ever: BTreeMap<EverKey, BTreeSet<u64>>,
 }
 
@@ -375,6 +400,7 @@ impl Read {
             boot: BootId(Arc::from(frame.boot)),
         });
         self.verdicts = frame.verdicts;
+        self.baselines = frame.baselines;
         for EverFrame { service, selector, anew, new } in frame.ever {
             let hashes = self.ever.entry((service.map(Arc::from), selector)).or_default();
             if anew {
@@ -406,6 +432,7 @@ impl Read {
             ever: ever.collect(),
             windows: windows.collect(),
             verdicts: self.verdicts.into_iter().map(verdict_of).collect(),
+            baselines: self.baselines.into_iter().map(baseline_of).collect(),
         })
     }
 }
@@ -466,9 +493,10 @@ fn key_frame(key: &TargetKey) -> KeyFrame {
     let TargetKey { service, kind, source, address } = key;
     KeyFrame {
         service: service.as_ref().map(|name| name.as_ref().to_owned()),
-        scrape: match kind {
-            TargetKind::Scrape => true,
-            TargetKind::Probe => false,
+        kind: match kind {
+            TargetKind::Probe => KindFrame::Probe,
+            TargetKind::Scrape => KindFrame::Scrape,
+            TargetKind::Query => KindFrame::Query,
         },
         source: source.as_ref().to_owned(),
         address: address.as_ref().to_owned(),
@@ -478,7 +506,11 @@ fn key_frame(key: &TargetKey) -> KeyFrame {
 fn key_of(frame: KeyFrame) -> TargetKey {
     TargetKey {
         service: frame.service.map(Arc::from),
-        kind: if frame.scrape { TargetKind::Scrape } else { TargetKind::Probe },
+        kind: match frame.kind {
+            KindFrame::Probe => TargetKind::Probe,
+            KindFrame::Scrape => TargetKind::Scrape,
+            KindFrame::Query => TargetKind::Query,
+        },
         source: Arc::from(frame.source),
         address: Arc::from(frame.address),
     }
@@ -493,8 +525,9 @@ fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
         held,
         known,
         unknown_since,
+        filling_since: _,
         inherited,
-        was_clear,
+        right_until,
         wrong_since: _,
         unproven,
         past,
@@ -517,7 +550,7 @@ fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
         known: known.map(|(at, breached)| (at.as_millis(), breached)),
         unknown_since: unknown_since.map(Timestamp::as_millis),
         inherited: inherited.map(Timestamp::as_millis),
-        was_clear: *was_clear,
+        right_until: right_until.map(Timestamp::as_millis),
         unproven: *unproven,
         slots: past.slots.iter().map(slot).collect(),
         baseline: past.baseline,
@@ -557,11 +590,40 @@ fn verdict_of(frame: VerdictFrame) -> VerdictDump {
             held: Duration::from_millis(frame.held_ms),
             known: frame.known.map(|(at, breached)| (Timestamp::from_millis(at), breached)),
             unknown_since: frame.unknown_since.map(Timestamp::from_millis),
+            filling_since: None,
             inherited: frame.inherited.map(Timestamp::from_millis),
-            was_clear: frame.was_clear,
+            right_until: frame.right_until.map(Timestamp::from_millis),
             wrong_since: None,
             unproven: frame.unproven,
             past: Past { slots: frame.slots.into_iter().map(slot).collect(), baseline: frame.baseline, worse },
         },
     }
 }
+
+fn baseline_frame(dump: &BaselineDump) -> BaselineFrame {
+    let BaselineDump { service, trigger, question, labels, slots, frozen, seen } = dump;
+    BaselineFrame {
+        service: service.as_ref().to_owned(),
+        trigger: trigger.as_ref().to_owned(),
+        question: question.clone(),
+        labels: pairs(labels),
+        slots: slots.iter().map(|(at, value)| (at.as_millis(), *value)).collect(),
+        frozen: *frozen,
+        seen: seen.as_millis(),
+    }
+}
+
+fn baseline_of(frame: BaselineFrame) -> BaselineDump {
+    BaselineDump {
+        service: Arc::from(frame.service),
+        trigger: Arc::from(frame.trigger),
+        question: frame.question,
+        labels: Labels::from_pairs(frame.labels),
+        slots: frame.slots.into_iter().map(|(at, value)| (Timestamp::from_millis(at), value)).collect(),
+        frozen: frame.frozen,
+        seen: Timestamp::from_millis(frame.seen),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::input::TargetKey;
 use crate::decide::verdict::Verdict;
 use crate::promql::{Labels, TargetDump};
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     pub now: Now,
     pub windows: Vec<(TargetKey, TargetDump)>,
     pub verdicts: Vec<VerdictDump>,
+    pub baselines: Vec<BaselineDump>,
     /// What has ever matched: a `part` that matched once and is gone now is zero, not unknown.
     pub ever: Vec<EverMatched>,
 }
@@ -33,4 +34,17 @@ pub struct VerdictDump {
     pub question: String,
     pub labels: Labels,
     pub verdict: Verdict,
+}
+
+/// What one label set of a `regression` is compared with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BaselineDump {
+    pub service: Arc<str>,
+    pub trigger: Arc<str>,
+    /// What was asked; a trigger that asks something else now starts anew.
+    pub question: String,
+    pub labels: Labels,
+    pub slots: Vec<(Timestamp, f64)>,
+    pub frozen: Option<f64>,
+    pub seen: Timestamp,
 }

@@ -84,6 +84,13 @@ pub enum Observation {
         duration: Duration,
         outcome: ProbeOutcome,
     },
+    /// A query was answered, or was not. Its target is the query itself.
+    Queried {
+        target: TargetId,
+        at: Timestamp,
+        duration: Duration,
+        outcome: Result<QueryAnswer, ScrapeFailure>,
+    },
     /// A detector outside the process was read. `detector` is its place in the service's list.
     Release {
         service: Arc<str>,
@@ -110,9 +117,9 @@ pub struct TargetKey {
     /// None for a scrape that is shared by all services.
     pub service: Option<Arc<str>>,
     pub kind: TargetKind,
-    /// The scrape's or probe's name.
+    /// The scrape's, probe's or query's name.
     pub source: Arc<str>,
-    /// Its URL, address or command line.
+    /// Its URL, address or command line; of a query, the server's URL.
     pub address: Arc<str>,
 }
 
@@ -120,6 +127,7 @@ pub struct TargetKey {
 pub enum TargetKind {
     Scrape,
     Probe,
+    Query,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -133,11 +141,23 @@ pub struct Scrape {
     pub body_bytes: u64,
 }
 
+/// What a query's server answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueryAnswer {
+    /// Whole label sets, under the query's name. Empty only where the operator said that this means Clear.
+    pub series: Vec<(Labels, f64)>,
+    /// How far back the expression looks.
+    pub window: Duration,
+}
+
+/// Why a scrape or a query says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct ScrapeFailure {
     /// Stable, for metrics: `refused`, `timeout`, `dns`, `tls`, `status`, `redirect`, `content_type`, `body` (cut short,
-    /// too large, not HTTP), `limit`, `exposition`, `secret`, `several_processes`, `unsent`.
+    /// too large, not HTTP), `limit`, `exposition`, `secret`, `several_processes`, `unsent`;
+    /// of a query also `error` (the server's own), `partial`, `warnings`, `empty`, `stale`, `result` (neither a number nor a
+    /// vector).
     pub reason: &'static str,
     /// One sentence.
     pub detail: String,

@@ -8,12 +8,12 @@ use super::blame::autonomy_at;
 use super::output::Output;
 use super::safety::KILL_SWITCH;
 use super::service::{Service, identity};
-use super::watch::is_recent;
+use super::watch::{is_recent, sees};
 use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
 use crate::decide::guard::{self, Breach, Compared, Facts, Mandate, Reach, Worsened};
 use crate::decide::incident::Incident;
-use crate::decide::rules::{Budget, Question, Trigger, Unit};
-use crate::decide::trigger::{Finding, Findings, Unknown, find, short, threshold_text, value_text};
+use crate::decide::rules::{Budget, Question, Trigger, Unit, ValueKind};
+use crate::decide::trigger::{Finding, Findings, Unknown, find, remember, short, threshold_text, value_text};
 use crate::decide::verdict::{Phase, Says, Verdict};
 use crate::decide::worsened::Measure;
 use crate::promql::{Evaluation, Instant, Labels, Scope, evaluate};
@@ -69,10 +69,18 @@ impl Machine {
         let evaluated = evaluate(expr, &self.store, service.id, Instant { at, wall_offset_ms });
         let newest = evaluated.as_ref().ok().and_then(newest_sample);
         let newest = newest.or_else(|| self.newest_success(service)).unwrap_or(Timestamp::MIN);
+        let restored = service.triggers[place].verdicts.values().any(|verdict| verdict.unproven);
+        let unseen =
+            restored && self.targets.values().any(|target| target.last.is_none() && sees(service, target.scope));
+        let values = match (&trigger.question, &evaluated) {
+            (Question::Value { kind: ValueKind::Regression, .. }, Ok(evaluation)) => Some(evaluation.value.clone()),
+            (Question::Value { .. } | Question::Signal { .. }, _) => None,
+        };
         let findings = if service.starting.is_some() {
             Findings::unknown(Unknown::Starting, Evidence::default())
         } else {
-            find(trigger, evaluated)
+            let findings = find(trigger, evaluated, &service.triggers[place].baselines);
+            self.with_queries(service, expr, findings)
         };
         let service = &mut self.services[index];
         let worsened_by = service.rules.guard.worsened_by;
@@ -81,14 +89,18 @@ impl Machine {
         state.dirty = false;
         state.looked = now.monotonic;
         let is_known = !matches!(findings.worst().1, Finding::Unknown(_));
-        // Looking again at the same samples earns no hold time, and a timer never fires a trigger.
-        if is_known && newest <= state.newest {
+        // Looking again at the same samples earns no hold time, and a timer never fires a trigger. After a restart a part
+        // of them may be of before it.
+        if is_known && (newest <= state.newest || unseen) {
             return;
         }
         let instant = if is_known { newest.min(at) } else { at };
         state.newest = state.newest.max(newest.min(at));
         state.taken = at;
         take(trigger, state, &findings, instant);
+        if let Some(values) = values {
+            remember(&mut state.baselines, &values, &findings, instant);
+        }
         weigh(trigger, state, &findings, instant, worsened_by);
         let key = (Arc::clone(&service.rules.name), Arc::clone(&trigger.name), findings.worst().1.as_str());
         state.latest = Some(findings);
@@ -299,7 +311,8 @@ impl Machine {
     /// windows of the service start anew.
     pub(super) fn follow_reach(&mut self, index: usize, now: &Now) {
         let service = &self.services[index];
-        let own = self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let near = self.near(service);
+        let own = near.iter().copied();
         let answers = own.clone().any(|target| is_recent(target, now.monotonic) && target.reached_since.is_some());
         let known = service.rules.guard.references.iter().filter_map(|name| self.references.get(name));
         let mut were_up = known.filter(|state| state.was_up(now.monotonic)).peekable();
@@ -317,7 +330,8 @@ impl Machine {
     }
 
     pub(super) fn reach(&self, service: &Service, began: Timestamp, now: &Now) -> Reach {
-        let own = || self.targets.values().filter(|target| target.scope == Scope::Service(service.id));
+        let near = self.near(service);
+        let own = || near.iter().copied();
         let answering: Vec<Timestamp> =
             own().filter(|target| is_recent(target, now.monotonic)).filter_map(|target| target.reached_since).collect();
         let known = service.rules.guard.references.iter().filter_map(|name| Some((name, self.references.get(name)?)));
@@ -448,7 +462,7 @@ pub(super) fn breach_of(trigger: &Trigger, verdict: Option<&Verdict>, factor: f6
     Breach {
         began: verdict.and_then(|verdict| verdict.began).unwrap_or(now.monotonic),
         inherited: verdict.and_then(|verdict| verdict.inherited),
-        was_clear: verdict.is_some_and(|verdict| verdict.was_clear),
+        was_clear: verdict.is_some_and(|verdict| verdict.right_until.is_some()),
         baseline: past.and_then(|past| past.baseline).map(|value| Compared { value, unit, factor }),
         worsened: worsened.map(|(_, worse)| Worsened { began: worse.began, now: worse.value }),
     }

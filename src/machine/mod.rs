@@ -18,12 +18,14 @@ mod outbox;
 pub mod output;
 mod people;
 mod proving;
+mod queried;
 mod recover;
 mod safety;
 mod service;
 mod settle;
 pub mod snapshot;
 mod step_checks;
+pub mod trial;
 mod view;
 mod watch;
 
@@ -218,6 +220,7 @@ impl Machine {
             ever: ever.collect(),
             windows: windows.collect(),
             verdicts: self.services.iter().flat_map(Service::dump_verdicts).collect(),
+            baselines: self.services.iter().flat_map(Service::dump_baselines).collect(),
         }
     }
 

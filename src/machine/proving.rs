@@ -7,6 +7,7 @@ use super::input::TargetKind;
 use super::service::Service;
 use crate::decide::event::Verify;
 use crate::decide::incident::Incident;
+use crate::decide::regression::Baselines;
 use crate::decide::rules::{Question, Trigger};
 use crate::decide::trigger::{Finding, Unknown, find};
 use crate::decide::verify::{self, Reading, Voice};
@@ -131,6 +132,7 @@ impl Machine {
         let evaluated = evaluate(expr, &self.store, service.id, Instant { at, wall_offset_ms });
         let newest = evaluated.as_ref().ok().and_then(super::judging::newest_sample);
         let newest = newest.or_else(|| self.newest_success(service)).unwrap_or(Timestamp::MIN).min(at);
-        (find(trigger, evaluated).worst().1.clone(), newest)
+        let findings = self.with_queries(service, expr, find(trigger, evaluated, &Baselines::default()));
+        (findings.worst().1.clone(), newest)
     }
 }

@@ -84,11 +84,7 @@ impl Machine {
             }
         }
         if let Some(checkpoint) = recovered.checkpoint {
-            for dump in &checkpoint.verdicts {
-                if let Some(index) = self.service_index(&dump.service) {
-                    self.services[index].restore_verdict(dump, now.monotonic);
-                }
-            }
+            self.recover_triggers(&checkpoint, now);
             for EverMatched { service, selector, series } in checkpoint.ever {
                 let scope = match service {
                     None => Scope::Shared,
@@ -125,6 +121,19 @@ impl Machine {
         self.report_unreadable(&recovered.unreadable, now, out);
     }
 
+    fn recover_triggers(&mut self, checkpoint: &Checkpoint, now: &Now) {
+        for dump in &checkpoint.verdicts {
+            if let Some(index) = self.service_index(&dump.service) {
+                self.services[index].restore_verdict(dump, now.monotonic);
+            }
+        }
+        for dump in &checkpoint.baselines {
+            if let Some(index) = self.service_index(&dump.service) {
+                self.services[index].restore_baseline(dump);
+            }
+        }
+    }
+
     /// A checkpoint may be older than the latest change of release: what it remembers of the old release must not count
     /// against the new one.
     fn forget_old_release(&mut self, checkpoint: Timestamp, now: &Now) {
@@ -136,9 +145,8 @@ impl Machine {
             // have begun in it, so that only a Clear proves that the new one did not inherit it.
             let unseen = change.old_last_seen.map_or(Duration::MAX, |seen| seen.since(checkpoint));
             for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
-                state.release_changed(now.monotonic, change.old_last_seen);
+                state.release_changed(trigger, now.monotonic, change.old_last_seen);
                 for verdict in state.verdicts.values_mut() {
-                    verdict.was_clear &= unseen <= trigger.patience();
                     let measure = Measure::of(trigger, service.rules.guard.worsened_by);
                     // Nor is it known how bad it was then.
                     let known = change.old_last_seen.filter(|_| unseen <= trigger.patience());
@@ -153,7 +161,7 @@ impl Machine {
         let at = record.at;
         let service = &mut self.services[index];
         match &record.entry {
-            Entry::ReleaseSeen { release, old_last_seen, first_seen, installed_by, .. } => {
+            Entry::ReleaseSeen { release, old_last_seen, first_seen, installed_by, named_by, .. } => {
                 service.releases.take(Change {
                     release: release.clone(),
                     previous: service.releases.judged.clone(),
@@ -162,6 +170,7 @@ impl Machine {
                     returned: service.releases.known().iter().any(|known| known.release == *release),
                     installed_by: installed_by.clone(),
                 });
+                service.releases.was_named_by(named_by.as_deref());
                 if old_last_seen.is_some() {
                     service.windows_from = service.windows_from.max(*first_seen);
                 }

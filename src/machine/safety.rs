@@ -369,7 +369,10 @@ impl Machine {
             let latest = state.latest.as_ref().map(|latest| latest.worst().1);
             is_value && latest.is_some_and(|finding| !matches!(finding, Finding::Unknown(_)))
         });
-        let own = |target: &&super::Target| target.scope == Scope::Service(service.id);
+        // A query's server that answers is not the service.
+        let own = |target: &&super::Target| {
+            target.scope == Scope::Service(service.id) && target.key.kind != TargetKind::Query
+        };
         let up = |target: &super::Target| {
             is_recent(target, now.monotonic) && target.last.as_ref().is_some_and(|look| look.ok)
         };

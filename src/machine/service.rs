@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::Pause;
 use super::asking::Answered;
-use super::checkpoint::VerdictDump;
+use super::checkpoint::{BaselineDump, VerdictDump};
 use super::safety::Kill;
 use crate::decide::event::{Level, Release, Severity};
 use crate::decide::incident::Patience;
+use crate::decide::regression::{Baseline, Baselines};
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
 use crate::decide::trigger::{Finding, Findings};
@@ -39,7 +40,10 @@ pub struct TriggerState {
     /// be the same breach under the label of the next release.
     pub heirs: BTreeMap<Labels, Timestamp>,
     pub latest: Option<Findings>,
-    /// The newest sample that any evaluation rested on: only newer data earns hold time.
+    /// What a `regression` is compared with; empty for others.
+    pub baselines: Baselines,
+    /// The newest sample that any evaluation rested on: only newer data earns hold time. What a restart brought back is
+    /// older than all that counts.
     pub newest: Timestamp,
     /// The latest evaluation that was taken, of whatever outcome.
     pub taken: Timestamp,
@@ -57,7 +61,8 @@ impl TriggerState {
             inherited: None,
             heirs: BTreeMap::new(),
             latest: None,
-            newest: Timestamp::MIN,
+            baselines: Baselines::default(),
+            newest: now,
             taken: now,
             looked: now,
             dirty: true,
@@ -81,7 +86,7 @@ impl TriggerState {
     /// heir of was.
     pub fn new_verdict(&mut self, labels: &Labels, at: Timestamp) -> Verdict {
         let mut verdict = Verdict::new(at);
-        verdict.was_clear = self.verdicts.values().any(|other| other.was_clear);
+        verdict.right_until = self.verdicts.values().filter_map(|other| other.right_until).max();
         verdict.inherited = self.verdicts.values().filter_map(|other| other.inherited).chain(self.inherited).min();
         let breached = self.verdicts.values().filter(|other| matches!(other.known, Some((_, true))));
         if let Some(since) = breached.filter_map(|other| other.began).min() {
@@ -98,9 +103,11 @@ impl TriggerState {
     }
 
     /// Another release runs now.
-    pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>) {
+    pub fn release_changed(&mut self, trigger: &Trigger, at: Timestamp, old_last_seen: Option<Timestamp>) {
+        self.baselines.release_changed(old_last_seen, trigger.patience());
+        let gap_tolerance = Service::hold(trigger).gap_tolerance;
         for (labels, verdict) in &mut self.verdicts {
-            verdict.release_changed(at, old_last_seen);
+            verdict.release_changed(at, old_last_seen, gap_tolerance);
             let before = |since: &&Timestamp| old_last_seen.is_none_or(|seen| **since <= seen);
             verdict.inherited = verdict.inherited.or(self.heirs.get(labels).filter(before).copied());
         }
@@ -253,6 +260,30 @@ impl Service {
                 verdict.restored(now);
                 state.inherited = state.inherited.into_iter().chain(verdict.inherited).min();
                 state.verdicts.insert(dump.labels.clone(), verdict);
+            }
+        }
+    }
+
+    pub fn dump_baselines(&self) -> impl Iterator<Item = BaselineDump> {
+        self.rules.triggers.iter().zip(&self.triggers).flat_map(|(trigger, state)| {
+            state.baselines.0.iter().map(|(labels, baseline)| BaselineDump {
+                service: Arc::clone(&self.rules.name),
+                trigger: Arc::clone(&trigger.name),
+                question: identity(trigger),
+                labels: labels.clone(),
+                slots: baseline.slots.clone(),
+                frozen: baseline.frozen,
+                seen: baseline.seen,
+            })
+        })
+    }
+
+    /// Puts a baseline back after a restart, if its trigger still asks the same.
+    pub fn restore_baseline(&mut self, dump: &BaselineDump) {
+        for (trigger, state) in self.rules.triggers.iter().zip(&mut self.triggers) {
+            if trigger.name == dump.trigger && identity(trigger) == dump.question {
+                let baseline = Baseline { slots: dump.slots.clone(), frozen: dump.frozen, seen: dump.seen };
+                state.baselines.0.insert(dump.labels.clone(), baseline);
             }
         }
     }

@@ -126,7 +126,7 @@ impl Machine {
         let reappeared = service.releases.is_bad(&change.release).cloned().filter(|_| !own_bad);
         let worsened_by = service.rules.guard.worsened_by;
         for (trigger, state) in service.rules.triggers.iter().zip(&mut service.triggers) {
-            state.release_changed(now.monotonic, change.old_last_seen);
+            state.release_changed(trigger, now.monotonic, change.old_last_seen);
             for verdict in state.verdicts.values_mut() {
                 verdict.baseline_from(change.old_last_seen, Measure::of(trigger, worsened_by));
             }
@@ -162,6 +162,7 @@ impl Machine {
                 old_last_seen: change.old_last_seen,
                 first_seen: change.first_seen,
                 installed_by: change.installed_by.clone(),
+                named_by: self.services[index].releases.named_by().map(str::to_owned),
             },
         );
         self.tell_reappeared(index, &change.release, reappeared, now);

@@ -110,7 +110,7 @@ pub struct TriggerView {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetView {
-    /// `scrape` or `probe`.
+    /// `scrape`, `probe` or `query`.
     pub kind: &'static str,
     pub source: Arc<str>,
     pub address: Arc<str>,

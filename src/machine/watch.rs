@@ -31,6 +31,8 @@ pub struct Target {
     /// The latest look that failed.
     pub down: Option<Timestamp>,
     pub series: usize,
+    /// Of a query: how much of the window that it looks back over counts, and that window, while that is not all of it.
+    pub filling: Option<(Duration, Duration)>,
 }
 
 /// The latest look at a target.
@@ -68,7 +70,7 @@ impl ReferenceState {
 }
 
 impl Target {
-    fn saw(&mut self, look: Look) {
+    pub(super) fn saw(&mut self, look: Look) {
         self.reached_since = look.reached.then(|| self.reached_since.unwrap_or(look.at));
         self.last = Some(look);
     }
@@ -83,6 +85,9 @@ impl Machine {
                 self.scraped(target, at, duration, outcome, out);
             }
             Observation::Probed { target, at, duration, outcome } => self.probed(target, at, duration, outcome),
+            Observation::Queried { target, at, duration, outcome } => {
+                self.queried(target, at, duration, outcome, out);
+            }
             Observation::Release { service, detector, at, outcome } => {
                 if let Some(index) = self.service_index(&service) {
                     let changed = self.services[index].releases.read(detector, None, outcome, at);
@@ -115,7 +120,12 @@ impl Machine {
                 None => return,
             },
         };
-        let meta = TargetMeta { scope, source: Arc::clone(&key.source), labels: labels.clone(), interval };
+        let source = match key.kind {
+            TargetKind::Scrape | TargetKind::Probe => Arc::clone(&key.source),
+            // Of the same name as a scrape, it does not show what that shows. No name has a space.
+            TargetKind::Query => Arc::from(format!("query {}", key.source)),
+        };
+        let meta = TargetMeta { scope, source, labels: labels.clone(), interval };
         self.store.attach(target, meta);
         if let Some(at) = self.recovered_windows.iter().position(|(saved, _)| *saved == key) {
             let (_, mut dump) = self.recovered_windows.swap_remove(at);
@@ -128,7 +138,17 @@ impl Machine {
         }
         self.targets.insert(
             target,
-            Target { key, labels, interval, scope, last: None, reached_since: None, down: None, series: 0 },
+            Target {
+                key,
+                labels,
+                interval,
+                scope,
+                last: None,
+                reached_since: None,
+                down: None,
+                series: 0,
+                filling: None,
+            },
         );
     }
 
@@ -234,13 +254,15 @@ impl Machine {
     }
 
     /// Marks what depends on a target as dirty, and ends a start-up that has succeeded.
-    fn looked(&mut self, id: TargetId, at: Timestamp) {
+    pub(super) fn looked(&mut self, id: TargetId, at: Timestamp) {
         let Some(target) = self.targets.get_mut(&id) else { return };
         let ok = target.last.as_ref().is_some_and(|look| look.ok);
         if !ok {
             target.down = Some(at);
         }
         let (scope, down_since) = (target.scope, target.down);
+        // That somebody else answers about it is no sign of life.
+        let may_start = ok && scope != Scope::Shared && target.key.kind != TargetKind::Query;
         for service in &mut self.services {
             if !sees(service, scope) {
                 continue;
@@ -253,7 +275,7 @@ impl Machine {
             // The first success of the new release: it has started. One of the old process, which may still answer, is
             // none: the target must show the new release, or have been down since it came.
             let has_started = service.releases.shows_judged(id).unwrap_or(down_since.is_some_and(|down| down >= began));
-            if ok && scope != Scope::Shared && at > began && has_started {
+            if may_start && at > began && has_started {
                 service.starting = None;
             }
         }
@@ -330,19 +352,19 @@ fn forget_before(dump: &mut crate::promql::TargetDump, from: Timestamp) {
     dump.series.retain(|series| !series.samples.is_empty());
 }
 
-fn sees(service: &Service, scope: Scope) -> bool {
+pub(super) fn sees(service: &Service, scope: Scope) -> bool {
     match scope {
         Scope::Shared => true,
         Scope::Service(id) => id == service.id,
     }
 }
 
-fn service_label(key: &TargetKey) -> Arc<str> {
+pub(super) fn service_label(key: &TargetKey) -> Arc<str> {
     key.service.clone().unwrap_or_else(|| Arc::from(""))
 }
 
 /// The labels of a series that backstop makes itself.
-fn with_name(labels: &Labels, name: &str) -> Labels {
+pub(super) fn with_name(labels: &Labels, name: &str) -> Labels {
     Labels::from_pairs(labels.iter().chain([("__name__", name)]))
 }
 
@@ -358,6 +380,7 @@ impl TargetKind {
         match self {
             TargetKind::Scrape => "scrape",
             TargetKind::Probe => "probe",
+            TargetKind::Query => "query",
         }
     }
 }

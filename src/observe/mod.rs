@@ -8,6 +8,7 @@ mod blocking;
 pub mod lane;
 mod observers;
 mod probe;
+mod query;
 mod reference;
 mod release;
 mod request;
@@ -17,6 +18,7 @@ mod scrape;
 pub use observers::{Change, Observers};
 // What becomes of an answer without asking for one: tests with a clock of their own judge the bytes of a target by it.
 pub use probe::{HttpCheck, Prober, Reply};
+pub use request::Clients;
 pub use scrape::{Cache, Scraper, read};
 
 use crate::platform::http::ClientError;

@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::ObserveError;
 use super::lane::Sender;
 use super::probe::Prober;
+use super::query::Querier;
 use super::reference::Reference;
 use super::release;
 use super::request::Clients;
 use super::schedule::{Ticks, offset};
 use super::scrape::{Scraper, Seat};
-use crate::config::model::{Config, DetectorSpec, ProbeSpec, ReferenceSpec, ScrapeSpec, TargetSpec};
+use crate::config::model::{Config, DetectorSpec, ProbeSpec, QuerySpec, ReferenceSpec, ScrapeSpec, TargetSpec};
 use crate::machine::input::{Observation, TargetKey, TargetKind};
 use crate::platform::clock::Clock;
 use crate::promql::{Interest, Labels, TargetId};
@@ -44,6 +45,7 @@ pub struct Observers {
 enum What {
     Scrape(ScrapeSpec),
     Probe(ProbeSpec),
+    Query(QuerySpec),
     Detector(DetectorSpec),
     Reference(ReferenceSpec),
 }
@@ -70,6 +72,7 @@ pub struct Change {
 enum Ready {
     Scrape(Box<Scraper>, Place),
     Probe(Box<Prober>, Place),
+    Query(Box<Querier>, Place),
     Detector(DetectorSpec),
     Reference(Box<Reference>),
 }
@@ -207,6 +210,10 @@ impl Observers {
                 let (target, ticks) = self.announce(place);
                 (self.tasks.spawn(prober.run(ticks, target, clock, lane, stop.clone())), Some(target))
             }
+            Ready::Query(querier, place) => {
+                let (target, ticks) = self.announce(place);
+                (self.tasks.spawn(querier.run(ticks, target, clock, lane, stop.clone())), Some(target))
+            }
             Ready::Detector(spec) => (self.tasks.spawn(release::run(spec, clock, lane, stop.clone())), None),
             Ready::Reference(reference) => (self.tasks.spawn(reference.run(clock, lane, stop.clone())), None),
         };
@@ -273,6 +280,7 @@ fn wanted(config: &Config) -> Vec<What> {
             spec.targets.iter().map(|target| What::Probe(ProbeSpec { targets: vec![target.clone()], ..spec.clone() })),
         );
     }
+    all.extend(config.queries.iter().cloned().map(What::Query));
     all.extend(config.detectors.iter().cloned().map(What::Detector));
     all.extend(config.references.iter().cloned().map(What::Reference));
     all
@@ -310,6 +318,17 @@ fn prepare(wanted: Vec<What>) -> Result<Vec<(What, Ready)>, ObserveError> {
                     let place = Place::new(&name, key, prober.labels(), spec.interval);
                     Ready::Probe(Box::new(prober), place)
                 }
+                What::Query(spec) => {
+                    let querier = Querier::new(&name, spec)?;
+                    let key = TargetKey {
+                        service: Some(Arc::clone(&spec.service)),
+                        kind: TargetKind::Query,
+                        source: Arc::clone(&spec.name),
+                        address: Arc::clone(&spec.server),
+                    };
+                    let place = Place::new(&name, key, querier.labels(), spec.interval);
+                    Ready::Query(Box::new(querier), place)
+                }
                 What::Detector(spec) => Ready::Detector(spec.clone()),
                 What::Reference(spec) => Ready::Reference(Box::new(Reference::new(&name, spec)?)),
             };
@@ -332,6 +351,9 @@ impl fmt::Display for What {
             }
             What::Probe(ProbeSpec { service, name, targets, .. }) => {
                 write!(f, "probe {name} of service {service}{}", address(targets))
+            }
+            What::Query(QuerySpec { service, name, server, .. }) => {
+                write!(f, "query {name} of service {service} ({server})")
             }
             What::Detector(DetectorSpec { service, index, .. }) => {
                 write!(f, "release detector {} of service {service}", index + 1)

@@ -38,9 +38,14 @@ impl Labels {
         Labels(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
     }
 
-    /// Without `__name__`, as after an operation that makes another quantity.
+    /// Without `__name__`, and without its type and unit, as after an operation that makes another quantity.
     pub(super) fn nameless(&self) -> Labels {
-        if self.get("__name__").is_none() { self.clone() } else { self.filter(|name| name != "__name__") }
+        let is_of_metric = |name: &str| matches!(name, "__name__" | "__type__" | "__unit__");
+        if self.iter().any(|(name, _)| is_of_metric(name)) {
+            self.filter(|name| !is_of_metric(name))
+        } else {
+            self.clone()
+        }
     }
 
     /// With one label set; an empty value removes it.

@@ -11,9 +11,10 @@ mod store;
 mod testkit;
 
 pub use eval::{
-    EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound,
+    Annotation, BurnPair, EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate,
+    highest_finite_bound,
 };
-pub use expr::{Comparison, Expr, ParseError, Shape};
+pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, ParseError, Shape};
 pub use labels::Labels;
 pub use selector::Selector;
 pub use store::{

@@ -233,16 +233,49 @@ impl fmt::Display for Quoted<'_> {
 
 /// A pattern that must match the whole of a value, with Go's meaning.
 fn anchored(pattern: &str, text: &str) -> Result<regex::Regex, ParseError> {
-    compile_pattern(pattern).map_err(|error| ParseError {
-        message: format!("`{pattern}` is not a regular expression: {}", first_line_of(&error)),
+    compile_pattern(pattern).map_err(|why| ParseError {
+        message: format!("`{pattern}` is not a regular expression: {why}"),
         span: place_of(text, pattern),
         help: None,
     })
 }
 
 /// Compiles a pattern as Prometheus does: anchored at both ends, `.` matching newline, classes in ASCII.
-pub(super) fn compile_pattern(pattern: &str) -> Result<regex::Regex, regex::Error> {
-    regex::RegexBuilder::new(&format!("^(?s:{})$", from_go(pattern))).size_limit(PATTERN_SIZE_MAX).build()
+pub(super) fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
+    if let Some(why) = unlike_go(pattern) {
+        return Err(why);
+    }
+    let anchored = format!("^(?s:{})$", from_go(pattern));
+    let compiled = regex::RegexBuilder::new(&anchored).size_limit(PATTERN_SIZE_MAX).build();
+    compiled.map_err(|error| first_line_of(&error))
+}
+
+/// What the regex crate takes and Go does not, or takes in another sense.
+fn unlike_go(pattern: &str) -> Option<String> {
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                // Between ASCII characters in Go, between all in the crate.
+                Some('B') => return Some("`\\B` is not evaluated".to_owned()),
+                Some(escaped) if escaped.is_alphabetic() && !"AabDdfnPprSstvWwxz".contains(escaped) => {
+                    return Some(format!("`\\{escaped}` is not an escape"));
+                }
+                Some('<' | '>') => return Some("`\\<` and `\\>` are not escapes".to_owned()),
+                Some(_) | None => {}
+            },
+            '(' if rest.as_str().starts_with('?') => {
+                let group = &rest.as_str()[1..];
+                let named = group.starts_with("P<") || group.starts_with('<');
+                let mut flags = group.chars().take_while(|c| !matches!(c, ':' | ')'));
+                if !named && let Some(flag) = flags.find(|flag| !"imsU-".contains(*flag)) {
+                    return Some(format!("`{flag}` is not a flag of a group"));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// A pattern comes from the operator's file; this bounds what a slip such as `(.{1000}){1000}` costs.

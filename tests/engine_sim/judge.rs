@@ -276,7 +276,7 @@ impl Judge {
                 }
                 (target, at)
             }
-            Observation::Probed { target, at, .. } => (target, at),
+            Observation::Probed { target, at, .. } | Observation::Queried { target, at, .. } => (target, at),
             Observation::TargetUp { .. }
             | Observation::TargetGone { .. }
             | Observation::Release { .. }

@@ -464,22 +464,15 @@ pub fn events() -> Vec<IncidentEvent> {
 pub fn samples() -> Vec<Entry> {
     let (service, release) = (text("api"), release("v42"));
     let (notice_id, receiver) = (text("01930d2e"), text("oncall"));
+    let seen = |old_last_seen, installed_by, named_by| {
+        let (service, release, first_seen) = (text("api"), Release("v42".into()), at(0));
+        Entry::ReleaseSeen { service, release, old_last_seen, first_seen, installed_by, named_by }
+    };
     let mut samples = vec![
         Entry::DaemonStarted { version: text("0.1.0"), config_hash: text("c0ffee123456") },
-        Entry::ReleaseSeen {
-            service: service.clone(),
-            release: release.clone(),
-            old_last_seen: Some(at(-10)),
-            first_seen: at(0),
-            installed_by: Some(incident_id()),
-        },
-        Entry::ReleaseSeen {
-            service: service.clone(),
-            release: release.clone(),
-            old_last_seen: None,
-            first_seen: at(0),
-            installed_by: None,
-        },
+        seen(Some(at(-10)), Some(incident_id()), None),
+        seen(None, None, None),
+        seen(None, None, Some(text("symlink /opt/api/current"))),
         Entry::ReleaseNamed {
             service: service.clone(),
             first: text("symlink /opt/api/current"),

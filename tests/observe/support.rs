@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstop::config::model::{
-    ClientSpec, Config, Daemon, HttpProbe, ProbeKind, ProbeSpec, RequestLimits, ScrapeSpec, TargetSpec,
+    ClientSpec, Config, Daemon, HttpProbe, OnEmpty, OnWarning, ProbeKind, ProbeSpec, QuerySpec, RequestLimits,
+    ScrapeSpec, TargetSpec,
 };
 use backstop::decide::rules::Rules;
-use backstop::machine::input::{Observation, ProbeOutcome, Scrape, ScrapeFailure};
+use backstop::machine::input::{Observation, ProbeOutcome, QueryAnswer, Scrape, ScrapeFailure};
 use backstop::observe::Observers;
 use backstop::observe::lane::{Receiver, lane};
 use backstop::platform::clock::Clock;
@@ -148,6 +149,7 @@ pub fn config(selectors: &[&str]) -> Config {
         },
         scrapes: Vec::new(),
         probes: Vec::new(),
+        queries: Vec::new(),
         detectors: Vec::new(),
         references: Vec::new(),
         receivers: Vec::new(),
@@ -174,6 +176,24 @@ pub fn scrape(urls: &[&str]) -> ScrapeSpec {
         samples_max: 50_000,
         client: ClientSpec::default(),
         job: None,
+    }
+}
+
+pub fn query(server: &str) -> QuerySpec {
+    QuerySpec {
+        service: "api".into(),
+        name: "errors".into(),
+        expr: "sum(rate(errors_total[1m]))".to_owned(),
+        server: server.into(),
+        interval: INTERVAL,
+        limits: limits(),
+        client: ClientSpec::default(),
+        series_max: 100,
+        max_age: PATIENCE,
+        window: Duration::from_mins(1),
+        labels: Vec::new(),
+        on_empty: OnEmpty::Unknown,
+        on_warning: OnWarning::Unknown,
     }
 }
 
@@ -260,6 +280,20 @@ pub async fn scrape_once(spec: ScrapeSpec, selectors: &[&str]) -> Result<Scrape,
     config.scrapes.push(spec);
     let mut watch = Watch::start(&config);
     let outcome = watch.scraped().await;
+    watch.observers.stop().await;
+    outcome
+}
+
+/// How the first look by this query ends.
+pub async fn query_once(spec: QuerySpec) -> Result<QueryAnswer, ScrapeFailure> {
+    let mut config = config(&["errors"]);
+    config.queries.push(spec);
+    let mut watch = Watch::start(&config);
+    let seen = |observation: &Observation| match observation {
+        Observation::Queried { outcome, .. } => Some(outcome.clone()),
+        _ => None,
+    };
+    let outcome = watch.first(seen).await;
     watch.observers.stop().await;
     outcome
 }

@@ -15,7 +15,7 @@ use backstop::machine::input::{
 };
 use backstop::machine::output::{Output, StepOrder};
 use backstop::machine::{Machine, Recovered};
-use backstop::observe::{Cache, HttpCheck, Prober, Reply, Scraper, read};
+use backstop::observe::{Cache, Clients, HttpCheck, Prober, Reply, Scraper, read};
 use backstop::promql::TargetId;
 use backstop::time::{BootId, Now, Timestamp};
 
@@ -133,7 +133,7 @@ impl Stage {
         };
         for spec in &config.scrapes {
             for address in &spec.targets {
-                let scraper = Scraper::new(&spec.name, spec, address).expect("a URL");
+                let scraper = Scraper::new(&spec.name, spec, address, &mut Clients::default()).expect("a URL");
                 let (target, labels) = (target_id(), scraper.labels());
                 let cache = Box::new(scraper.cache(Arc::clone(&config.interest)));
                 let key = TargetKey {

@@ -296,6 +296,45 @@ impl Watched {
         }
     }
 
+    /// Did this failure whatever runs, or one that it follows without a pause that could be seen, begin before the instant?
+    fn was_wrong(&self, failure: &Failure, instant: i64) -> bool {
+        let mut from = failure.from;
+        while let Some(earlier) = self
+            .failures
+            .iter()
+            .find(|earlier| is_environment(earlier) && earlier.from < from && earlier.last >= from - SEEN_AFTER_MS)
+        {
+            from = earlier.from;
+        }
+        from < instant
+    }
+
+    /// What a detector has just shown that is neither what is rolled back nor its way back, where a step begins now.
+    fn shown_against(&self, order: &StepOrder, rules: &ServiceRules, t: i64) -> Option<String> {
+        let plain = |name: &str| name.strip_suffix("-bin").unwrap_or(name).to_owned();
+        let ours: Vec<String> = order.bad.iter().chain(&order.target).map(|release| plain(&release.0)).collect();
+        // Several detectors call a release by several names. Of a release that has just been replaced one process may be
+        // left, and its name is taken for another one of what came in its place, where that cannot be read.
+        let put = |name: &str| self.put.get(&plain(name).strip_prefix('r')?.parse::<ReleaseNo>().ok()?.checked_sub(1)?);
+        let is_left = |shown: &str| {
+            let bad = order.bad.as_ref().and_then(|bad| put(&bad.0));
+            rules.detectors.len() > 1 && put(shown).zip(bad).is_some_and(|(shown, bad)| shown < bad)
+        };
+        // A name that never was may be taken for another name of what runs.
+        let is_foreign = |shown: &str| !ours.contains(&plain(shown)) && shown != NEVER_WAS && !is_left(shown);
+        match rules.detectors.first().map(|detector| &detector.kind) {
+            Some(DetectorKind::Outside) => {
+                let recent = self.outside.as_ref().filter(|(at, shown)| t - at <= STANDS_MS && is_foreign(shown));
+                recent.map(|(_, shown)| shown.clone())
+            }
+            Some(DetectorKind::Metric { .. }) => {
+                let mut recent = self.inside.values().filter(|(at, _)| t - at <= 2 * INTERVAL);
+                recent.find(|(_, shown)| is_foreign(shown)).map(|(_, shown)| shown.clone())
+            }
+            Some(DetectorKind::Probe { .. } | DetectorKind::Announced) | None => None,
+        }
+    }
+
     /// Since when something has been wrong without a pause that a window would not bridge. None: nothing is.
     fn wrong_since(&self, t: i64) -> Option<i64> {
         let mut since = None;
@@ -501,27 +540,12 @@ impl Oracle {
             return Err(format!("{attempt:?} of {id} began while {running:?} of {other} runs"));
         }
         watched.running.insert((id.clone(), attempt));
-        let plain = |name: &str| name.strip_suffix("-bin").unwrap_or(name).to_owned();
-        let ours: Vec<String> = order.bad.iter().chain(&order.target).map(|release| plain(&release.0)).collect();
-        let foreign = |shown: &str| !ours.contains(&plain(shown));
-        let shown = match rules.detectors.first().map(|detector| &detector.kind) {
-            Some(DetectorKind::Outside) => {
-                let recent = watched.outside.as_ref().filter(|(at, _)| t - at <= STANDS_MS);
-                recent.map(|(_, shown)| shown.clone())
-            }
-            Some(DetectorKind::Metric { .. }) => watched
-                .inside
-                .values()
-                .find(|(at, shown)| t - at <= 2 * INTERVAL && foreign(shown))
-                .map(|(_, shown)| shown.clone()),
-            Some(DetectorKind::Probe { .. } | DetectorKind::Announced) | None => None,
-        };
-        match shown {
-            // A name that never was may be taken for another name of what runs.
-            Some(shown) if foreign(&shown) && shown != NEVER_WAS => {
-                Err(format!("promise 5: {attempt:?} of {id} began against {ours:?}, and backstop was shown {shown}"))
-            }
-            Some(_) | None => Ok(()),
+        match watched.shown_against(order, rules, t) {
+            Some(shown) => Err(format!(
+                "promise 5: {attempt:?} of {id} began against {:?} and {:?}, and backstop was shown {shown}",
+                order.bad, order.target
+            )),
+            None => Ok(()),
         }
     }
 
@@ -1146,9 +1170,9 @@ impl Oracle {
         let seen = watched.seen.get(&bad).copied().unwrap_or(came).max(came);
         let latest = seen.saturating_add(millis(rules.guard.release_window) + SEEN_LATE_MS);
         let after = |failure: &&Failure| {
-            matches!(failure.blame, ENVIRONMENT | MILD | CROWD)
+            is_environment(failure)
                 && failure.from <= latest
-                && !watched.wrong_before.contains(&(bad, failure.blame))
+                && !(watched.wrong_before.contains(&(bad, failure.blame)) && watched.was_wrong(failure, came))
         };
         if watched.failures.iter().filter(recent).any(|failure| after(&failure)) {
             return Ok(());
@@ -1200,6 +1224,13 @@ impl Oracle {
         for (id, told) in &self.incidents {
             // What stood in its way may have gone late: it has its time, which `watch` holds it to.
             if told.stands == Stands::Acting && mono < told.deadline && configured[told.service] {
+                continue;
+            }
+            // Whoever is asked about a service that is not configured any more has the time that is nobody's setting.
+            if let Stands::Asking(until) | Stands::AsksToClimb(until) = told.stands
+                && mono < until
+                && !configured[told.service]
+            {
                 continue;
             }
             if let Some((attempt, _)) = told.intents.iter().find(|(_, finished)| !**finished) {
@@ -1303,6 +1334,11 @@ impl Oracle {
         }
         text
     }
+}
+
+/// Is it wrong whatever runs?
+fn is_environment(failure: &Failure) -> bool {
+    matches!(failure.blame, ENVIRONMENT | MILD | CROWD)
 }
 
 fn place_of(service: &str, fleets: &[Fleet]) -> Option<usize> {

@@ -130,6 +130,7 @@ fn somebody(rng: &mut Rng) -> Actor {
         ("ada", "link:oncall"),
         ("bob", "link"),
         ("mallory", "api"),
+        ("mallory", "cli"),
     ]);
     Actor { name: name.to_owned(), via: via.to_owned() }
 }
@@ -156,7 +157,7 @@ pub fn respond(world: &mut World, id: &IncidentId, known: Known) -> Result<(), B
         (_, 1) => (Fault::Abort, vec![Command::Abort { incident, reason: reason() }]),
         (_, 3) => (Fault::Approve, vec![approve()]),
         (Known::Asks, 4 | 10) => (Fault::Decline, vec![decline()]),
-        (Known::Asks, 5) => (Fault::ApproveTwice, vec![approve(), approve()]),
+        (Known::Asks, 5 | 11) => (Fault::ApproveTwice, vec![approve(), approve()]),
         (Known::Asks, 2 | 6) if world.rng.one_in(2) => (Fault::ApproveAndDecline, vec![decline(), approve()]),
         (Known::Asks, 2 | 6) => (Fault::ApproveAndDecline, vec![approve(), decline()]),
         (Known::Asks, 7..=9) => return answer_question(world, id),

@@ -847,7 +847,12 @@ impl World {
         self.oracle.step_begins(&order, service, &rules, self.t)?;
         self.tally.steps += 1;
         let usual = self.scripts.get(order.step.name.as_str()).copied().unwrap_or(Script::Nothing);
-        let script = if self.weather == Weather::Chaos && self.rng.one_in(2) {
+        let near = self.deadlines.get(&order.incident).map_or(i64::MAX, |deadline| deadline - self.t);
+        let is_last_minute = self.weather == Weather::Chaos && near < 30 * SECOND;
+        let script = if is_last_minute && self.rng.one_in(2) {
+            // It still runs when the time of its incident is over.
+            Script::Hangs
+        } else if self.weather == Weather::Chaos && self.rng.one_in(2) {
             self.rng.pick(&[
                 Script::Fails,
                 Script::FailsAndWorks,
@@ -894,9 +899,8 @@ impl World {
             process_start: Some("4242".to_owned()),
         };
         let mut told = 1;
-        let near = self.deadlines.get(&incident).map_or(i64::MAX, |deadline| deadline - self.t);
-        if self.weather == Weather::Chaos && (near < 30 * SECOND || self.rng.one_in(6)) {
-            let after = if near < 30 * SECOND { near.max(0) + SECOND } else { self.rng.within(0, ends.max(1)) };
+        if is_last_minute || (self.weather == Weather::Chaos && self.rng.one_in(6)) {
+            let after = if is_last_minute { near.max(0) + SECOND } else { self.rng.within(0, ends.max(1)) };
             told = after.clamp(1, ends.max(1));
             self.tally.fault(Fault::StepStartsLate);
         }
@@ -1210,7 +1214,8 @@ impl World {
 
     pub fn stop_for(&mut self, millis: i64) {
         if !self.dead() {
-            self.stopped_until = self.t + millis;
+            // Stopped for longer already, it stays so.
+            self.stopped_until = self.stopped_until.max(self.t + millis);
             self.oracle.well_from(self.stopped_until);
             if millis > 30 * SECOND {
                 self.oracle.limits.jumped(self.stopped_until - 1);

@@ -23,7 +23,8 @@ const READY_EVERY: Duration = Duration::from_mins(5);
 pub(super) const KEYS: [&str; 3] = ["blockers", "ready", "ready_every"];
 
 /// What a blocker may be.
-const KINDS: [&str; 8] = ["command", "http", "signal", "expr", "ratio", "increase", "quantile", "health"];
+const KINDS: [&str; 10] =
+    ["command", "http", "signal", "expr", "ratio", "increase", "quantile", "burn_rate", "regression", "health"];
 
 #[derive(Debug)]
 pub(super) struct Asked {

@@ -110,7 +110,7 @@ fn secret_of(cx: &Cx<'_>, found: Option<(&'static str, &Node)>) -> Option<Secret
 }
 
 /// Names under which people keep secrets.
-fn holds_secret(name: &str) -> bool {
+pub(super) fn holds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     let ends = ["password", "passwd", "secret", "token", "api_key", "apikey", "access_key", "private_key"];
     ["authorization", "proxy_authorization", "cookie"].contains(&name.as_str())

@@ -10,8 +10,10 @@ mod freeze;
 mod http;
 mod ladder;
 mod probe;
+mod query;
 mod question;
 mod receiver;
+mod relative;
 mod release;
 mod scrape;
 mod service;
@@ -76,11 +78,12 @@ fn assemble(
 ) -> Config {
     let (receiver_rules, receivers) = receivers.into_iter().map(|receiver| (receiver.rules, receiver.spec)).unzip();
     let mut rules = Vec::new();
-    let (mut scrapes, mut probes, mut detectors) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut scrapes, mut probes, mut queries, mut detectors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut references: Vec<ReferenceSpec> = Vec::new();
     for service in services {
         scrapes.extend(service.scrapes);
         probes.extend(service.probes);
+        queries.extend(service.queries);
         detectors.extend(service.detectors);
         for reference in service.references {
             if !references.contains(&reference) {
@@ -106,6 +109,7 @@ fn assemble(
         daemon: daemon.daemon,
         scrapes,
         probes,
+        queries,
         detectors,
         references,
         receivers,

@@ -1,5 +1,5 @@
 //! What a trigger asks: `ratio`, `increase`, `quantile`, `health`, `expr` or `signal`, as one expression with its
-//! threshold.
+//! threshold. `regression` and `burn_rate` are [`super::relative`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,22 +7,16 @@ use std::time::Duration;
 use super::super::cursor::{Cx, Got, Table, Text};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Node, Value};
-use super::known_name;
+use super::relative;
 use super::release::{promql_error, selector};
 use super::threshold::{self, Sense, Threshold};
 use super::trigger::Sources;
+use super::{known_name, query};
 use crate::decide::rules::{Question, Unit, ValueKind};
 use crate::promql::{Comparison, Expr, Selector, Shape};
 
-const KINDS: [&str; 6] = ["ratio", "increase", "quantile", "health", "expr", "signal"];
-const KIND_HELP: &str = "say what it asks: ratio, increase, quantile, health, expr or signal";
-const REFUSED: [(&str, &str); 2] = [
-    (
-        "regression",
-        "a comparison with the hour before the release is not evaluated yet: use quantile with a fixed threshold",
-    ),
-    ("burn_rate", "the burn of an error budget is not evaluated yet: use ratio with the error rate that burns it"),
-];
+const KINDS: [&str; 8] = ["ratio", "increase", "quantile", "regression", "burn_rate", "health", "expr", "signal"];
+const KIND_HELP: &str = "say what it asks: ratio, increase, quantile, regression, burn_rate, health, expr or signal";
 
 /// A compiled question, and how it is paced.
 pub(super) struct Asked {
@@ -62,16 +56,19 @@ impl Needs {
 }
 
 pub(super) fn asked(table: &mut Table<'_, '_>, sources: &Sources<'_>) -> Option<Asked> {
-    let found = table.one_of(&KINDS, &REFUSED, KIND_HELP);
+    let found = table.one_of(&KINDS, &[], KIND_HELP);
     let threshold = threshold::threshold(table);
-    match found? {
+    let asked = match found? {
         ("ratio", node) => ratio(table, node, threshold, sources),
         ("increase", node) => increase(table, node, threshold, sources),
         ("quantile", node) => quantile(table, node, threshold, sources),
+        ("regression", node) => relative::regression(table.cx, node, &threshold, sources),
+        ("burn_rate", node) => relative::burn_rate(table, node, &threshold, sources),
         ("health", node) => health(table.cx, node, threshold, sources),
         ("expr", node) => expr(table, node, threshold, sources),
         (_signal, node) => signal(table.cx, node, threshold, sources),
-    }
+    };
+    asked.map(|asked| query::wait_for(asked, sources.queries))
 }
 
 /// `None` where the threshold is missing or wrong; a missing one is reported.
@@ -86,7 +83,7 @@ fn needed(table: &mut Table<'_, '_>, threshold: Got<Threshold>) -> Option<Thresh
     }
 }
 
-fn unneeded(cx: &Cx<'_>, threshold: &Got<Threshold>, what: &str, help: &str) -> Option<()> {
+pub(super) fn unneeded(cx: &Cx<'_>, threshold: &Got<Threshold>, what: &str, help: &str) -> Option<()> {
     match threshold {
         Got::Absent => Some(()),
         Got::Bad => None,
@@ -102,7 +99,7 @@ fn window(table: &mut Table<'_, '_>) -> Option<(Duration, Place)> {
     table.need("window", HELP, |cx, node| Some((cx.some_duration(node, HELP)?, node.place)))
 }
 
-fn selecting(table: &mut Table<'_, '_>, key: &'static str, help: &str) -> Option<(Selector, Text)> {
+pub(super) fn selecting(table: &mut Table<'_, '_>, key: &'static str, help: &str) -> Option<(Selector, Text)> {
     table.need(key, help, |cx, node| {
         let text = cx.some_text(node, help)?;
         let Some(open) = text.value.find('[').filter(|_| text.value.trim_end().ends_with(']')) else {
@@ -114,7 +111,7 @@ fn selecting(table: &mut Table<'_, '_>, key: &'static str, help: &str) -> Option
     })
 }
 
-fn min_events(table: &mut Table<'_, '_>) -> Option<f64> {
+pub(super) fn min_events(table: &mut Table<'_, '_>) -> Option<f64> {
     const HELP: &str = "how many events it takes to trust the value: at least 1";
     let events = table.get("min_events", |cx, node| cx.whole(node, 1..1_000_000_000, HELP));
     u32::try_from(events.or(20)?).ok().map(f64::from)
@@ -240,7 +237,7 @@ fn quantile(outer: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, s
     }
 }
 
-fn asked_value(kind: ValueKind, expr: Expr, threshold: Threshold, interval: Duration) -> Asked {
+pub(super) fn asked_value(kind: ValueKind, expr: Expr, threshold: Threshold, interval: Duration) -> Asked {
     let Threshold { comparison, value, unit, .. } = threshold;
     let needs = Needs::of(&expr, interval);
     let question = Question::Value { kind, expr: Arc::new(expr), comparison, threshold: value, unit };
@@ -311,13 +308,7 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
     const HELP: &str = "a PromQL expression, such as 'process_resident_memory_bytes / node_memory_MemTotal_bytes'";
     let cx = table.cx;
     let text = cx.some_text(node, HELP)?;
-    let parsed = match Expr::parse(&text.value) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            promql_error(cx, &text, error);
-            return None;
-        }
-    };
+    let parsed = parsed(cx, &text, HELP)?;
     let (expr, threshold) = match (parsed.split_comparison(), threshold) {
         (_, Got::Bad) => return None,
         (None, Got::Is(threshold, _)) => (parsed, threshold),
@@ -340,15 +331,27 @@ fn expr(table: &mut Table<'_, '_>, node: &Node, threshold: Got<Threshold>, sourc
         }
     };
     let selectors = expr.selectors();
-    if selectors.is_empty() {
-        let problem =
-            Problem::at(text.place, "the expression selects no series: its value never depends on the service");
-        cx.error(problem.help(HELP));
-        return None;
-    }
     let selectors: Vec<(&Selector, &Text)> = selectors.into_iter().map(|selector| (selector, &text)).collect();
     let interval = sources.paced(cx, &selectors, None)?;
     Some(asked_value(ValueKind::Expr, expr, threshold, interval))
+}
+
+/// PromQL that says something of the service.
+pub(super) fn parsed(cx: &Cx<'_>, text: &Text, help: &str) -> Option<Expr> {
+    let parsed = match Expr::parse(&text.value) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            promql_error(cx, text, error);
+            return None;
+        }
+    };
+    if parsed.selectors().is_empty() {
+        let problem =
+            Problem::at(text.place, "the expression selects no series: its value never depends on the service");
+        cx.error(problem.help(help));
+        return None;
+    }
+    Some(parsed)
 }
 
 /// Both ways out, with the operator's own expression: a comparison at its end, or a threshold beside it.

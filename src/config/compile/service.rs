@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::cursor::{Cx, Got, Table};
-use super::super::model::{DetectorSpec, ProbeSpec, ReferenceSpec, ScrapeSpec};
+use super::super::model::{DetectorSpec, ProbeSpec, QuerySpec, ReferenceSpec, ScrapeSpec};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Key, Node, Value};
 use super::http::labels;
 use super::scrape::{self, Pace};
 use super::trigger::{self, Sources};
-use super::{blocker, checks, daemon, freeze, http, ladder, name, probe, references_to, release, setting, severity};
+use super::{
+    blocker, checks, daemon, freeze, http, ladder, name, probe, query, references_to, release, setting, severity,
+};
 use crate::decide::event::Autonomy;
 use crate::decide::freeze::Freeze;
 use crate::decide::rules::{Budget, GuardRules, ServiceRules};
@@ -52,12 +54,14 @@ pub(super) struct Defaults {
     severities: severity::Severities,
     probe: Pace,
     pub scrape: Pace,
+    query: query::Shared,
 }
 
 pub(super) struct Compiled {
     pub rules: ServiceRules,
     pub scrapes: Vec<ScrapeSpec>,
     pub probes: Vec<ProbeSpec>,
+    pub queries: Vec<QuerySpec>,
     pub detectors: Vec<DetectorSpec>,
     pub references: Vec<ReferenceSpec>,
     /// Of its header, and of its `guard.dependencies`.
@@ -76,14 +80,15 @@ pub(super) fn defaults(cx: &Cx<'_>, node: Option<&Node>, names: &Names<'_>) -> D
     let mut table = table.unwrap_or_else(|| Table::absent(cx));
     let shared = shared(&mut table, names);
     let severities = severity::severities(cx, table.take("severity"), None);
-    let probe = pace(cx, table.take("probe"), "[defaults.probe]", Pace::read);
-    let scrape = pace(cx, table.take("scrape"), "[defaults.scrape]", Pace::read_with_samples);
+    let probe = pace(cx, table.take("probe"), "[defaults.probe]", Pace::read, Pace::unset);
+    let scrape = pace(cx, table.take("scrape"), "[defaults.scrape]", Pace::read_with_samples, Pace::unset);
+    let query = pace(cx, table.take("query"), "[defaults.query]", query::Shared::read, query::Shared::unset);
     table.finish();
-    Defaults { shared, severities, probe, scrape }
+    Defaults { shared, severities, probe, scrape, query }
 }
 
-fn pace(cx: &Cx<'_>, node: Option<&Node>, what: &str, read: fn(&mut Table<'_, '_>) -> Pace) -> Pace {
-    let Some(mut table) = node.and_then(|node| cx.table(node, what)) else { return Pace::unset() };
+fn pace<T>(cx: &Cx<'_>, node: Option<&Node>, what: &str, read: fn(&mut Table<'_, '_>) -> T, unset: fn() -> T) -> T {
+    let Some(mut table) = node.and_then(|node| cx.table(node, what)) else { return unset() };
     let pace = read(&mut table);
     table.finish();
     pace
@@ -200,7 +205,7 @@ pub(super) fn service(
     let autonomy = setting(own.autonomy, &defaults.shared.autonomy, Autonomy::Observe);
     let probes = probe::probes(cx, table.take("probes"), &name, &defaults.probe);
     let scrapes = scrape::scrapes(cx, table.take("scrapes"), Some(&name), &defaults.scrape);
-    table.not_yet("queries", "until then, scrape the service itself");
+    let queries = query::queries(cx, table.take("queries"), &name, &defaults.query);
     let paced_probes: Vec<_> = probes.iter().map(|probe| (probe.name.clone(), probe.interval)).collect();
     let intervals: Vec<_> = scrapes.iter().chain(shared_scrapes).map(|scrape| scrape.interval).collect();
     let detectors = table.get("release", |cx, node| {
@@ -217,7 +222,8 @@ pub(super) fn service(
     let severities = severity::severities(cx, table.take("severity"), autonomy);
     let severities = severity::compile(cx, &severities, &defaults.severities, &severity::level_names(rollback));
     let start_levels = severities.as_ref().map(|compiled| compiled.start_levels.clone()).unwrap_or_default();
-    let sources = Sources { probes: &paced_probes, scrapes: &intervals };
+    let asked_of: Vec<&query::Source> = queries.iter().map(|query| &query.source).collect();
+    let sources = Sources { probes: &paced_probes, scrapes: &intervals, queries: &asked_of };
     let asked = blocker::asked_before(cx, node, &sources);
     let probe_names: Vec<Arc<str>> = probes.iter().map(|probe| probe.name.clone()).collect();
     let ladder = ladder::ladder(cx, rollback, &ladder::Around { probes: &probe_names, sources: &sources, autonomy });
@@ -271,10 +277,12 @@ pub(super) fn service(
             spec.release_pointer = Some(pointer.clone());
         }
     }
+    query::warn_of_unread(cx, &queries, &rules);
     Some(Compiled {
         rules,
         scrapes: scrapes.into_iter().map(|scrape| scrape.spec).collect::<Option<_>>()?,
         probes,
+        queries: queries.into_iter().map(|query| query.spec).collect::<Option<_>>()?,
         detectors: detectors.into_iter().filter_map(|compiled| compiled.spec).collect(),
         references: references?,
         places: (place, dependencies_place),

@@ -8,9 +8,9 @@ use super::super::cursor::{Cx, Text};
 use super::super::places::{Place, Problem};
 use super::super::tree::{Key, Node, Value};
 use super::question::{Asked, Needs, asked};
-use super::{name, service};
+use super::{name, query, service};
 use crate::decide::event::{Autonomy, Gate, Severity};
-use crate::decide::rules::{FireWhen, OnUnknown, Question, Trigger};
+use crate::decide::rules::{FireWhen, OnUnknown, Question, Trigger, ValueKind};
 use crate::promql::Selector;
 
 /// Where the series of a service come from. An interval is missing where it was wrong; that was reported.
@@ -18,6 +18,8 @@ pub(super) struct Sources<'s> {
     pub probes: &'s [(Arc<str>, Option<Duration>)],
     /// The service's own and the shared ones.
     pub scrapes: &'s [Option<Duration>],
+    /// The service's own.
+    pub queries: &'s [&'s query::Source],
 }
 
 impl Sources<'_> {
@@ -31,10 +33,11 @@ impl Sources<'_> {
     ) -> Option<Duration> {
         let mut slowest = Duration::ZERO;
         for (selector, text) in selectors {
+            query::stays_counter(cx, self.queries, selector, text, window.is_some())?;
             let intervals = self.of(selector.exact_name());
             if intervals.is_empty() {
                 let problem = Problem::at(text.place, "nothing is scraped for this service, so this is never seen");
-                cx.error(problem.help("add [services.NAME.scrapes.NAME] with its url"));
+                cx.error(problem.help(query::or_a_query(self.queries)));
                 return None;
             }
             let intervals: Vec<Duration> = intervals.into_iter().collect::<Option<_>>()?;
@@ -50,16 +53,23 @@ impl Sources<'_> {
 
     /// The longest interval of all. Where nothing is probed or scraped, that of a scrape by default.
     pub fn slowest(&self) -> Duration {
-        let all = self.scrapes.iter().copied().chain(self.probes.iter().map(|(_, interval)| *interval));
+        let queries = self.queries.iter().map(|query| query.interval);
+        let all = self.scrapes.iter().copied().chain(self.probes.iter().map(|(_, interval)| *interval)).chain(queries);
         all.flatten().max().unwrap_or(super::scrape::INTERVAL)
     }
 
     fn of(&self, metric: Option<&str>) -> Vec<Option<Duration>> {
         let probes = self.probes.iter().map(|(_, interval)| *interval);
         let scrapes = self.scrapes.iter().copied();
+        let queries = self.queries.iter().map(|query| query.interval);
         match metric {
+            Some(name) if let Some(query) = self.queries.iter().find(|query| query.name == name) => {
+                vec![query.interval]
+            }
+            Some(name) if query::is_own(name) && !self.queries.is_empty() => queries.collect(),
             Some(name) if name.starts_with("probe_") && !self.probes.is_empty() => probes.collect(),
-            Some("up") | None => scrapes.chain(probes).collect(),
+            None => scrapes.chain(probes).chain(queries).collect(),
+            Some("up") => scrapes.chain(probes).collect(),
             Some(_) => scrapes.collect(),
         }
     }
@@ -147,7 +157,12 @@ pub(super) fn unfired(cx: &Cx<'_>, name: Arc<str>, asked: Asked, node: &Node) ->
     let Asked { question, interval, needs } = asked;
     if let Question::Signal { .. } = question {
         let problem = Problem::at(node.place, "a signal says nothing about what is measured");
-        cx.error(problem.help("use ratio, increase, quantile, health or expr"));
+        cx.error(problem.help("use ratio, increase, quantile, burn_rate, health or expr"));
+        return None;
+    }
+    if let Question::Value { kind: ValueKind::Regression, .. } = question {
+        let problem = Problem::at(node.place, "only a trigger remembers how it was before the release");
+        cx.error(problem.help("ask for a regression in [services.NAME.triggers.NAME], and here for a fixed threshold"));
         return None;
     }
     let trigger = Trigger {

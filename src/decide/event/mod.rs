@@ -165,6 +165,10 @@ pub enum Entry {
         first_seen: Timestamp,
         /// The incident whose level installed it.
         installed_by: Option<IncidentId>,
+        /// The first detector of the list then, as people read it: it names the releases. Absent in entries of before it
+        /// was written.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        named_by: Option<String>,
     },
     /// Another detector of the list calls a release otherwise; so it is known again after a restart.
     ReleaseNamed {

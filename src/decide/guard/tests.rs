@@ -104,12 +104,13 @@ fn each_check_alone_stops_the_action() {
     let other = Running::One(release("r3"));
     let mixed = Running::Mix(vec![(release("r2"), 0.5), (release("r0"), 0.5)]);
     let strangers = Running::Mix(vec![(release("r3"), 0.5), (release("r0"), 0.5)]);
-    let cases: [(&str, Spoil, [DecisionKind; 3]); 28] = [
+    let cases: [(&str, Spoil, [DecisionKind; 3]); 29] = [
         ("journal_failing", |f| f.journal_failing = Some("full"), [Hold, Hold, Hold]),
         ("step_in_flight", |f| f.step_in_flight = true, [Hold, Hold, Hold]),
         ("rolled_back_before", |f| f.rolled_back_before = true, [Escalate, Escalate, RollBack]),
         ("cut_off", |f| f.reach = Reach::CutOff { references: 2 }, [Hold, Hold, RollBack]),
         ("no_reference", |f| f.reach = Reach::NoReference, [Hold, Hold, RollBack]),
+        ("just_back", |f| f.reach = Reach::Back, [Hold, Hold, RollBack]),
         ("share", |f| f.breaching_share = Some((0.51, 0.5)), [Propose, RollBack, RollBack]),
         ("kill_switch", |f| f.killed = Some("moving".to_owned()), [Hold, Hold, Hold]),
         ("tilt", |f| f.tilt = Some((at(1001), "the clock jumped")), [Hold, Hold, RollBack]),

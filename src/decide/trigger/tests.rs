@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::decide::event::{Gate, Severity};
+use crate::decide::regression::Baseline;
 use crate::decide::rules::FireWhen;
-use crate::promql::{Expr, RatioParts, SelectorEvidence};
+use crate::promql::{BURN_PAIRS, BurnPair, Expr, RatioParts, SelectorEvidence};
 
 fn trigger(kind: ValueKind, comparison: Comparison, threshold: f64) -> Trigger {
     let expr = Arc::new(Expr::parse("1").expect("a number"));
@@ -44,6 +45,8 @@ fn ratio_of(part: Option<f64>, whole: Option<f64>, part_ever: bool) -> Evaluatio
         ratio: Some(RatioParts { part, whole, part_ever }),
         events: Some((whole.unwrap_or(0.0), 20.0)),
         window: Duration::from_mins(1),
+        burn: None,
+        annotations: Vec::new(),
     }
 }
 
@@ -55,11 +58,13 @@ fn vector_of(values: &[(&str, f64)]) -> Evaluation {
         ratio: None,
         events: None,
         window: Duration::ZERO,
+        burn: None,
+        annotations: Vec::new(),
     }
 }
 
 fn says(trigger: &Trigger, evaluation: Evaluation) -> &'static str {
-    find(trigger, Ok(evaluation)).worst().1.as_str()
+    find(trigger, Ok(evaluation), &Baselines::default()).worst().1.as_str()
 }
 
 #[test]
@@ -123,7 +128,7 @@ fn what_is_not_covered_is_unknown_whatever_the_value() {
         assert_eq!(says(&ratio, evaluation), "unknown", "whole, gap {place}");
         let mut evaluation = vector_of(&[("a", 90.0)]);
         gap(&mut evaluation.evidence[0]);
-        let findings = find(&value, Ok(evaluation));
+        let findings = find(&value, Ok(evaluation), &Baselines::default());
         assert_eq!(findings.worst().1.as_str(), "unknown", "gap {place}");
         assert_eq!(findings.of(&Labels::from_pairs([("pod", "a")])).0.as_str(), "unknown");
     }
@@ -150,7 +155,7 @@ fn a_number_that_is_none_decides_nothing() {
 
 #[test]
 fn an_empty_result_that_is_covered_is_clear() {
-    let findings = find(&trigger(ValueKind::Expr, Comparison::Above, 15.0), Ok(vector_of(&[])));
+    let findings = find(&trigger(ValueKind::Expr, Comparison::Above, 15.0), Ok(vector_of(&[])), &Baselines::default());
     assert_eq!((findings.sets.len(), &findings.others), (0, &Finding::Clear));
 }
 
@@ -168,7 +173,11 @@ fn what_is_unknown_breaches_only_by_the_operators_choice_and_never_while_startin
 
 #[test]
 fn an_evaluation_that_fails_is_unknown() {
-    let findings = find(&trigger(ValueKind::Expr, Comparison::Above, 1.0), Err(EvalError("many to many".to_owned())));
+    let findings = find(
+        &trigger(ValueKind::Expr, Comparison::Above, 1.0),
+        Err(EvalError("many to many".to_owned())),
+        &Baselines::default(),
+    );
     assert_eq!(findings.worst().1.to_owned(), Finding::Unknown(Unknown::Invalid("many to many".to_owned())));
 }
 
@@ -200,4 +209,81 @@ fn failures_of_a_probe_are_read_with_what_they_are() {
     assert_eq!(texts(3, 3), both("3 failures", "at least 3 failures in a row"));
     assert_eq!(texts(1, 1), both("1 failure", "at least 1 failure"));
     assert_eq!(texts(3, 5), both("3 failures", "at least 3 failures among the last 5"));
+}
+
+/// Failed and all events in the long and the short window of each pair, and for how many minutes it was observed.
+fn burning(pairs: [[(f64, f64); 2]; 2], seen_mins: f64) -> Evaluation {
+    let parts = |(part, whole): (f64, f64)| RatioParts { part: Some(part), whole: Some(whole), part_ever: true };
+    let over = |window: Duration, share: f64| {
+        let of = |name| SelectorEvidence { window, observed: window.mul_f64(share), ..seen(name) };
+        [of("part"), of("whole")]
+    };
+    let seen_of = |window: Duration| (seen_mins * 60.0 / window.as_secs_f64()).min(1.0);
+    let burn = BURN_PAIRS.iter().zip(pairs).map(|(windows, [long, short])| BurnPair {
+        windows: *windows,
+        long: parts(long),
+        short: parts(short),
+    });
+    let evidence = BURN_PAIRS
+        .iter()
+        .flat_map(|pair| [over(pair.long, seen_of(pair.long)), over(pair.short, seen_of(pair.short))])
+        .flatten();
+    Evaluation {
+        evidence: evidence.collect(),
+        events: Some((pairs[0][0].1, 20.0)),
+        burn: Some((burn.collect(), 0.001)),
+        ..vector_of(&[])
+    }
+}
+
+#[test]
+fn a_budget_burns_when_both_windows_of_a_pair_do() {
+    let trigger = trigger(ValueKind::BurnRate, Comparison::Above, 1.0);
+    let quiet = [(0.0, 72_000.0), (0.0, 6000.0)];
+    for (pairs, seen_mins, says_it) in [
+        ([[(0.0, 12_000.0), (0.0, 1000.0)], quiet], 360.0, "clear"),
+        // 20 ‰ in the last hour and in the last five minutes.
+        ([[(240.0, 12_000.0), (20.0, 1000.0)], quiet], 360.0, "breached"),
+        // It has stopped: the hour still burns.
+        ([[(240.0, 12_000.0), (0.0, 1000.0)], quiet], 360.0, "clear"),
+        // It has just begun: the hour is not burnt yet.
+        ([[(20.0, 12_000.0), (20.0, 1000.0)], quiet], 360.0, "clear"),
+        // Slowly, for six hours.
+        ([[(96.0, 12_000.0), (8.0, 1000.0)], [(576.0, 72_000.0), (48.0, 6000.0)]], 360.0, "breached"),
+        // After a release: as if nothing had failed in what was not seen. 20 ‰ in a tenth of the hour are not enough …
+        ([[(24.0, 1200.0), (20.0, 1000.0)], quiet], 6.0, "unknown"),
+        // … half of all are; and what does not burn now is no question of what was not seen.
+        ([[(600.0, 1200.0), (500.0, 1000.0)], quiet], 6.0, "breached"),
+        ([[(0.0, 1200.0), (0.0, 1000.0)], quiet], 6.0, "clear"),
+        ([[(0.0, 1200.0), (0.0, 1000.0)], quiet], 3.0, "unknown"),
+        // Three of nineteen prove nothing.
+        ([[(3.0, 19.0), (3.0, 19.0)], quiet], 360.0, "unknown"),
+        ([[(240.0, 12_000.0), (0.0, 0.0)], quiet], 360.0, "unknown"),
+    ] {
+        assert_eq!(says(&trigger, burning(pairs, seen_mins)), says_it, "{pairs:?} {seen_mins}");
+    }
+    let found = find(&trigger, Ok(burning([[(240.0, 12_000.0), (20.0, 1000.0)], quiet], 360.0)), &Baselines::default());
+    let value = found.worst().2.expect("a value");
+    assert!((value - 20.0 / 14.4).abs() < 1e-9, "{value} of what pages");
+}
+
+#[test]
+fn a_regression_is_the_growth_over_the_median_before() {
+    let trigger = trigger(ValueKind::Regression, Comparison::Above, 0.5);
+    let pod = |name: &str| Labels::from_pairs([("pod", name)]);
+    let known = |frozen: f64| Baseline { slots: Vec::new(), frozen: Some(frozen), seen: Timestamp::from_millis(0) };
+    let baselines = Baselines([(pod("a"), known(2.0)), (pod("b"), known(2.0)), (pod("zero"), known(0.0))].into());
+    let found = find(&trigger, Ok(vector_of(&[("a", 2.9), ("b", 3.1), ("new", 9.0), ("zero", 9.0)])), &baselines);
+    assert_eq!(found.of(&pod("a")).0, &Finding::Clear);
+    assert_eq!(found.of(&pod("b")).0, &Finding::Breached);
+    assert!((found.of(&pod("b")).1.expect("a value") - 0.55).abs() < 1e-9);
+    assert_eq!(found.of(&pod("new")).0, &Finding::Unknown(Unknown::NoBaseline { observed: Duration::ZERO }));
+    assert_eq!(found.of(&pod("zero")).0.as_str(), "unknown");
+    let mut remembered = baselines;
+    let values = vector_of(&[("a", 2.9), ("b", 3.1), ("new", 9.0)]).value;
+    remember(&mut remembered, &values, &found, Timestamp::from_millis(60_000));
+    let slots = |name| remembered.0.get(&pod(name)).map(|baseline| baseline.slots.len());
+    assert_eq!((slots("a"), slots("b"), slots("new")), (Some(1), Some(0), Some(1)), "what is worse is not remembered");
+    let text = threshold_text(&trigger.question);
+    assert_eq!(text, "more than 50 % above its median before the release");
 }

@@ -1,6 +1,6 @@
 //! The lane from the observers to the engine: bounded, and sending never waits.
 //!
-//! Of what is seen of a target the latest counts: an unread scrape or probe is replaced by the next one of the same
+//! Of what is seen of a target the latest counts: an unread scrape, probe or query is replaced by the next one of the same
 //! target, and [`Observation::Overrun`] tells of it before the newer one is read. What was born and what vanished in
 //! a replaced batch goes over into the next batch, so that the reader knows every local id (`absorb`).
 //!
@@ -157,7 +157,7 @@ impl Queue {
                 let outcome = outcome.map(|scrape| self.with_carried(target, scrape));
                 (Key::Latest(target), Observation::Scraped { target, at, duration, outcome })
             }
-            Observation::Probed { target, .. } => {
+            Observation::Probed { target, .. } | Observation::Queried { target, .. } => {
                 self.replace(target);
                 (Key::Latest(target), observation)
             }
@@ -191,7 +191,11 @@ impl Queue {
             Some(Observation::Scraped { at, outcome: Ok(scrape), .. }) => {
                 (*at, Some((scrape.generation, std::mem::take(&mut scrape.batch))))
             }
-            Some(Observation::Scraped { at, outcome: Err(_), .. } | Observation::Probed { at, .. }) => (*at, None),
+            Some(
+                Observation::Scraped { at, outcome: Err(_), .. }
+                | Observation::Probed { at, .. }
+                | Observation::Queried { at, .. },
+            ) => (*at, None),
             None
             | Some(
                 Observation::TargetUp { .. }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::absorb::absorb;
 use super::lane;
-use crate::machine::input::{Observation, ProbeOutcome, Scrape, ScrapeFailure, TargetKey, TargetKind};
+use crate::machine::input::{Observation, ProbeOutcome, QueryAnswer, Scrape, ScrapeFailure, TargetKey, TargetKind};
 use crate::promql::{Batch, Labels, LocalId, TargetId};
 use crate::time::Timestamp;
 
@@ -60,6 +60,20 @@ fn sorted(mut batch: Batch) -> Batch {
     batch.born.sort();
     batch.vanished.sort();
     batch
+}
+
+#[test]
+fn of_a_query_the_latest_answer_counts_and_the_gap_is_told_first() {
+    let (sender, mut receiver) = lane();
+    let queried = |millis: i64, value: f64| {
+        let answer = QueryAnswer { series: vec![(labels(0), value)], window: Duration::ZERO };
+        Observation::Queried { target: TargetId(4), at: at(millis), duration: Duration::ZERO, outcome: Ok(answer) }
+    };
+    sender.send(queried(10, 1.0));
+    sender.send(queried(20, 2.0));
+    assert_eq!(all_of(&mut receiver), [overrun(4, 10), queried(20, 2.0)]);
+    sender.send(queried(30, 3.0));
+    assert_eq!(all_of(&mut receiver), [queried(30, 3.0)]);
 }
 
 #[test]

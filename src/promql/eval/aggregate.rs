@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::{Context, EvalError, Sample, unique};
+use super::{Context, EvalError, Sample};
 use crate::promql::Labels;
 use crate::promql::expr::{Aggregate, Aggregator};
 use crate::time::Timestamp;
@@ -23,11 +23,12 @@ pub(super) fn eval<'a>(
         Aggregator::Topk => best(aggregate, samples, number("topk")?, true),
         Aggregator::Bottomk => best(aggregate, samples, number("bottomk")?, false),
         Aggregator::CountValues => match parameter {
-            Some(label) => count_values(aggregate, samples, &label.text()?),
+            Some(label) => Ok(count_values(aggregate, samples, &label.text()?)),
             None => Err(EvalError("count_values needs a label".to_owned())),
         },
         Aggregator::Quantile => {
             let q = number("quantile")?;
+            context.check_quantile(q);
             Ok(by_group(aggregate, samples, |values| quantile(q, values)))
         }
         Aggregator::Sum => Ok(by_group(aggregate, samples, |values| sum(values))),
@@ -54,7 +55,8 @@ fn by_group(aggregate: &Aggregate, samples: Vec<Sample>, of: impl Fn(&mut [f64])
         .into_iter()
         .map(|(labels, members)| {
             let mut values: Vec<f64> = members.iter().map(|member| member.value).collect();
-            Sample { labels, value: of(&mut values) }
+            let drops_name = members.iter().any(|member| member.drops_name);
+            Sample { labels, value: of(&mut values), drops_name }
         })
         .collect()
 }
@@ -86,13 +88,13 @@ pub(super) fn nan_last(a: f64, b: f64, descending: bool) -> Ordering {
     }
 }
 
-fn count_values(aggregate: &Aggregate, samples: Vec<Sample>, label: &str) -> Result<Vec<Sample>, EvalError> {
+fn count_values(aggregate: &Aggregate, samples: Vec<Sample>, label: &str) -> Vec<Sample> {
     let mut counts: BTreeMap<Labels, usize> = BTreeMap::new();
     for sample in samples {
         let key = aggregate.grouping.key(&sample.labels).with(label, &go_number(sample.value));
         *counts.entry(key).or_default() += 1;
     }
-    unique(counts.into_iter().map(|(labels, times)| Sample { labels, value: count(times) }).collect())
+    counts.into_iter().map(|(labels, times)| Sample::bare(labels, count(times))).collect()
 }
 
 /// A number as Go's `FormatFloat(v, 'f', -1, 64)` writes it.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Context, EvalError, Sample, Val, unique};
+use super::{Context, EvalError, Sample, Val};
 use crate::promql::Labels;
 use crate::promql::expr::{Binary, Cardinality, Operator};
 use crate::time::Timestamp;
@@ -15,8 +15,8 @@ pub(super) fn eval<'a>(context: Context<'a>, binary: &'a Binary, at: Timestamp) 
             let value = binary.operator.of_scalars(left, right);
             value.map(Val::Scalar).ok_or_else(|| EvalError("a set operator between numbers".to_owned()))
         }
-        (Val::Vector(vector), Val::Scalar(scalar)) => with_scalar(binary, vector, scalar, false),
-        (Val::Scalar(scalar), Val::Vector(vector)) => with_scalar(binary, vector, scalar, true),
+        (Val::Vector(vector), Val::Scalar(scalar)) => Ok(with_scalar(binary, vector, scalar, false)),
+        (Val::Scalar(scalar), Val::Vector(vector)) => Ok(with_scalar(binary, vector, scalar, true)),
         (Val::Vector(left), Val::Vector(right)) => match binary.operator {
             Operator::And => Ok(Val::Vector(semi_join(binary, left, &right, true))),
             Operator::Unless => Ok(Val::Vector(semi_join(binary, left, &right, false))),
@@ -58,19 +58,19 @@ fn drops_name(binary: &Binary) -> bool {
     binary.as_bool || !matches!(binary.operator, Operator::Compare(_))
 }
 
-fn with_scalar(binary: &Binary, vector: Vec<Sample>, scalar: f64, scalar_first: bool) -> Result<Val, EvalError> {
+fn with_scalar(binary: &Binary, vector: Vec<Sample>, scalar: f64, scalar_first: bool) -> Val {
     let mut out = Vec::with_capacity(vector.len());
     for sample in vector {
         let (left, right) = if scalar_first { (scalar, sample.value) } else { (sample.value, scalar) };
         let Some(value) = of_pair(binary, left, right) else { continue };
         if drops_name(binary) {
-            out.push(Sample { labels: sample.labels.nameless(), value });
+            out.push(sample.turned(value));
         } else {
             // A filter keeps the vector's own value, also where the vector stands on the right.
             out.push(sample);
         }
     }
-    unique(out).map(Val::Vector)
+    Val::Vector(out)
 }
 
 fn semi_join(binary: &Binary, left: Vec<Sample>, right: &[Sample], keep_matched: bool) -> Vec<Sample> {
@@ -94,12 +94,14 @@ fn matched(binary: &Binary, left: Vec<Sample>, right: Vec<Sample>) -> Result<Vec
     for sample in one {
         let key = binary.matching.key(&sample.labels);
         if let Some(other) = ones.get(&key) {
+            let mut twice = [braced(&other.labels), braced(&sample.labels)];
+            twice.sort();
             return Err(EvalError(format!(
-                "found duplicate series for the match group {key} on the {} hand-side of the operation: [{}, {}]; \
-                 many-to-many matching not allowed: matching labels must be unique on one side",
+                "found duplicate series for the match group {} on the {} hand-side of the operation: [{}];many-to-many \
+                 matching not allowed: matching labels must be unique on one side",
+                braced(&key),
                 if one_is_left { "left" } else { "right" },
-                other.labels,
-                sample.labels
+                twice.join(", ")
             )));
         }
         ones.insert(key, sample);
@@ -110,7 +112,7 @@ fn matched(binary: &Binary, left: Vec<Sample>, right: Vec<Sample>) -> Result<Vec
         let key = binary.matching.key(&sample.labels);
         let Some(other) = ones.get(&key) else { continue };
         let (left, right) = if one_is_left { (other.value, sample.value) } else { (sample.value, other.value) };
-        let Some(value) = of_pair(binary, left, right) else { continue };
+        let value = of_pair(binary, left, right);
         let labels = result_labels(binary, &sample.labels, &other.labels);
         let known = used.entry(key);
         let is_known = matches!(known, std::collections::hash_map::Entry::Occupied(_));
@@ -131,9 +133,18 @@ fn matched(binary: &Binary, left: Vec<Sample>, right: Vec<Sample>) -> Result<Vec
                 }
             }
         }
-        out.push(Sample { labels, value });
+        // What a comparison filters out has been matched too.
+        let Some(value) = value else { continue };
+        let drops_name = binary.as_bool || sample.drops_name;
+        out.push(Sample { labels, value, drops_name });
     }
-    unique(out)
+    Ok(out)
+}
+
+/// As Prometheus prints a label set: the name among the labels.
+fn braced(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", pairs.join(", "))
 }
 
 fn result_labels(binary: &Binary, many: &Labels, one: &Labels) -> Labels {

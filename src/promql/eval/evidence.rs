@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Context;
 use crate::promql::Selector;
-use crate::promql::expr::{Function, LOOKBACK, Node};
+use crate::promql::expr::{BURN_PAIRS, Function, LOOKBACK, Node, When};
 use crate::promql::store::Target;
 use crate::time::Timestamp;
 
@@ -103,14 +103,18 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn node(&mut self, node: &Node, frame: Frame) {
-        let back = |offset_ms: i64| Frame { until: frame.until.plus_millis(offset_ms.saturating_neg()), ..frame };
+        let back = |when: When| Frame {
+            until: self.context.instant(when, frame.until),
+            beyond: if when.pin.is_some() { Duration::ZERO } else { frame.beyond },
+            ..frame
+        };
         match node {
             Node::Number(_) | Node::Text(_) => {}
-            Node::Instant { selector, offset_ms } => self.selector(selector, Look::Instant, back(*offset_ms)),
-            Node::Range(range) => self.selector(&range.selector, Look::Window(range.range), back(range.offset_ms)),
+            Node::Instant { selector, when } => self.selector(selector, Look::Instant, back(*when)),
+            Node::Range(range) => self.selector(&range.selector, Look::Window(range.range), back(range.when)),
             Node::Subquery(subquery) => {
-                let beyond = frame.beyond.saturating_add(subquery.range);
-                self.node(&subquery.of, Frame { beyond, ..back(subquery.offset_ms) });
+                let frame = back(subquery.when);
+                self.node(&subquery.of, Frame { beyond: frame.beyond.saturating_add(subquery.range), ..frame });
             }
             Node::Negate(of) => self.node(of, frame),
             Node::Binary(binary) => {
@@ -137,6 +141,12 @@ impl Walk<'_> {
             }
             Node::Increase { counter, window } => self.selector(counter, Look::Window(*window), frame),
             Node::Quantile(quantile) => self.selector(&quantile.buckets, Look::Window(quantile.window), frame),
+            Node::BurnRate(burn) => {
+                for window in BURN_PAIRS.iter().flat_map(|pair| [pair.long, pair.short]) {
+                    self.selector(&burn.part, Look::Window(window), frame);
+                    self.selector(&burn.whole, Look::Window(window), frame);
+                }
+            }
             Node::Streak { probe, .. } => self.selector(probe, Look::Newest, frame),
         }
     }

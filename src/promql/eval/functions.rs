@@ -2,10 +2,13 @@
 
 use super::aggregate::{greatest, least, mean, nan_last, quantile, sum, variance};
 use super::dates::{Date, date};
-use super::{Context, EvalError, Sample, Val, histogram, labelled, ranges, unique};
+use super::{Annotation, Context, EvalError, Sample, Val, histogram, labelled, ranges};
 use crate::promql::Labels;
 use crate::promql::expr::{Function, LOOKBACK, Node};
 use crate::time::Timestamp;
+
+/// How the names of counters end.
+const COUNTER_ENDS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 
 /// The arguments of one call, evaluated where they are asked for.
 struct Call<'a> {
@@ -27,18 +30,37 @@ impl<'a> Call<'a> {
         self.context.eval(self.node(place)?, self.at)?.scalar()
     }
 
+    /// A number that should be between 0 and 1.
+    fn quantile(&self, place: usize) -> Result<f64, EvalError> {
+        let q = self.scalar(place)?;
+        self.context.check_quantile(q);
+        Ok(q)
+    }
+
     fn text(&self, place: usize) -> Result<Box<str>, EvalError> {
         self.context.eval(self.node(place)?, self.at)?.text()
     }
 
     /// Another quantity for each series, so the name goes.
     fn map(&self, of: impl Fn(f64) -> f64) -> Result<Val, EvalError> {
-        each(self.vector(0)?, of)
+        Ok(each(self.vector(0)?, of))
     }
 
     /// Another quantity for each series of a range.
     fn over(&self, of: ranges::OfRange) -> Result<Val, EvalError> {
         ranges::each(self.context, self.node(0)?, self.at, false, of).map(Val::Vector)
+    }
+
+    /// The same of what should be counters.
+    fn over_counters(&self, of: ranges::OfRange) -> Result<Val, EvalError> {
+        let samples = ranges::each(self.context, self.node(0)?, self.at, false, of)?;
+        for sample in &samples {
+            let name = sample.labels.name();
+            if !name.is_empty() && !COUNTER_ENDS.iter().any(|end| name.ends_with(end)) {
+                self.context.annotate(Annotation::possible_non_counter(name));
+            }
+        }
+        Ok(Val::Vector(samples))
     }
 
     /// Another quantity for each series of the range at this place, of its values alone.
@@ -51,15 +73,18 @@ impl<'a> Call<'a> {
         let of = |secs: f64| date(secs).map_or(f64::NAN, &of);
         if self.arguments.is_empty() {
             let now = of(self.context.wall_secs(self.at));
-            return Ok(Val::Vector(vec![Sample { labels: Labels::default(), value: now }]));
+            return Ok(Val::Vector(vec![Sample::bare(Labels::default(), now)]));
         }
         self.map(of)
     }
 }
 
-fn each(samples: Vec<Sample>, of: impl Fn(f64) -> f64) -> Result<Val, EvalError> {
-    let mapped = samples.into_iter().map(|sample| Sample { labels: sample.labels.nameless(), value: of(sample.value) });
-    unique(mapped.collect()).map(Val::Vector)
+fn each(samples: Vec<Sample>, of: impl Fn(f64) -> f64) -> Val {
+    let mapped = samples.into_iter().map(|sample| {
+        let value = of(sample.value);
+        sample.turned(value)
+    });
+    Val::Vector(mapped.collect())
 }
 
 // Length: one arm for each function of PromQL; splitting it would hide that the list is complete.
@@ -118,7 +143,7 @@ pub(super) fn call<'a>(
             let single = if let [sample] = samples.as_slice() { sample.value } else { f64::NAN };
             Ok(Val::Scalar(single))
         }
-        Function::Vector => Ok(Val::Vector(vec![Sample { labels: Labels::default(), value: call.scalar(0)? }])),
+        Function::Vector => Ok(Val::Vector(vec![Sample::bare(Labels::default(), call.scalar(0)?)])),
         Function::Sort | Function::SortDesc => {
             let descending = function == Function::SortDesc;
             let mut samples = call.vector(0)?;
@@ -130,7 +155,14 @@ pub(super) fn call<'a>(
             let ranges = ranges::of(context, call.node(0)?, at)?;
             Ok(Val::Vector(absent(call.node(0)?, ranges.series.is_empty())))
         }
-        Function::HistogramQuantile => histogram::histogram_quantile(call.scalar(0)?, call.vector(1)?).map(Val::Vector),
+        Function::HistogramQuantile => {
+            let q = call.quantile(0)?;
+            Ok(Val::Vector(histogram::histogram_quantile(context, q, call.vector(1)?)))
+        }
+        Function::HistogramFraction => {
+            let (lower, upper) = (call.scalar(0)?, call.scalar(1)?);
+            Ok(Val::Vector(histogram::histogram_fraction(context, lower, upper, call.vector(2)?)))
+        }
         Function::LabelReplace => {
             let (target, replacement) = (call.text(1)?, call.text(2)?);
             let (source, pattern) = (call.text(3)?, call.text(4)?);
@@ -154,7 +186,7 @@ pub(super) fn call<'a>(
             ranges::predict_linear(context, call.node(0)?, at, ahead).map(Val::Vector)
         }
         Function::QuantileOverTime => {
-            let q = call.scalar(0)?;
+            let q = call.quantile(0)?;
             call.over_values(1, |values| quantile(q, values))
         }
         Function::AvgOverTime => call.over_values(0, |values| mean(values)),
@@ -163,12 +195,12 @@ pub(super) fn call<'a>(
         Function::Delta => call.over(ranges::delta),
         Function::Deriv => call.over(ranges::deriv),
         Function::Idelta => call.over(ranges::idelta),
-        Function::Increase => call.over(ranges::increase),
+        Function::Increase => call.over_counters(ranges::increase),
         Function::Irate => call.over(ranges::irate),
         Function::MaxOverTime => call.over_values(0, |values| greatest(values)),
         Function::MinOverTime => call.over_values(0, |values| least(values)),
         Function::PresentOverTime => call.over_values(0, |_| 1.0),
-        Function::Rate => call.over(ranges::rate),
+        Function::Rate => call.over_counters(ranges::rate),
         Function::Resets => call.over_values(0, ranges::resets),
         Function::StddevOverTime => call.over_values(0, |values| variance(values).sqrt()),
         Function::StdvarOverTime => call.over_values(0, |values| variance(values)),
@@ -181,17 +213,17 @@ pub(super) fn call<'a>(
 /// Of a plain selector the instants of the samples, else the instant of the evaluation.
 fn timestamp(call: &Call<'_>) -> Result<Val, EvalError> {
     let context = call.context;
-    let Node::Instant { selector, offset_ms } = call.node(0)? else {
+    let Node::Instant { selector, when } = call.node(0)? else {
         let now = context.wall_secs(call.at);
         return call.map(|_| now);
     };
-    let at = call.at.plus_millis(offset_ms.saturating_neg());
+    let at = context.instant(*when, call.at);
     let found = context.store.select(context.service, selector).into_iter();
     let samples = found.filter_map(|(_, series)| {
         let point = series.ring.at(at).filter(|point| point.at > at - LOOKBACK)?;
-        Some(Sample { labels: series.labels.nameless(), value: context.wall_secs(point.at) })
+        Some(Sample::bare(series.labels.clone(), 0.0).turned(context.wall_secs(point.at)))
     });
-    unique(samples.collect()).map(Val::Vector)
+    Ok(Val::Vector(samples.collect()))
 }
 
 fn clamp(call: &Call<'_>) -> Result<Val, EvalError> {
@@ -228,7 +260,8 @@ fn absent(of: &Node, is_empty: bool) -> Vec<Sample> {
         | Node::Ratio(_)
         | Node::Increase { .. }
         | Node::Quantile(_)
+        | Node::BurnRate(_)
         | Node::Streak { .. } => Labels::default(),
     };
-    vec![Sample { labels, value: 1.0 }]
+    vec![Sample::bare(labels, 1.0)]
 }

@@ -10,16 +10,12 @@ pub(super) fn replace(
     source: &str,
     pattern: &str,
 ) -> Result<Vec<Sample>, EvalError> {
-    let pattern = compile_pattern(pattern).map_err(|error| EvalError(error.to_string()))?;
-    let replaced = samples.into_iter().map(|sample| {
+    let pattern = compile_pattern(pattern).map_err(EvalError)?;
+    relabelled(samples, target, |sample| {
         let mut value = String::new();
-        match pattern.captures(sample.labels.get(source).unwrap_or("")) {
-            Some(captures) => captures.expand(replacement, &mut value),
-            None => return sample,
-        }
-        Sample { labels: sample.labels.with(target, &value), value: sample.value }
-    });
-    unique(replaced.collect())
+        pattern.captures(sample.labels.get(source).unwrap_or(""))?.expand(replacement, &mut value);
+        Some(value)
+    })
 }
 
 pub(super) fn join(
@@ -28,9 +24,27 @@ pub(super) fn join(
     separator: &str,
     sources: &[Box<str>],
 ) -> Result<Vec<Sample>, EvalError> {
-    let joined = samples.into_iter().map(|sample| {
+    relabelled(samples, target, |sample| {
         let parts: Vec<&str> = sources.iter().map(|source| sample.labels.get(source).unwrap_or("")).collect();
-        Sample { labels: sample.labels.with(target, &parts.join(separator)), value: sample.value }
+        Some(parts.join(separator))
+    })
+}
+
+/// Whoever writes the name means it: it stays.
+fn relabelled(
+    samples: Vec<Sample>,
+    target: &str,
+    value: impl Fn(&Sample) -> Option<String>,
+) -> Result<Vec<Sample>, EvalError> {
+    let relabelled = samples.into_iter().map(|sample| match value(&sample) {
+        Some(value) => Sample {
+            labels: sample.labels.with(target, &value),
+            value: sample.value,
+            drops_name: sample.drops_name && target != "__name__",
+        },
+        None => sample,
     });
-    unique(joined.collect())
+    let relabelled: Vec<Sample> = relabelled.collect();
+    unique(relabelled.iter().map(|sample| &sample.labels))?;
+    Ok(relabelled)
 }

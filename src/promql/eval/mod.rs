@@ -1,6 +1,7 @@
 //! The evaluation of an expression at one instant, with the evidence that it rests on.
 
 mod aggregate;
+mod annotation;
 mod binary;
 mod dates;
 mod evidence;
@@ -12,13 +13,15 @@ mod ranges;
 mod tests;
 mod typed;
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
+pub use annotation::Annotation;
 pub use evidence::{Gap, SelectorEvidence};
 pub use typed::highest_finite_bound;
 
-use super::expr::{Aggregator, Function, LOOKBACK, Node};
+use super::expr::{Aggregator, BurnWindows, Function, LOOKBACK, Node, When};
 use super::store::Store;
 use super::{Expr, Labels, ServiceId};
 use crate::time::Timestamp;
@@ -50,6 +53,14 @@ pub struct RatioParts {
     pub part_ever: bool,
 }
 
+/// Both windows of one pair of a `burn_rate`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BurnPair {
+    pub windows: BurnWindows,
+    pub long: RatioParts,
+    pub short: RatioParts,
+}
+
 /// A value and what it rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
@@ -63,6 +74,11 @@ pub struct Evaluation {
     pub events: Option<(f64, f64)>,
     /// The window that was used (a `ratio` may have widened it); zero where there is none.
     pub window: Duration,
+    /// Only for `burn_rate` at the root: its pairs, and the budget. The evidence then has four entries for each: `part` and
+    /// `whole` of the long window, `part` and `whole` of the short one.
+    pub burn: Option<(Vec<BurnPair>, f64)>,
+    /// What Prometheus would remark of this evaluation, in order; empty for the typed questions.
+    pub annotations: Vec<Annotation>,
 }
 
 /// What only data can cause, such as a duplicate series on the "one" side of a match.
@@ -73,11 +89,13 @@ pub struct EvalError(pub String);
 /// Evaluates what `service` sees (its own targets and shared ones) at an instant. What can be known from the expression
 /// is refused by `Expr::parse`; a many-to-many match or the like, which only data can cause, is an `EvalError`.
 pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> Result<Evaluation, EvalError> {
-    let context = Context { store, service, wall_offset_ms: at.wall_offset_ms };
+    let annotations = RefCell::default();
+    let context = Context { store, service, top: at.at, wall_offset_ms: at.wall_offset_ms, annotations: &annotations };
     let answer = match &expr.root {
         Node::Ratio(ratio) => Some(typed::ratio(context, ratio, at.at)),
         Node::Increase { counter, window } => Some(typed::increase(context, counter, *window, at.at)),
         Node::Quantile(quantile) => Some(typed::quantile(context, quantile, at.at)),
+        Node::BurnRate(burn) => Some(typed::burn_rate(context, burn, at.at)),
         Node::Streak { .. }
         | Node::Number(_)
         | Node::Text(_)
@@ -92,7 +110,15 @@ pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> 
     if let Some(answer) = answer {
         let evidence = evidence::of(context, &expr.root, at.at, answer.window);
         let value = Value::Vector(answer.value.map(|value| (Labels::default(), value)).into_iter().collect());
-        return Ok(Evaluation { value, evidence, ratio: answer.ratio, events: answer.events, window: answer.window });
+        return Ok(Evaluation {
+            value,
+            evidence,
+            ratio: answer.ratio,
+            events: answer.events,
+            window: answer.window,
+            burn: answer.burn,
+            annotations: Vec::new(),
+        });
     }
     let value = match context.eval(&expr.root, at.at)? {
         Val::Scalar(number) => Value::Scalar(number),
@@ -101,12 +127,13 @@ pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> 
     };
     let evidence = evidence::of(context, &expr.root, at.at, Duration::ZERO);
     let window = evidence.iter().map(|one| one.window).max().unwrap_or(Duration::ZERO);
-    Ok(Evaluation { value, evidence, ratio: None, events: None, window })
+    let annotations = annotations.take().into_iter().collect();
+    Ok(Evaluation { value, evidence, ratio: None, events: None, window, burn: None, annotations })
 }
 
 fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, EvalError> {
-    let samples = unique(samples)?;
-    let mut rows: Vec<(Labels, f64)> = samples.into_iter().map(|sample| (sample.labels, sample.value)).collect();
+    let mut rows: Vec<(Labels, f64)> = samples.into_iter().map(Sample::shown).collect();
+    unique(rows.iter().map(|row| &row.0))?;
     let by_value = match root {
         Node::Call { function, .. } => matches!(function, Function::Sort | Function::SortDesc),
         Node::Aggregate(aggregate) => matches!(aggregate.aggregator, Aggregator::Topk | Aggregator::Bottomk),
@@ -120,6 +147,7 @@ fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, Eva
         | Node::Ratio(_)
         | Node::Increase { .. }
         | Node::Quantile(_)
+        | Node::BurnRate(_)
         | Node::Streak { .. } => false,
     };
     if !by_value {
@@ -132,6 +160,25 @@ fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, Eva
 struct Sample {
     labels: Labels,
     value: f64,
+    /// It is another quantity than its metric: the name goes at the end, as in Prometheus under delayed name removal. Until
+    /// then `label_replace`, `by (__name__)` and the like see it.
+    drops_name: bool,
+}
+
+impl Sample {
+    /// A value that no metric has: of a number, a group, a calendar.
+    fn bare(labels: Labels, value: f64) -> Sample {
+        Sample { labels, value, drops_name: false }
+    }
+
+    /// Another quantity of the same series.
+    fn turned(self, value: f64) -> Sample {
+        Sample { value, drops_name: true, ..self }
+    }
+
+    fn shown(self) -> (Labels, f64) {
+        (if self.drops_name { self.labels.nameless() } else { self.labels }, self.value)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -168,7 +215,10 @@ impl Val {
 struct Context<'a> {
     store: &'a Store,
     service: ServiceId,
+    /// The instant of the whole expression, whatever subquery surrounds.
+    top: Timestamp,
     wall_offset_ms: i64,
+    annotations: &'a RefCell<BTreeSet<Annotation>>,
 }
 
 impl<'a> Context<'a> {
@@ -176,25 +226,27 @@ impl<'a> Context<'a> {
         match node {
             Node::Number(number) => Ok(Val::Scalar(*number)),
             Node::Text(text) => Ok(Val::Text(text.clone())),
-            Node::Instant { selector, offset_ms } => {
-                let at = at.plus_millis(offset_ms.saturating_neg());
+            Node::Instant { selector, when } => {
+                let at = self.instant(*when, at);
                 let found = self.store.select(self.service, selector).into_iter();
                 let samples = found.filter_map(|(_, series)| {
                     let point = series.ring.at(at).filter(|point| point.at > at - LOOKBACK)?;
-                    Some(Sample { labels: series.labels.clone(), value: point.value })
+                    Some(Sample::bare(series.labels.clone(), point.value))
                 });
                 Ok(Val::Vector(samples.collect()))
             }
             Node::Range(_) | Node::Subquery(_) => Err(EvalError("a range of samples is not a value".to_owned())),
             Node::Negate(of) => match self.eval(of, at)? {
                 Val::Scalar(number) => Ok(Val::Scalar(-number)),
-                Val::Vector(samples) => unique(
+                Val::Vector(samples) => Ok(Val::Vector(
                     samples
                         .into_iter()
-                        .map(|sample| Sample { labels: sample.labels.nameless(), value: -sample.value })
+                        .map(|sample| {
+                            let value = -sample.value;
+                            sample.turned(value)
+                        })
                         .collect(),
-                )
-                .map(Val::Vector),
+                )),
                 Val::Text(_) => Err(EvalError("a string has no sign".to_owned())),
             },
             Node::Binary(binary) => binary::eval(self, binary, at),
@@ -203,8 +255,24 @@ impl<'a> Context<'a> {
             Node::Ratio(ratio) => Ok(typed::ratio(self, ratio, at).into_val()),
             Node::Increase { counter, window } => Ok(typed::increase(self, counter, *window, at).into_val()),
             Node::Quantile(quantile) => Ok(typed::quantile(self, quantile, at).into_val()),
+            Node::BurnRate(burn) => Ok(typed::burn_rate(self, burn, at).into_val()),
             Node::Streak { probe, failures, of } => Ok(Val::Vector(typed::streak(self, probe, *failures, *of, at))),
         }
+    }
+
+    /// The instant that a selector or a subquery looks at.
+    fn instant(self, when: When, at: Timestamp) -> Timestamp {
+        when.instant(at, self.top, self.wall_offset_ms)
+    }
+
+    fn check_quantile(self, q: f64) {
+        if !(0.0..=1.0).contains(&q) {
+            self.annotate(Annotation::invalid_quantile(q));
+        }
+    }
+
+    fn annotate(self, annotation: Annotation) {
+        self.annotations.borrow_mut().insert(annotation);
     }
 
     fn wall_secs(self, at: Timestamp) -> f64 {
@@ -213,10 +281,12 @@ impl<'a> Context<'a> {
 }
 
 /// Two results of the same label set cannot be told apart.
-fn unique(samples: Vec<Sample>) -> Result<Vec<Sample>, EvalError> {
-    let mut seen = HashSet::with_capacity(samples.len());
-    if let Some(twice) = samples.iter().find(|sample| !seen.insert(&sample.labels)) {
-        return Err(EvalError(format!("vector cannot contain metrics with the same labelset: {}", twice.labels)));
+fn unique<'a>(labels: impl Iterator<Item = &'a Labels>) -> Result<(), EvalError> {
+    let mut seen = HashSet::new();
+    for one in labels {
+        if !seen.insert(one) {
+            return Err(EvalError(format!("vector cannot contain metrics with the same labelset: {one}")));
+        }
     }
-    Ok(samples)
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::aggregate::{add, count};
-use super::{Context, EvalError, Sample, unique};
+use super::{Context, EvalError, Sample};
 use crate::promql::Labels;
 use crate::promql::expr::{Node, millis};
 use crate::promql::store::{Point, Span, Window, span_of};
@@ -38,38 +38,58 @@ pub(super) struct Ranges<'a> {
     after: Timestamp,
     until: Timestamp,
     range: Duration,
-    pub series: Vec<(Labels, Points<'a>)>,
+    pub series: Vec<Range<'a>>,
+}
+
+/// One series of it.
+pub(super) struct Range<'a> {
+    labels: Labels,
+    drops_name: bool,
+    points: Points<'a>,
+}
+
+impl Range<'_> {
+    fn turned(&self, value: f64) -> Sample {
+        Sample { labels: self.labels.clone(), value, drops_name: true }
+    }
 }
 
 pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Result<Ranges<'a>, EvalError> {
     match node {
         Node::Range(range) => {
-            let until = at.plus_millis(range.offset_ms.saturating_neg());
+            let until = context.instant(range.when, at);
             let after = until - range.range;
             let found = context.store.select(context.service, &range.selector).into_iter();
             let series = found.filter_map(|(_, series)| {
                 let window = series.ring.window(after, until);
                 window.points().next()?;
-                Some((series.labels.clone(), Points::Kept(window)))
+                Some(Range { labels: series.labels.clone(), drops_name: false, points: Points::Kept(window) })
             });
             Ok(Ranges { after, until, range: range.range, series: series.collect() })
         }
         Node::Subquery(subquery) => {
-            let until = at.plus_millis(subquery.offset_ms.saturating_neg());
+            let until = context.instant(subquery.when, at);
             let after = until - subquery.range;
             let step = millis(subquery.step).max(1);
-            let mut made: BTreeMap<Labels, Vec<Point>> = BTreeMap::new();
+            let mut made: BTreeMap<Labels, (Vec<Point>, bool)> = BTreeMap::new();
             // Steps stand at multiples of the step on the wall's clock, as in Prometheus.
             let wall_after = after.plus_millis(context.wall_offset_ms).as_millis();
             let past = wall_after.rem_euclid(step);
             let mut instant = after.plus_millis(step - past);
             while instant <= until {
                 for sample in context.eval(&subquery.of, instant)?.vector()? {
-                    made.entry(sample.labels).or_default().push(Point { at: instant, value: sample.value });
+                    let (points, drops_name) = made.entry(sample.labels).or_default();
+                    points.push(Point { at: instant, value: sample.value });
+                    *drops_name = sample.drops_name;
                 }
                 instant = instant.plus_millis(step);
             }
-            let series = made.into_iter().map(|(labels, points)| (labels, Points::Made(points))).collect();
+            let made = made.into_iter().map(|(labels, (points, drops_name))| Range {
+                labels,
+                drops_name,
+                points: Points::Made(points),
+            });
+            let series = made.collect();
             Ok(Ranges { after, until, range: subquery.range, series })
         }
         Node::Number(_)
@@ -82,6 +102,7 @@ pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Res
         | Node::Ratio(_)
         | Node::Increase { .. }
         | Node::Quantile(_)
+        | Node::BurnRate(_)
         | Node::Streak { .. } => Err(EvalError("a range of samples was expected".to_owned())),
     }
 }
@@ -98,11 +119,11 @@ pub(super) fn each<'a>(
 ) -> Result<Vec<Sample>, EvalError> {
     let ranges = of(context, argument, at)?;
     let mut out = Vec::with_capacity(ranges.series.len());
-    for (labels, points) in &ranges.series {
-        let Some(value) = value(&ranges, points) else { continue };
-        out.push(Sample { labels: if keeps_name { labels.clone() } else { labels.nameless() }, value });
+    for range in &ranges.series {
+        let Some(value) = value(&ranges, &range.points) else { continue };
+        out.push(Sample { labels: range.labels.clone(), value, drops_name: range.drops_name || !keeps_name });
     }
-    unique(out)
+    Ok(out)
 }
 
 pub(super) fn rate(ranges: &Ranges<'_>, points: &Points<'_>) -> Option<f64> {
@@ -166,11 +187,11 @@ pub(super) fn each_values<'a>(
     value: impl Fn(&mut [f64]) -> f64,
 ) -> Result<Vec<Sample>, EvalError> {
     let ranges = of(context, argument, at)?;
-    let series = ranges.series.iter().map(|(labels, points)| {
-        let mut values: Vec<f64> = points.to_vec().into_iter().map(|point| point.value).collect();
-        Sample { labels: labels.nameless(), value: value(&mut values) }
+    let series = ranges.series.iter().map(|range| {
+        let mut values: Vec<f64> = range.points.to_vec().into_iter().map(|point| point.value).collect();
+        range.turned(value(&mut values))
     });
-    unique(series.collect())
+    Ok(series.collect())
 }
 
 pub(super) fn predict_linear<'a>(
@@ -180,15 +201,15 @@ pub(super) fn predict_linear<'a>(
     ahead_secs: f64,
 ) -> Result<Vec<Sample>, EvalError> {
     let ranges = of(context, argument, at)?;
-    let series = ranges.series.iter().filter_map(|(labels, points)| {
-        let points = points.to_vec();
+    let series = ranges.series.iter().filter_map(|range| {
+        let points = range.points.to_vec();
         if points.len() < 2 {
             return None;
         }
         let line = regression(&points, at);
-        Some(Sample { labels: labels.nameless(), value: line.slope * ahead_secs + line.intercept })
+        Some(range.turned(line.slope * ahead_secs + line.intercept))
     });
-    unique(series.collect())
+    Ok(series.collect())
 }
 
 fn secs(later: Timestamp, earlier: Timestamp) -> f64 {

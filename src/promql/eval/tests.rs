@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound};
+use super::{Annotation, EvalError, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, highest_finite_bound};
 use crate::promql::testkit::{API, Kit, at, expr, labels, selector};
 use crate::promql::{Expr, TargetId};
 
@@ -328,4 +328,99 @@ fn rates_agree_whether_the_window_is_searched_or_walked() {
     }
     assert!(kit.value(&question, 285).is_some_and(|rate| rate > 0.0));
     assert_eq!(kit.value(&question, 285), with_nan.value(&question, 285));
+}
+
+/// The rows of an expression at an instant, as PromQL writes them.
+fn rows(kit: &Kit, text: &str, secs: i64) -> Result<Vec<String>, EvalError> {
+    let instant = Instant { at: at(secs), wall_offset_ms: 0 };
+    match evaluate(&Expr::parse_recorded(text).expect(text), &kit.store, API, instant)?.value {
+        Value::Scalar(number) => Ok(vec![number.to_string()]),
+        Value::Vector(rows) => Ok(rows.iter().map(|(labels, value)| format!("{labels} {value}")).collect()),
+    }
+}
+
+#[test]
+fn a_name_goes_only_at_the_end() {
+    let all = expr("count_over_time({__name__=~\".+\"}[1h])");
+    let mut kit = Kit::new(std::slice::from_ref(&all));
+    for secs in [0, 15, 30, 45, 60] {
+        let value = f64::from(i32::try_from(secs).expect("small"));
+        kit.scrape(secs, &[("a_total{x=\"1\"}", value), ("b_total{x=\"1\"}", 2.0 * value)]);
+    }
+    for (text, wanted) in [
+        ("rate(a_total[1m])", vec!["{x=\"1\"} 1"]),
+        ("label_replace(rate(a_total[1m]), \"of\", \"$1\", \"__name__\", \"(.)_.*\")", vec!["{of=\"a\", x=\"1\"} 1"]),
+        ("label_join(-a_total, \"__name__\", \"_\", \"__name__\", \"x\")", vec!["a_total_1{x=\"1\"} -60"]),
+        ("sum(rate({x=\"1\"}[1m]))", vec!["{} 3"]),
+        ("last_over_time(a_total[1m]) > 1", vec!["a_total{x=\"1\"} 60"]),
+        ("last_over_time(abs(a_total)[1m:15s])", vec!["{x=\"1\"} 60"]),
+        ("rate(a_total[1m]) < rate(b_total[1m])", vec!["{x=\"1\"} 1"]),
+        ("max_over_time(a_total[30s:15s] @ 30)", vec!["{x=\"1\"} 30"]),
+        ("a_total @ end() - a_total offset 15s", vec!["{x=\"1\"} 15"]),
+        ("max_over_time((a_total @ start())[30s:15s])", vec!["{x=\"1\"} 60"]),
+    ] {
+        assert_eq!(rows(&kit, text, 60), Ok(wanted.into_iter().map(str::to_owned).collect()), "{text}");
+    }
+    // Two series that are one without their names.
+    for text in ["rate({x=\"1\"}[1m])", "sum by (__name__) (rate({x=\"1\"}[1m]))"] {
+        let error = rows(&kit, text, 60).expect_err(text);
+        assert!(error.0.contains("same labelset"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_prometheus_would_remark_is_told() {
+    let all = expr("count_over_time({__name__=~\".+\"}[1h])");
+    let mut kit = Kit::new(std::slice::from_ref(&all));
+    for (secs, value) in [(0, 0.0), (15, 15.0)] {
+        let buckets = [("h_bucket{le=\"1\"}", 4.0), ("h_bucket{le=\"2\"}", 2.0), ("h_bucket{le=\"+Inf\"}", 8.0)];
+        kit.scrape(secs, &[&buckets[..], &[("c", value), ("h_bucket{le=\"x\"}", 1.0)]].concat());
+    }
+    let told = |text: &str| -> Vec<String> {
+        kit.ask(&expr(text), 15).annotations.iter().map(Annotation::to_string).collect()
+    };
+    assert_eq!(told("quantile(1.5, c)"), ["PromQL warning: quantile value should be between 0 and 1, got 1.5"]);
+    assert_eq!(
+        told("rate(c[1m])"),
+        ["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"c\""]
+    );
+    assert!(told("rate(h_bucket[1m])").is_empty() && told("max_over_time(c[1m])").is_empty());
+    let quantile = told("histogram_quantile(0.5, h_bucket)");
+    assert!(quantile[0].contains("malformed value of \"x\" for metric name \"h_bucket\""), "{quantile:?}");
+    assert!(quantile[1].contains("fixed for monotonicity"), "{quantile:?}");
+    assert_eq!(rows(&kit, "histogram_fraction(0, 0.5, h_bucket{le!=\"2\"})", 15), Ok(vec!["{} 0.25".to_owned()]));
+}
+
+#[test]
+fn a_burn_rate_observes_both_windows_of_both_pairs() {
+    let question = Expr::burn_rate(selector("r{s=~\"5..\"}"), selector("r"), 0.001, 20.0).expect("a budget");
+    assert_eq!(question.reach(), Duration::from_hours(6));
+    assert_eq!(question.covered_after(), Duration::from_mins(4));
+    let mut kit = Kit::new(std::slice::from_ref(&question));
+    // Ten requests a scrape for two hours; in the last ten minutes one of them fails.
+    let (mut all, mut bad) = (0.0, 0.0);
+    for secs in (0..=7200).step_by(15) {
+        all += 10.0;
+        bad += if secs > 6600 { 1.0 } else { 0.0 };
+        kit.scrape(secs, &[("r{s=\"200\"}", all - bad), ("r{s=\"500\"}", bad)]);
+    }
+    let answer = kit.ask(&question, 7200);
+    let (pairs, budget) = answer.burn.expect("a burn rate");
+    let sides = |parts: RatioParts| (parts.part, parts.whole);
+    assert!((budget - 0.001).abs() < 1e-12);
+    assert_eq!(sides(pairs[0].long), (Some(40.0), Some(2400.0)));
+    assert_eq!(sides(pairs[0].short), (Some(20.0), Some(200.0)));
+    assert_eq!(sides(pairs[1].long), (Some(40.0), Some(4800.0)));
+    assert_eq!(sides(pairs[1].short), (Some(40.0), Some(1200.0)));
+    let reached = 40.0 / 4800.0 / 0.001 / 6.0;
+    let fast = 40.0 / 2400.0 / 0.001 / 14.4;
+    assert!(matches!(&answer.value, Value::Vector(rows) if (rows[0].1 - f64::max(reached, fast)).abs() < 1e-9));
+    assert_eq!(answer.evidence.len(), 8);
+    // Two of the six hours were seen.
+    assert_eq!(
+        (answer.evidence[4].observed, answer.evidence[4].gap()),
+        (Duration::from_hours(2), Some(Gap::NotYetCovered))
+    );
+    assert_eq!(answer.evidence[0].gap(), None);
+    assert!(Expr::burn_rate(selector("a"), selector("b"), 0.0, 1.0).is_err());
 }

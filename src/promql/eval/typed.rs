@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::aggregate::{count, sum};
 use super::histogram::{Bucket, bound, bucket_quantile};
-use super::{Context, RatioParts, Sample, Val};
-use crate::promql::expr::{LOOKBACK, Node, Quantile, Ratio};
+use super::{BurnPair, Context, RatioParts, Sample, Val};
+use crate::promql::expr::{BURN_PAIRS, BurnRate, LOOKBACK, Node, Quantile, Ratio};
 use crate::promql::store::{Series, Store, Target};
 use crate::promql::{Expr, Labels, Selector, ServiceId};
 use crate::time::Timestamp;
@@ -16,11 +16,12 @@ pub(super) struct Answer {
     pub ratio: Option<RatioParts>,
     pub events: Option<(f64, f64)>,
     pub window: Duration,
+    pub burn: Option<(Vec<BurnPair>, f64)>,
 }
 
 impl Answer {
     pub fn into_val(self) -> Val {
-        let samples = self.value.map(|value| Sample { labels: Labels::default(), value });
+        let samples = self.value.map(|value| Sample::bare(Labels::default(), value));
         Val::Vector(samples.into_iter().collect())
     }
 }
@@ -56,11 +57,36 @@ pub(super) fn ratio(context: Context<'_>, ratio: &Ratio, at: Timestamp) -> Answe
         ratio: Some(RatioParts { part, whole, part_ever }),
         events: Some((whole.unwrap_or(0.0), ratio.min_events)),
         window,
+        burn: None,
+    }
+}
+
+/// The value: how much of the burn that pages is reached, in the pair that is nearest to it; nothing without any `whole`.
+/// Events are those of the shortest long window.
+pub(super) fn burn_rate(context: Context<'_>, burn: &BurnRate, at: Timestamp) -> Answer {
+    let part_ever = context.store.series_ever(context.service, &burn.part) > 0;
+    let over = |window| RatioParts {
+        part: observed(context, &burn.part, window, at),
+        whole: observed(context, &burn.whole, window, at),
+        part_ever,
+    };
+    let pairs: Vec<BurnPair> = BURN_PAIRS
+        .iter()
+        .map(|windows| BurnPair { windows: *windows, long: over(windows.long), short: over(windows.short) })
+        .collect();
+    let rate = |parts: RatioParts| Some(parts.part.unwrap_or(0.0) / parts.whole? / burn.budget);
+    let reached = pairs.iter().filter_map(|pair| Some(rate(pair.long)?.min(rate(pair.short)?) / pair.windows.factor));
+    Answer {
+        value: reached.reduce(f64::max),
+        ratio: None,
+        events: pairs.first().map(|pair| (pair.long.whole.unwrap_or(0.0), burn.min_events)),
+        window: pairs.iter().map(|pair| pair.windows.long).max().unwrap_or_default(),
+        burn: Some((pairs, burn.budget)),
     }
 }
 
 pub(super) fn increase(context: Context<'_>, counter: &Selector, window: Duration, at: Timestamp) -> Answer {
-    Answer { value: observed(context, counter, window, at), ratio: None, events: None, window }
+    Answer { value: observed(context, counter, window, at), ratio: None, events: None, window, burn: None }
 }
 
 /// Without observations there is no quantile: NaN, with zero events.
@@ -79,7 +105,7 @@ pub(super) fn quantile(context: Context<'_>, quantile: &Quantile, at: Timestamp)
     let infinite = buckets.iter().filter(|bucket| bucket.upper == f64::INFINITY).map(|bucket| bucket.count);
     let events: f64 = infinite.sum();
     let value = if buckets.is_empty() { None } else { Some(bucket_quantile(quantile.q, buckets)) };
-    Answer { value, ratio: None, events: Some((events, quantile.min_events)), window: quantile.window }
+    Answer { value, ratio: None, events: Some((events, quantile.min_events)), window: quantile.window, burn: None }
 }
 
 /// Zeros among the newest `of` samples. Samples count as one run while they are at most two and a half intervals
@@ -108,7 +134,7 @@ pub(super) fn streak(context: Context<'_>, probe: &Selector, failures: u32, of: 
         let zeros = run.iter().filter(|value| **value == 0.0).count();
         let is_told = zeros >= failures || zeros + (of - run.len()) < failures;
         let value = if is_told { count(zeros) } else { f64::NAN };
-        out.push(Sample { labels: series.labels.nameless(), value });
+        out.push(Sample::bare(series.labels.nameless(), value));
     }
     out
 }

@@ -30,7 +30,7 @@ named! {
         Changes = "changes", Clamp = "clamp", ClampMax = "clamp_max", ClampMin = "clamp_min", Cos = "cos",
         Cosh = "cosh", CountOverTime = "count_over_time", DayOfMonth = "day_of_month", DayOfWeek = "day_of_week",
         DayOfYear = "day_of_year", DaysInMonth = "days_in_month", Deg = "deg", Delta = "delta", Deriv = "deriv",
-        Exp = "exp", FirstOverTime = "first_over_time", Floor = "floor", HistogramQuantile = "histogram_quantile", Hour = "hour", Idelta = "idelta",
+        Exp = "exp", FirstOverTime = "first_over_time", Floor = "floor", HistogramFraction = "histogram_fraction", HistogramQuantile = "histogram_quantile", Hour = "hour", Idelta = "idelta",
         Increase = "increase", Irate = "irate", LabelJoin = "label_join", LabelReplace = "label_replace",
         LastOverTime = "last_over_time", Ln = "ln", Log10 = "log10", Log2 = "log2", MaxOverTime = "max_over_time",
         MinOverTime = "min_over_time", Minute = "minute", Month = "month", Pi = "pi",

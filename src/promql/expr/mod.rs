@@ -4,17 +4,21 @@ mod call;
 pub(super) mod parse;
 mod shape;
 mod show;
+mod span;
 #[cfg(test)]
 mod tests;
 pub(super) mod text;
+mod when;
 
 use std::ops::Range;
 use std::time::Duration;
 
 pub(super) use call::{Aggregator, Function};
 pub use shape::Shape;
+pub(super) use when::{Pin, When};
 
 use super::{Labels, Selector};
+use crate::time::Timestamp;
 
 /// How far back an instant selector looks for a series' newest sample, as Prometheus does by default.
 pub(super) const LOOKBACK: Duration = Duration::from_mins(5);
@@ -135,7 +139,7 @@ pub(super) struct Aggregate {
 pub(super) struct RangeSelector {
     pub selector: Selector,
     pub range: Duration,
-    pub offset_ms: i64,
+    pub when: When,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -143,7 +147,7 @@ pub(super) struct Subquery {
     pub of: Node,
     pub range: Duration,
     pub step: Duration,
-    pub offset_ms: i64,
+    pub when: When,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -165,10 +169,40 @@ pub(super) struct Quantile {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+pub(super) struct BurnRate {
+    pub part: Selector,
+    pub whole: Selector,
+    /// The share of events that may fail: 1 − the objective.
+    pub budget: f64,
+    pub min_events: f64,
+}
+
+/// Two windows that must both burn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BurnWindows {
+    /// How many times faster than the budget allows.
+    pub factor: f64,
+    pub long: Duration,
+    pub short: Duration,
+}
+
+/// The two pairs that page: 2 % of a month's budget within an hour, 5 % within six. The short window ends the alert soon
+/// after the burning does (The Site Reliability Workbook, chapter 5, table 5-8).
+pub const BURN_PAIRS: [BurnWindows; 2] = [
+    BurnWindows { factor: 14.4, long: Duration::from_hours(1), short: Duration::from_mins(5) },
+    BurnWindows { factor: 6.0, long: Duration::from_hours(6), short: Duration::from_mins(30) },
+];
+
+/// The longest window of them.
+fn longest_burn() -> Duration {
+    BURN_PAIRS.iter().map(|pair| pair.long).max().unwrap_or_default()
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
     Number(f64),
     Text(Box<str>),
-    Instant { selector: Selector, offset_ms: i64 },
+    Instant { selector: Selector, when: When },
     Range(RangeSelector),
     Subquery(Box<Subquery>),
     Negate(Box<Node>),
@@ -179,6 +213,7 @@ pub(super) enum Node {
     Increase { counter: Selector, window: Duration },
     Quantile(Quantile),
     Streak { probe: Selector, failures: u32, of: u32 },
+    BurnRate(BurnRate),
 }
 
 /// What a selector needs the store to keep of the series that it selects.
@@ -199,7 +234,30 @@ pub struct Expr {
 impl Expr {
     /// Parses PromQL; what backstop cannot evaluate is refused here, with the name of the thing.
     pub fn parse(text: &str) -> Result<Expr, ParseError> {
-        parse::expression(text).map(|root| Expr { root })
+        parse::expression(text, parse::Times::Live).map(|root| Expr { root })
+    }
+
+    /// Like `parse`, and takes `@` with a fixed time too: for questions to a recording that is kept as a whole. A store
+    /// built for such an expression never forgets what it selects.
+    pub fn parse_recorded(text: &str) -> Result<Expr, ParseError> {
+        parse::expression(text, parse::Times::Recorded).map(|root| Expr { root })
+    }
+
+    /// The same expression as one step of a range query: `@ start()` and `@ end()` mean its ends. Otherwise both mean the
+    /// instant of the evaluation.
+    #[must_use]
+    pub fn between(&self, start: Timestamp, end: Timestamp) -> Expr {
+        let mut root = self.root.clone();
+        root.each_when(&mut |when| when.settle(start, end));
+        Expr { root }
+    }
+
+    /// Does nothing in it look at a fixed time, or ahead of the instant of the evaluation?
+    #[must_use]
+    pub fn looks_only_back(&self) -> bool {
+        let mut only_back = true;
+        self.root.clone().each_when(&mut |when| only_back &= when.pin.is_none() && when.offset_ms >= 0);
+        only_back
     }
 
     /// `lhs > 0.95` at the root, with a number (or constant expression) on one side: the other side, and the
@@ -260,6 +318,20 @@ impl Expr {
         Ok(Expr { root: Node::Quantile(Quantile { buckets, q, window, min_events }) })
     }
 
+    /// How fast an error budget burns, in the windows of [`BURN_PAIRS`]: the observed increase of `part` ÷ that of `whole`,
+    /// ÷ the `budget` (1 − the objective). A long window counts from `min_events` of `whole` on. Refused: a budget that is
+    /// not between 0 and 1.
+    pub fn burn_rate(part: Selector, whole: Selector, budget: f64, min_events: f64) -> Result<Expr, ParseError> {
+        if budget > 0.0 && budget < 1.0 {
+            return Ok(Expr { root: Node::BurnRate(BurnRate { part, whole, budget, min_events }) });
+        }
+        Err(ParseError {
+            message: format!("an error budget lies between 0 and 1, not at {budget}"),
+            span: None,
+            help: Some("An objective of 99.9 % leaves a budget of 0.001.".to_owned()),
+        })
+    }
+
     /// Per series: how many of its last `of` samples were zero; NaN while it has too few of them to tell whether these
     /// are `failures` or not.
     #[must_use]
@@ -313,23 +385,24 @@ impl Node {
             | Node::Ratio(_)
             | Node::Increase { .. }
             | Node::Quantile(_)
+            | Node::BurnRate(_)
             | Node::Streak { .. } => None,
         }
     }
 
     /// `beyond_ms`: how much further back than the instant asked for the surrounding subqueries go.
     fn collect_needs<'a>(&'a self, beyond_ms: i64, needs: &mut Vec<(&'a Selector, Need)>) {
-        let reach = |range: Duration, offset_ms: i64| {
-            let back = millis(range).saturating_add(offset_ms.max(0)).saturating_add(beyond_ms);
+        let reach = |range: Duration, when: When| {
+            let back = millis(range).saturating_add(when.back_ms(beyond_ms));
             Need::Reach(Duration::from_millis(u64::try_from(back).unwrap_or(0)))
         };
         match self {
             Node::Number(_) | Node::Text(_) => {}
-            Node::Instant { selector, offset_ms } => needs.push((selector, reach(LOOKBACK, *offset_ms))),
-            Node::Range(range) => needs.push((&range.selector, reach(range.range, range.offset_ms))),
+            Node::Instant { selector, when } => needs.push((selector, reach(LOOKBACK, *when))),
+            Node::Range(range) => needs.push((&range.selector, reach(range.range, range.when))),
             Node::Subquery(subquery) => {
-                let back = millis(subquery.range).saturating_add(subquery.offset_ms.max(0));
-                subquery.of.collect_needs(beyond_ms.saturating_add(back), needs);
+                let back = millis(subquery.range).saturating_add(subquery.when.back_ms(beyond_ms));
+                subquery.of.collect_needs(back, needs);
             }
             Node::Negate(of) => of.collect_needs(beyond_ms, needs),
             Node::Binary(binary) => {
@@ -349,12 +422,47 @@ impl Node {
             }
             Node::Ratio(ratio) => {
                 let widest = ratio.window.max(ratio.widen_to);
-                needs.push((&ratio.part, reach(widest, 0)));
-                needs.push((&ratio.whole, reach(widest, 0)));
+                needs.push((&ratio.part, reach(widest, When::NOW)));
+                needs.push((&ratio.whole, reach(widest, When::NOW)));
             }
-            Node::Increase { counter, window } => needs.push((counter, reach(*window, 0))),
-            Node::Quantile(quantile) => needs.push((&quantile.buckets, reach(quantile.window, 0))),
+            Node::Increase { counter, window } => needs.push((counter, reach(*window, When::NOW))),
+            Node::Quantile(quantile) => needs.push((&quantile.buckets, reach(quantile.window, When::NOW))),
+            Node::BurnRate(burn) => {
+                needs.push((&burn.part, reach(longest_burn(), When::NOW)));
+                needs.push((&burn.whole, reach(longest_burn(), When::NOW)));
+            }
             Node::Streak { probe, of, .. } => needs.push((probe, Need::Samples(*of))),
+        }
+    }
+}
+
+impl Node {
+    /// Every selector's and subquery's own place in time.
+    fn each_when(&mut self, change: &mut impl FnMut(&mut When)) {
+        match self {
+            Node::Number(_)
+            | Node::Text(_)
+            | Node::Ratio(_)
+            | Node::Increase { .. }
+            | Node::Quantile(_)
+            | Node::BurnRate(_)
+            | Node::Streak { .. } => {}
+            Node::Instant { when, .. } => change(when),
+            Node::Range(range) => change(&mut range.when),
+            Node::Subquery(subquery) => {
+                change(&mut subquery.when);
+                subquery.of.each_when(change);
+            }
+            Node::Negate(of) => of.each_when(change),
+            Node::Binary(binary) => {
+                binary.left.each_when(change);
+                binary.right.each_when(change);
+            }
+            Node::Aggregate(aggregate) => {
+                aggregate.parameter.iter_mut().for_each(|parameter| parameter.each_when(change));
+                aggregate.of.each_when(change);
+            }
+            Node::Call { arguments, .. } => arguments.iter_mut().for_each(|argument| argument.each_when(change)),
         }
     }
 }
@@ -385,6 +493,6 @@ pub(super) fn millis(duration: Duration) -> i64 {
 /// The instant vector that a selector gives: what a release detector reads.
 impl From<Selector> for Expr {
     fn from(selector: Selector) -> Expr {
-        Expr { root: Node::Instant { selector, offset_ms: 0 } }
+        Expr { root: Node::Instant { selector, when: When::NOW } }
     }
 }

@@ -7,8 +7,8 @@ use promql_parser::parser::value::ValueType;
 
 use super::text::{bare, byte_escape, place_of, without_raw_strings, word_in};
 use super::{
-    Aggregate, Aggregator, Binary, Cardinality, Comparison, Function, Grouping, Node, Operator, ParseError,
-    RangeSelector, Subquery, millis,
+    Aggregate, Aggregator, Binary, Cardinality, Comparison, Function, Grouping, Node, Operator, ParseError, Pin,
+    RangeSelector, Subquery, When, millis,
 };
 use crate::promql::Selector;
 
@@ -23,9 +23,18 @@ const SUBQUERY_STEPS_MAX: u128 = 11_000;
 /// The longest range, step or offset: a hundred years of seconds. The parser would panic on absurd ones.
 const SECONDS_MAX: f64 = 3.2e9;
 
-pub(in crate::promql) fn expression(text: &str) -> Result<Node, ParseError> {
+/// May an expression look at a fixed time?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::promql) enum Times {
+    /// It must move with time.
+    Live,
+    /// All that it may ask for is kept.
+    Recorded,
+}
+
+pub(in crate::promql) fn expression(text: &str, times: Times) -> Result<Node, ParseError> {
     let tree = syntax(text)?;
-    let node = Compiler { text }.node(&tree)?;
+    let node = Compiler { text, times }.node(&tree)?;
     match value_type(&tree) {
         ValueType::Scalar | ValueType::Vector => Ok(node),
         ValueType::Matrix => Err(ParseError {
@@ -116,10 +125,37 @@ fn explain(text: &str, message: String) -> ParseError {
             };
         }
     }
+    if let Some(refusal) = unevaluated(text) {
+        return refusal;
+    }
     let unknown = message.strip_prefix("unknown function with name '").and_then(|rest| rest.split('\'').next());
     let span = unknown.and_then(|name| place_of(text, name));
     let message = if message.is_empty() { "this is not PromQL".to_owned() } else { message };
     ParseError { message, span, help: None }
+}
+
+/// What the parser's crate does not take at all, where Prometheus takes it only as an experiment or for native histograms.
+fn unevaluated(text: &str) -> Option<ParseError> {
+    let plain: String = (0..text.len()).map(|_| ' ').collect();
+    let mut plain = plain.into_bytes();
+    for (at, c) in bare(text).filter(|(_, c)| c.is_ascii()) {
+        plain[at] = u8::try_from(c).unwrap_or(b' ');
+    }
+    let plain = String::from_utf8(plain).ok()?;
+    let known = [
+        // An operator, a bracket or a name where a duration belongs; a sign before it is one of PromQL's own.
+        (
+            r"(?i)\[\s*[-+]?[^\]:]*[-+*/%^()][^\]]*\]|\[[^\]]*:\s*[^\]]*[-+*/%^()][^\]]*\]|\[\s*-|\boffset\s*[-+]?\s*(?:\(|step\b|range\b|min(?:_of)?\b|max(?:_of)?\b)",
+            "a duration that is calculated",
+            "is an experimental feature of Prometheus that backstop does not evaluate",
+        ),
+        (r"(?i)\binfo\s*\(", "`info`", "is an experimental function that backstop does not evaluate"),
+        (r"</|>/", "`</` and `>/`", "are for native histograms, which backstop does not scrape"),
+    ];
+    known.into_iter().find_map(|(pattern, what, why)| {
+        let found = regex::Regex::new(pattern).expect("the pattern is constant and valid").find(&plain)?;
+        Some(ParseError { message: format!("{what} {why}"), span: Some(found.range()), help: None })
+    })
 }
 
 fn value_type(tree: &promql::Expr) -> ValueType {
@@ -128,6 +164,7 @@ fn value_type(tree: &promql::Expr) -> ValueType {
 
 struct Compiler<'a> {
     text: &'a str,
+    times: Times,
 }
 
 impl Compiler<'_> {
@@ -145,13 +182,13 @@ impl Compiler<'_> {
                 of => Node::Negate(Box::new(of)),
             }),
             promql::Expr::VectorSelector(vector) => {
-                let (selector, offset_ms) = self.selector(vector)?;
-                Ok(Node::Instant { selector, offset_ms })
+                let (selector, when) = self.selector(vector)?;
+                Ok(Node::Instant { selector, when })
             }
             promql::Expr::MatrixSelector(matrix) => {
-                let (selector, offset_ms) = self.selector(&matrix.vs)?;
+                let (selector, when) = self.selector(&matrix.vs)?;
                 positive(matrix.range, "range")?;
-                Ok(Node::Range(RangeSelector { selector, range: matrix.range, offset_ms }))
+                Ok(Node::Range(RangeSelector { selector, range: matrix.range, when }))
             }
             promql::Expr::Subquery(subquery) => self.subquery(subquery),
             promql::Expr::Binary(binary) => self.binary(binary),
@@ -161,23 +198,36 @@ impl Compiler<'_> {
         }
     }
 
-    fn selector(&self, vector: &promql::VectorSelector) -> Result<(Selector, i64), ParseError> {
-        self.live(vector.at.as_ref())?;
-        Ok((Selector::compile(vector, self.text)?, offset_millis(vector.offset.as_ref())))
+    fn selector(&self, vector: &promql::VectorSelector) -> Result<(Selector, When), ParseError> {
+        let when = self.when(vector.at.as_ref(), vector.offset.as_ref())?;
+        Ok((Selector::compile(vector, self.text)?, when))
     }
 
-    /// `@` pins an expression to an instant; a live one must move with time.
-    fn live(&self, at: Option<&promql::AtModifier>) -> Result<(), ParseError> {
-        let Some(_) = at else { return Ok(()) };
-        Err(ParseError {
-            message: "`@` pins the expression to a fixed time; a trigger asks about now".to_owned(),
-            span: bare(self.text).find(|(_, c)| *c == '@').map(|(at, _)| at..at + 1),
-            help: Some("Use `offset` to look back by a duration.".to_owned()),
-        })
+    fn when(&self, at: Option<&promql::AtModifier>, offset: Option<&promql::Offset>) -> Result<When, ParseError> {
+        let pin = match (at, self.times) {
+            (None, _) => None,
+            (Some(promql::AtModifier::Start), _) => Some(Pin::Start),
+            (Some(promql::AtModifier::End), _) => Some(Pin::End),
+            (Some(promql::AtModifier::At(time)), Times::Recorded) => {
+                Some(Pin::Wall(match time.duration_since(std::time::UNIX_EPOCH) {
+                    Ok(after) => millis(after),
+                    Err(before) => -millis(before.duration()),
+                }))
+            }
+            // A live expression must move with time.
+            (Some(promql::AtModifier::At(_)), Times::Live) => {
+                return Err(ParseError {
+                    message: "`@` pins the expression to a fixed time; a trigger asks about now".to_owned(),
+                    span: bare(self.text).find(|(_, c)| *c == '@').map(|(at, _)| at..at + 1),
+                    help: Some("Use `offset` to look back by a duration.".to_owned()),
+                });
+            }
+        };
+        Ok(When { pin, offset_ms: offset_millis(offset) })
     }
 
     fn subquery(&self, subquery: &promql::SubqueryExpr) -> Result<Node, ParseError> {
-        self.live(subquery.at.as_ref())?;
+        let when = self.when(subquery.at.as_ref(), subquery.offset.as_ref())?;
         let step = subquery.step.unwrap_or(SUBQUERY_STEP);
         positive(subquery.range, "range of a subquery")?;
         positive(step, "step of a subquery")?;
@@ -190,8 +240,7 @@ impl Compiler<'_> {
                 help: Some("Give a longer step after the colon.".to_owned()),
             });
         }
-        let offset_ms = offset_millis(subquery.offset.as_ref());
-        Ok(Node::Subquery(Box::new(Subquery { of, range: subquery.range, step, offset_ms })))
+        Ok(Node::Subquery(Box::new(Subquery { of, range: subquery.range, step, when })))
     }
 
     fn binary(&self, binary: &promql::BinaryExpr) -> Result<Node, ParseError> {
@@ -267,10 +316,10 @@ impl Compiler<'_> {
     fn call(&self, call: &promql::Call) -> Result<Node, ParseError> {
         let name = call.func.name;
         let Some(function) = Function::from_name(name) else {
-            let why = if name.starts_with("histogram_") {
-                "is for native histograms, which backstop does not scrape"
-            } else if call.func.experimental {
+            let why = if call.func.experimental {
                 "is an experimental function that backstop does not evaluate"
+            } else if name.starts_with("histogram_") {
+                "is for native histograms, which backstop does not scrape"
             } else {
                 "is a function that backstop does not evaluate"
             };
@@ -344,6 +393,7 @@ fn steps_within(node: &Node) -> u128 {
         | Node::Ratio(_)
         | Node::Increase { .. }
         | Node::Quantile(_)
+        | Node::BurnRate(_)
         | Node::Streak { .. } => 1,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Expr, Function, Node, Operator, millis};
+use super::{BURN_PAIRS, Expr, Function, Node, Operator, millis};
 
 /// The root of an expression, as far as it matters for putting a comparison behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ impl Expr {
             | Node::Ratio(_)
             | Node::Increase { .. }
             | Node::Quantile(_)
+            | Node::BurnRate(_)
             | Node::Streak { .. } => Shape::Value,
         }
     }
@@ -71,11 +72,11 @@ impl Node {
         let inside = |node: &Node| node.covered_after_ms(window_ms, offset_ms);
         match self {
             Node::Number(_) | Node::Text(_) | Node::Streak { .. } => 0,
-            Node::Instant { offset_ms, .. } => covered(Duration::ZERO, *offset_ms),
-            Node::Range(range) => covered(range.range, range.offset_ms),
+            Node::Instant { when, .. } => covered(Duration::ZERO, when.offset_ms),
+            Node::Range(range) => covered(range.range, range.when.offset_ms),
             Node::Subquery(subquery) => subquery.of.covered_after_ms(
                 window_ms.saturating_add(millis(subquery.range)),
-                offset_ms.saturating_add(subquery.offset_ms),
+                offset_ms.saturating_add(subquery.when.offset_ms),
             ),
             Node::Negate(of) => inside(of),
             Node::Binary(binary) => inside(&binary.left).max(inside(&binary.right)),
@@ -84,6 +85,8 @@ impl Node {
             Node::Ratio(ratio) => covered(ratio.window, 0),
             Node::Increase { window, .. } => covered(*window, 0),
             Node::Quantile(quantile) => covered(quantile.window, 0),
+            // Longer windows are judged by what was seen of them.
+            Node::BurnRate(_) => BURN_PAIRS.iter().map(|pair| covered(pair.short, 0)).min().unwrap_or(0),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::{Binary, Cardinality, Comparison, Expr, Grouping, Node, Operator, millis};
+use super::{BURN_PAIRS, Binary, Cardinality, Comparison, Expr, Grouping, Node, Operator, millis};
 use crate::promql::selector::{Name, Quoted};
 
 /// PromQL; a typed question in the words of its trigger, such as `ratio(part = a, whole = b, window = 1m)`.
@@ -46,7 +46,7 @@ impl Node {
                     "over the last {} in steps of {}{}",
                     Time(subquery.range),
                     Time(subquery.step),
-                    Offset(subquery.offset_ms)
+                    subquery.when
                 );
                 (line, vec![&subquery.of])
             }
@@ -81,6 +81,20 @@ impl Node {
                 );
                 (line, Vec::new())
             }
+            Node::BurnRate(burn) => {
+                let pairs = BURN_PAIRS.map(|pair| {
+                    format!("more than {}× over {} and {}", Number(pair.factor), Time(pair.long), Time(pair.short))
+                });
+                let line = format!(
+                    "burn of an error budget of {}, from {} events on: {}\n  part:  {}\n  whole: {}",
+                    Number(burn.budget),
+                    Number(burn.min_events),
+                    pairs.join(", or "),
+                    burn.part,
+                    burn.whole
+                );
+                (line, Vec::new())
+            }
             Node::Streak { probe, failures, of } => {
                 (format!("zeros among the last {of} samples, {failures} asked for\n  probe: {probe}"), Vec::new())
             }
@@ -94,13 +108,13 @@ impl fmt::Display for Node {
         match self {
             Node::Number(number) => write!(f, "{}", Number(*number)),
             Node::Text(text) => write!(f, "{}", Quoted(text)),
-            Node::Instant { selector, offset_ms } => write!(f, "{selector}{}", Offset(*offset_ms)),
+            Node::Instant { selector, when } => write!(f, "{selector}{when}"),
             Node::Range(range) => {
-                write!(f, "{}[{}]{}", range.selector, Time(range.range), Offset(range.offset_ms))
+                write!(f, "{}[{}]{}", range.selector, Time(range.range), range.when)
             }
             Node::Subquery(subquery) => {
                 subquery.of.fmt_operand(f, 7)?;
-                write!(f, "[{}:{}]{}", Time(subquery.range), Time(subquery.step), Offset(subquery.offset_ms))
+                write!(f, "[{}:{}]{}", Time(subquery.range), Time(subquery.step), subquery.when)
             }
             Node::Negate(of) => {
                 f.write_str("-")?;
@@ -141,6 +155,14 @@ impl fmt::Display for Node {
                 Time(quantile.window),
                 Number(quantile.min_events)
             ),
+            Node::BurnRate(burn) => write!(
+                f,
+                "burn_rate(part = {}, whole = {}, budget = {}, min_events = {})",
+                burn.part,
+                burn.whole,
+                Number(burn.budget),
+                Number(burn.min_events)
+            ),
             Node::Streak { probe, failures, of } => {
                 write!(f, "health(probe = {probe}, failures = \"{failures} of {of}\")")
             }
@@ -166,6 +188,7 @@ impl Node {
             | Node::Ratio(_)
             | Node::Increase { .. }
             | Node::Quantile(_)
+            | Node::BurnRate(_)
             | Node::Streak { .. } => 7,
         }
     }
@@ -285,22 +308,8 @@ impl fmt::Display for Number {
     }
 }
 
-struct Offset(i64);
-
-impl fmt::Display for Offset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            ms => {
-                let sign = if ms < 0 { "-" } else { "" };
-                write!(f, " offset {sign}{}", Time(Duration::from_millis(ms.unsigned_abs())))
-            }
-        }
-    }
-}
-
 /// A duration in PromQL's units.
-struct Time(Duration);
+pub(super) struct Time(pub Duration);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,11 +12,18 @@ fn refusal(text: &str) -> ParseError {
 fn what_is_not_evaluated_is_refused_by_name() {
     for (text, word) in [
         ("x @ 100", "fixed time"),
-        ("rate(x[5m] @ start())", "fixed time"),
         ("max_over_time(x[5m:1m] @ 3)", "fixed time"),
         ("x{a=\"1\" or b=\"2\"}", "`or`"),
         ("histogram_count(x)", "`histogram_count`"),
         ("histogram_avg(x)", "native"),
+        ("x </ 3", "native"),
+        ("histogram_quantiles(x, \"q\", 0.5)", "experimental"),
+        ("info(x, {data=~\".*\"})", "`info`"),
+        ("rate(x[2m*3])", "calculated"),
+        ("rate(x[step()])", "calculated"),
+        ("max_over_time(x[5m:1m+1m])", "calculated"),
+        ("x offset (1m+1m)", "calculated"),
+        ("x offset -max(1m, 2m)", "calculated"),
         ("mad_over_time(x[5m])", "`mad_over_time`"),
         ("double_exponential_smoothing(x[5m], 0.5, 0.5)", "experimental"),
         ("limitk(2, x)", "`limitk`"),
@@ -37,6 +44,25 @@ fn what_is_not_evaluated_is_refused_by_name() {
         let error = refusal(text);
         assert!(error.message.contains(word), "{text}: {}", error.message);
     }
+    assert!(refusal("x[5m] + 3 * y").message.find("calculated").is_none());
+}
+
+#[test]
+fn a_fixed_time_is_for_recordings_and_the_ends_of_a_query_are_now() {
+    for (text, shown) in [
+        ("x @ 100", "x @ 100.000"),
+        ("x @ -1.5 offset 1m", "x @ -1.500 offset 1m"),
+        ("max_over_time(x[5m:1m] @ 3)", "max_over_time(x[5m:1m] @ 3.000)"),
+    ] {
+        let recorded = Expr::parse_recorded(text).expect(text);
+        assert_eq!(recorded.source(), shown);
+        assert!(!recorded.looks_only_back());
+        assert!(recorded.reach() > Duration::from_hours(24 * 365 * 50), "all must be kept");
+    }
+    let live = expr("rate(x[5m] @ end()) / avg_over_time(rate(x[5m] @ start() offset 1m)[1h:1m])");
+    assert_eq!(Expr::parse(&live.source()).as_ref(), Ok(&live));
+    // The subquery around it looks back an hour, what is pinned to its end does not.
+    assert_eq!(live.reach(), Duration::from_mins(6));
 }
 
 #[test]
@@ -108,6 +134,11 @@ fn patterns_mean_what_they_mean_in_go() {
     assert!(matches("[[:alpha:]]+", "ab") && !matches("[[:alpha:]]+", "1"));
     assert!(matches("[]a]+", "a]"));
     assert!(matches(".", "é"), "one character, not one byte");
+    for pattern in [r"a\B", r"\<a", r"(?x)a", r"(?-u:a)", r"\u{61}", r"(?R)a"] {
+        let text = format!("x{{a=~`{pattern}`}}");
+        assert!(refusal(&text).message.contains("regular expression"), "{text}: {}", refusal(&text).message);
+    }
+    assert!(matches(r"(?is-U:A.)", "a\n") && matches(r"(?P<n>a)(?<m>b)", "ab"));
 }
 
 #[test]

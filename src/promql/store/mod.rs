@@ -160,6 +160,14 @@ impl Store {
         }
     }
 
+    /// The target would show this metric if there were any: that it shows none is an answer.
+    pub fn show(&mut self, target: TargetId, name: &str) {
+        let Some(known) = self.targets.get_mut(&target).filter(|target| target.attached) else { return };
+        known.shown.insert(name.into());
+        let source = (known.meta.scope, Arc::clone(&known.meta.source));
+        self.sources.entry(source).or_default().entry(name.into()).or_insert(false);
+    }
+
     /// A failed scrape: every series of the target gets a staleness marker, as in Prometheus; observed windows have
     /// a gap.
     pub fn fail(&mut self, target: TargetId, at: Timestamp) {

@@ -156,7 +156,7 @@ pub struct TriggerBody {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetBody {
-    /// `scrape` or `probe`.
+    /// `scrape`, `probe` or `query`.
     pub kind: String,
     pub source: String,
     pub address: String,
