@@ -21,7 +21,7 @@ use backstop::exposition::Format;
 use backstop::platform::http::{self, ClientSpec, Connections, RequestLimits};
 use tokio::time::{MissedTickBehavior, interval};
 
-const TARGETS: usize = 100;
+const TARGETS: u32 = 100;
 const SERIES: u64 = 1000;
 const INTERVAL: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 3;
@@ -143,7 +143,7 @@ impl Running {
     }
 }
 
-fn path(target: usize) -> String {
+fn path(target: u32) -> String {
     format!("/metrics/{target}")
 }
 
@@ -154,11 +154,11 @@ fn configuration(address: SocketAddr, folder: &Path) -> String {
         })
         .collect();
     format!(
-        "[daemon]\nstate_dir = {:?}\nsocket = {:?}\n\n[services.api]\nautonomy = \"observe\"\n\
+        "[daemon]\nstate_dir = '{}'\nsocket = '{}'\n\n[services.api]\nautonomy = \"observe\"\n\
          release = [{{ metric = \"app_build_info\", label = \"version\" }}]\n\n\
          [services.api.scrapes.app]\ninterval = \"1s\"\ntimeout = \"1s\"\ntargets = [{}]\n{TRIGGERS}",
-        folder.join("state"),
-        folder.join("socket"),
+        folder.join("state").display(),
+        folder.join("socket").display(),
         targets.join(", "),
     )
 }
@@ -263,7 +263,7 @@ fn drain(address: SocketAddr) -> io::Result<()> {
             let client = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
             let url = format!("http://{address}{}", path(target));
             tasks.spawn(async move {
-                tokio::time::sleep(INTERVAL.mul_f64(target as f64 / TARGETS as f64)).await;
+                tokio::time::sleep(INTERVAL * target / TARGETS).await;
                 let mut ticks = interval(INTERVAL);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 loop {

@@ -196,6 +196,7 @@ fn agrees_with_the_suite_of_openmetrics() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+// Length: a list of bodies, one a line.
 /// The rules of OpenMetrics 1.0 that are kept, and those that are not, in bodies of our own.
 #[test]
 fn keeps_the_rules_of_openmetrics_for_lines() {

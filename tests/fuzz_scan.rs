@@ -143,7 +143,7 @@ fn labels(random: &mut Random, text: &mut String, blanks: &[&str]) {
             text.push(',');
         }
     }
-    text.push_str("}");
+    text.push('}');
 }
 
 fn line(random: &mut Random, open: bool) -> String {
@@ -195,7 +195,10 @@ fn body(random: &mut Random, open: bool) -> Vec<u8> {
         let again = if lines.is_empty() { None } else { Some(random.below(lines.len())) };
         // Most lines of real bodies are like one before.
         let line = match again {
-            Some(again) if random.once_in(2) => lines[again].replace(random.of(&VALUES), random.of(&VALUES)),
+            Some(again) if random.once_in(2) => {
+                let (old, new) = (random.of(&VALUES), random.of(&VALUES));
+                lines[again].replace(old, new)
+            }
             Some(_) | None => line(random, open),
         };
         let is_right = reference::line(line.as_bytes(), open).is_some();
@@ -234,7 +237,7 @@ struct Delivered {
 fn delivered(body: &[u8], sample: &Sample<'_>) -> Delivered {
     let offset = sample.series.as_ptr().addr() - body.as_ptr().addr();
     Delivered {
-        line: body[..offset].iter().filter(|byte| **byte == b'\n').count() + 1,
+        line: body[..offset].split(|byte| *byte == b'\n').count(),
         labels: sample.labels().map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
         value: sample.value,
         millis: sample.timestamp,
@@ -364,7 +367,8 @@ fn check_memory(random: &mut Random, body: &[u8], open: bool, all: &[Delivered])
     let forgets = random.once_in(2);
     scan(body, &options, |sample| {
         let series = sample.series.to_vec();
-        if !known.contains_key(&series) && !(forgets && random.once_in(3)) {
+        let is_forgotten = forgets && random.once_in(3);
+        if !is_forgotten && !known.contains_key(&series) {
             known.insert(series.clone(), order.len());
             order.push(series);
         }
@@ -414,7 +418,8 @@ fn the_scan_reads_what_another_reader_reads() {
         std::thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(1))
     });
     let clock = Clock::start(None);
-    let (start, limit) = (clock.uptime(), Duration::from_secs(minutes * 60));
+    let start = clock.uptime();
+    let end = start + Duration::from_secs(minutes * 60);
     // Another hour looks at other bodies.
     let first = if minutes == 0 { 0 } else { u64::try_from(clock.now().wall.as_millis()).unwrap_or(0) << 24 };
     let (tried, found) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -423,8 +428,7 @@ fn the_scan_reads_what_another_reader_reads() {
             scope.spawn(|| {
                 while !found.load(Ordering::Relaxed) {
                     let count = tried.fetch_add(1, Ordering::Relaxed);
-                    let is_done =
-                        if minutes == 0 { count >= BODIES_BY_DEFAULT } else { clock.uptime() - start >= limit };
+                    let is_done = if minutes == 0 { count >= BODIES_BY_DEFAULT } else { clock.uptime() >= end };
                     if is_done {
                         tried.fetch_sub(1, Ordering::Relaxed);
                         return;
@@ -438,7 +442,7 @@ fn the_scan_reads_what_another_reader_reads() {
             });
         }
     });
-    let seconds = (clock.uptime() - start).as_secs();
+    let seconds = clock.uptime().saturating_sub(start).as_secs();
     println!("{} bodies in {seconds} s on {cores} cores", tried.load(Ordering::Relaxed));
     assert!(!found.load(Ordering::Relaxed), "see above");
 }

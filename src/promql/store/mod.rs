@@ -203,8 +203,12 @@ impl Store {
     #[must_use]
     pub fn label_values(&self, selector: &Selector, label: &str, target: TargetId) -> Vec<String> {
         let Some(target) = self.targets.get(&target) else { return Vec::new() };
-        let live = target.select(selector).into_iter().filter(|series| series.is_live());
-        let values: BTreeSet<&str> = live.filter_map(|series| series.labels.get(label)).collect();
+        let mut values: BTreeSet<&str> = BTreeSet::new();
+        target.select(selector, |series| {
+            if series.is_live() {
+                values.extend(series.labels.get(label));
+            }
+        });
         values.into_iter().map(str::to_owned).collect()
     }
 
@@ -303,8 +307,11 @@ impl Store {
 
     /// The series that a selector matches, with their targets.
     pub(super) fn select<'a>(&'a self, service: ServiceId, selector: &'a Selector) -> Vec<(&'a Target, &'a Series)> {
-        let of_target = |target: &'a Target| target.select(selector).into_iter().map(move |series| (target, series));
-        self.seen_by(service).flat_map(of_target).collect()
+        let mut found = Vec::new();
+        for target in self.seen_by(service) {
+            target.select(selector, |series| found.push((target, series)));
+        }
+        found
     }
 }
 

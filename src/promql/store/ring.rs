@@ -128,21 +128,58 @@ impl Ring {
         self.points.iter().copied()
     }
 
+    /// How many samples there are at or before `at`.
+    ///
+    /// Mostly it is asked for the newest; and scrapes come at a steady pace, so that where a sample lies can nearly be
+    /// told from its time. In a long window, whose samples are no longer in the processor's cache, that is what counts.
+    fn count_until(&self, at: Timestamp) -> usize {
+        /// So far a guess may be off.
+        const NEAR: usize = 4;
+        let len = self.points.len();
+        let (Some(first), Some(last)) = (self.points.front(), self.points.back()) else { return 0 };
+        if at >= last.at {
+            return len;
+        }
+        if at < first.at {
+            return 0;
+        }
+        let (span, offset) = (last.at.since(first.at).as_millis(), at.since(first.at).as_millis());
+        let guess = usize::try_from(offset * (len as u128 - 1) / span.max(1)).unwrap_or(0);
+        let (mut low, mut high) = (guess.saturating_sub(NEAR), (guess + NEAR).min(len));
+        let is_near = self.points[low].at <= at && self.points.get(high).is_none_or(|point| point.at > at);
+        if !is_near {
+            return self.points.partition_point(|point| point.at <= at);
+        }
+        // What is at `low` counts, what is at `high` does not.
+        while high - low > 1 {
+            let middle = usize::midpoint(low, high);
+            if self.points[middle].at <= at {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        low + 1
+    }
+
     /// The newest sample at or before `at`; nothing if it is a staleness marker.
     pub fn at(&self, at: Timestamp) -> Option<Point> {
-        let end = self.points.partition_point(|point| point.at <= at);
+        let end = self.count_until(at);
         let point = *self.points.get(end.checked_sub(1)?)?;
         (!is_stale(point.value)).then_some(point)
     }
 
     /// The samples in `(after, until]`, without staleness markers.
     pub fn window(&self, after: Timestamp, until: Timestamp) -> Window<'_> {
-        let low = self.points.partition_point(|point| point.at <= after);
-        let high = self.points.partition_point(|point| point.at <= until);
+        let low = self.count_until(after);
+        let high = self.count_until(until);
         Window { ring: self, low, high: high.max(low) }
     }
 
     fn sums_at(&self, at: Timestamp) -> (f64, f64) {
+        if let Some(last) = self.resets.back().filter(|last| last.at <= at) {
+            return (last.drops, last.observed);
+        }
         let end = self.resets.partition_point(|reset| reset.at <= at);
         let reset = end.checked_sub(1).and_then(|place| self.resets.get(place));
         reset.map_or((0.0, 0.0), |reset| (reset.drops, reset.observed))
@@ -170,8 +207,8 @@ impl Ring {
         until: Timestamp,
         watched: impl Fn(Timestamp) -> bool,
     ) -> Option<f64> {
-        let low = self.points.partition_point(|point| point.at <= after);
-        let high = self.points.partition_point(|point| point.at <= until);
+        let low = self.count_until(after);
+        let high = self.count_until(until);
         let real = |point: &&Point| !is_stale(point.value);
         let first = self.points.range(low..high.max(low)).find(real)?;
         let last = self.points.range(low..high.max(low)).rfind(real)?;

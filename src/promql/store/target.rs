@@ -138,17 +138,18 @@ impl Target {
         self.series.iter().flatten()
     }
 
-    pub fn select<'a>(&'a self, selector: &'a Selector) -> Vec<&'a Series> {
-        let of_slots = |slots: &'a [usize]| slots.iter().filter_map(|slot| self.series.get(*slot)?.as_ref());
+    pub fn select<'a>(&'a self, selector: &Selector, mut found: impl FnMut(&'a Series)) {
+        let series = |slot: &usize| self.series.get(*slot).and_then(Option::as_ref);
+        let matches = |series: &&Series| selector.matches(&series.labels);
         let Some(name) = selector.exact_name() else {
             let names = self.by_name.iter().filter(|(name, _)| selector.matches_name(name));
-            let all = names.flat_map(|(_, named)| of_slots(&named.slots));
-            return all.filter(|series| selector.matches(&series.labels)).collect();
+            names.flat_map(|(_, named)| &named.slots).filter_map(series).filter(matches).for_each(found);
+            return;
         };
-        let Some(named) = self.by_name.get(name) else { return Vec::new() };
+        let Some(named) = self.by_name.get(name) else { return };
         match named.selected.iter().find(|(one, _)| one == selector) {
-            Some((_, slots)) => of_slots(slots).collect(),
-            None => of_slots(&named.slots).filter(|series| selector.matches(&series.labels)).collect(),
+            Some((_, slots)) => slots.iter().filter_map(series).for_each(&mut found),
+            None => named.slots.iter().filter_map(series).filter(matches).for_each(found),
         }
     }
 

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use super::ring::Ring;
 use super::{TargetDump, TargetId};
 use crate::promql::testkit::{API, EVERY, Kit, at, expr, labels, selector};
 use crate::promql::{Expr, Instant, Interest, Scope, Value, evaluate};
+use crate::time::Timestamp;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -391,4 +393,28 @@ fn the_interest_says_what_is_wanted() {
     assert!(!interest.any_name() && interest.wants_name("bx") && !interest.wants_name("x"));
     assert!(Interest::of_exprs(0, &[expr("{job=\"x\"}")]).any_name());
     assert!(Interest::of_exprs(0, &[expr("{__name__!=\"x\", a=\"b\"}")]).any_name());
+}
+
+#[test]
+fn a_sample_is_found_by_its_time_however_the_scrapes_came() {
+    let paces: [fn(i64) -> i64; 4] = [
+        |n| n * 15_000,
+        // With jitter, with a hole, and faster and faster.
+        |n| n * 15_000 + n * 7919 % 4000,
+        |n| n * 15_000 + if n > 40 { 86_400_000 } else { 0 },
+        |n| n * 1_000_000 - n * n * 4000,
+    ];
+    for pace in paces {
+        let mut ring = Ring::default();
+        for n in 0..100 {
+            ring.push(Timestamp::from_millis(pace(n)), f64::from(u32::try_from(n).unwrap()), false);
+        }
+        for n in 0..100 {
+            for (shift, expected) in [(-1, n - 1), (0, n), (1, n)] {
+                let found = ring.at(Timestamp::from_millis(pace(n) + shift)).map(|point| point.at.as_millis());
+                assert_eq!(found, (expected >= 0).then(|| pace(expected)), "{n} {shift}");
+            }
+        }
+    }
+    assert!(Ring::default().at(Timestamp::from_millis(0)).is_none());
 }
