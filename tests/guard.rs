@@ -890,10 +890,10 @@ fn a_baseline_that_is_lost_is_not_invented() {
 fn what_could_not_be_seen_when_a_release_came_is_not_blamed_on_it() {
     let mut world = world_of(|rules| rules.services[0].triggers = vec![error_rate(30)]);
     calm(&mut world);
-    world.fleet.processes[0].gap_until = world.now + 3 * MINUTE;
+    world.fleet.processes[0].gap_until = world.now + 8 * MINUTE;
     world.run(MINUTE);
     world.fleet.errors_anyway = 0.5;
-    world.run(MINUTE);
+    world.run(6 * MINUTE);
     deploy(&mut world, "r2", Behaviour::GOOD);
     world.run(4 * MINUTE);
     stands(&world, "escalated", "never_clear", "it was not seen to be right just before r2 came");

@@ -5,6 +5,10 @@ use std::time::Duration;
 use super::worsened::{Measure, Past};
 use crate::time::Timestamp;
 
+/// So long before a release a trigger must have been seen right for the release to be blamed. Deployments that stop a
+/// service before they change it keep it out of sight for a few minutes.
+const RIGHT_WITHIN: Duration = Duration::from_mins(5);
+
 /// Where a verdict stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -204,15 +208,16 @@ impl Verdict {
 
     /// Another release runs now: the hold starts anew, and what burned before is remembered as inherited. A breach that
     /// began after `old_last_seen`, the last sight of what ran before, began after the change and is not. What was right
-    /// longer than `gap_tolerance` before that sight, and was not seen since, may have been wrong by then.
+    /// long before that sight, and was not seen since, may have been wrong by then.
     pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>, gap_tolerance: Duration) {
+        let right_within = gap_tolerance.max(RIGHT_WITHIN);
         if self.inherited.is_none()
             && let (Some((_, true)), Some(began)) = (self.known, self.began)
             && old_last_seen.is_none_or(|old_last_seen| began <= old_last_seen)
         {
             self.inherited = Some(began);
         }
-        let is_seen = |until: &Timestamp| old_last_seen.is_some_and(|seen| seen.since(*until) <= gap_tolerance);
+        let is_seen = |until: &Timestamp| old_last_seen.is_some_and(|seen| seen.since(*until) <= right_within);
         if self.inherited.is_none() {
             self.right_until = self.right_until.filter(is_seen);
         }
@@ -365,11 +370,11 @@ mod tests {
     #[test]
     fn what_was_right_long_before_the_release_came_and_not_seen_since_is_not_known_to_have_been_right() {
         for (blank, until, known) in [
-            (Blank::Blind, 20, true),
-            (Blank::Blind, 21, false),
-            (FILLING, 60, false),
+            (Blank::Blind, 300, true),
+            (Blank::Blind, 301, false),
+            (FILLING, 400, false),
             // Traffic stops; looks go on.
-            (Blank::Natural, 60, true),
+            (Blank::Natural, 400, true),
         ] {
             let mut verdict = clear_then_breached(10, 5);
             for second in 1..=until {
@@ -391,7 +396,7 @@ mod tests {
             verdict.take(Says::Unknown(Blank::Blind), at(second), HOLD);
         }
         verdict.take(Says::Unknown(Blank::Natural), at(31), HOLD);
-        verdict.release_changed(at(35), Some(at(32)), HOLD.gap_tolerance);
+        verdict.release_changed(at(335), Some(at(332)), HOLD.gap_tolerance);
         assert_eq!(verdict.right_until, None);
     }
 

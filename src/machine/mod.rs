@@ -51,6 +51,13 @@ use watch::{ReferenceState, Target};
 /// A trigger is evaluated at most once in this time, however many batches arrive (DESIGN §4).
 const SETTLE_EVERY: Duration = Duration::from_millis(5);
 
+/// What a trigger asks goes over all targets, and each of them sends batches: of many targets, more batches are taken
+/// together, or the cost would grow with their square. So long per target,
+const SETTLE_PER_TARGET: Duration = Duration::from_micros(500);
+
+/// and never longer than this: a decision is a matter of milliseconds.
+const SETTLE_EVERY_MAX: Duration = Duration::from_millis(100);
+
 /// Closed incidents kept in memory, for pages and reports; the journal has them all.
 const CLOSED_INCIDENTS_KEPT: usize = 100;
 
@@ -94,7 +101,7 @@ pub struct Machine {
     recovered_windows: Vec<(input::TargetKey, crate::promql::TargetDump)>,
     settled: Timestamp,
     dirty: bool,
-    /// Observations came in since the last turn: what runs may be another release by now.
+    /// Observations came in since the last turn: no trigger was asked about them, and what runs may be another release.
     unjudged: bool,
     started: Timestamp,
     started_wall: Timestamp,
@@ -192,7 +199,15 @@ impl Machine {
         if self.dirty {
             return Some(earliest);
         }
-        self.wakes().filter(|wake| *wake > self.settled).min().map(|wake| wake.max(earliest))
+        let observed = self.unjudged.then(|| self.settled + self.observed_every());
+        let wakes = self.wakes().filter(|wake| *wake > self.settled).map(|wake| wake.max(earliest));
+        wakes.chain(observed).min()
+    }
+
+    /// How often what was observed is looked at, at most.
+    fn observed_every(&self) -> Duration {
+        let targets = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
+        SETTLE_PER_TARGET.saturating_mul(targets).clamp(SETTLE_EVERY, SETTLE_EVERY_MAX)
     }
 
     /// Steps under way: a shutdown waits for them, within a bound.

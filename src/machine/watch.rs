@@ -108,7 +108,6 @@ impl Machine {
                 self.store.fail(target, at);
             }
         }
-        self.dirty = true;
         self.unjudged = true;
     }
 

@@ -37,8 +37,9 @@ const SEEN_LATE_MS: i64 = 90 * SECOND;
 /// A failure that went on this long before a release came, with every look at it successful, is known to backstop.
 const KNOWN_AFTER_MS: i64 = 75 * SECOND;
 
-/// Complete looks in a row right before a release that prove that backstop saw what was wrong before it.
-const LOOKS_BEFORE: u32 = 6;
+/// Every look complete for so long right before a release proves that backstop saw what was wrong before it: a window, and
+/// what it takes to notice.
+const COMPLETE_BEFORE_MS: i64 = 40 * SECOND;
 
 /// How late a deadline may be noticed while disk and process are well.
 const LATE_MAX_MS: i64 = 15 * SECOND;
@@ -180,7 +181,8 @@ struct Watched {
     disturbed: i64,
     /// Its latest incident ended then.
     quiet_from: i64,
-    complete_looks: u32,
+    /// Every look since then was complete.
+    complete_from: Option<i64>,
     /// The latest scrape that brought something, and the longest time without one in this life.
     scraped: i64,
     unscraped: i64,
@@ -378,7 +380,9 @@ impl Oracle {
         watched.put.insert(release, t);
         watched.looked_before.entry(release).or_insert(watched.looked);
         watched.disturbed = t;
-        if watched.complete_looks < LOOKS_BEFORE || t <= watched.lied.unwrap_or(i64::MIN) + SEEN_AFTER_MS {
+        if watched.complete_from.is_none_or(|from| t - from < COMPLETE_BEFORE_MS)
+            || t <= watched.lied.unwrap_or(i64::MIN) + SEEN_AFTER_MS
+        {
             return;
         }
         for failure in &watched.failures {
@@ -429,7 +433,7 @@ impl Oracle {
     pub fn looked(&mut self, service: usize, complete: bool, t: i64) {
         let watched = &mut self.services[service];
         watched.looked = if complete { t } else { watched.looked };
-        watched.complete_looks = if complete { watched.complete_looks + 1 } else { 0 };
+        watched.complete_from = if complete { watched.complete_from.or(Some(t)) } else { None };
     }
 
     /// A scrape brought something, true or not.
@@ -482,7 +486,7 @@ impl Oracle {
             watched.outside = None;
             watched.inside.clear();
             watched.running.clear();
-            watched.complete_looks = 0;
+            watched.complete_from = None;
             watched.unscraped = 0;
             watched.held_over = checkpoint.is_some_and(|saved| {
                 let wrong = watched
