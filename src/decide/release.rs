@@ -301,9 +301,12 @@ impl Releases {
         self.detectors.first().map(|first| &*first.describe)
     }
 
-    /// What was taken last from the journal had its name from this detector.
+    /// What was taken last from the journal had its name from this detector. A symlink that has moved says the same words
+    /// in another place.
     pub fn was_named_by(&mut self, detector: Option<&str>) {
-        self.is_renamed = detector.is_some() && detector != self.named_by();
+        let words =
+            |detector: &str| if detector.starts_with("symlink ") { "symlink".to_owned() } else { detector.to_owned() };
+        self.is_renamed = detector.is_some() && detector.map(words) != self.named_by().map(words);
     }
 
     pub fn take(&mut self, change: Change) {
