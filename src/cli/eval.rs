@@ -208,7 +208,7 @@ impl Asked<'_> {
                 let named: serde_json::Map<String, Value> =
                     labels.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
                 // As Prometheus has it: JSON has neither NaN nor infinities.
-                json!({ "labels": named, "value": number(value), "finding": self.word(finding) })
+                json!({ "labels": named, "value": promql::go_number(value), "finding": self.word(finding) })
             })
             .collect();
         let selectors: Vec<Value> = self
@@ -242,16 +242,6 @@ impl Asked<'_> {
             "looks": ok + failed,
             "looks_failed": failed,
         })
-    }
-}
-
-fn number(value: f64) -> String {
-    if value == f64::INFINITY {
-        "+Inf".to_owned()
-    } else if value == f64::NEG_INFINITY {
-        "-Inf".to_owned()
-    } else {
-        value.to_string()
     }
 }
 

@@ -304,8 +304,9 @@ impl Releases {
     /// What was taken last from the journal had its name from this detector. A symlink that has moved says the same words
     /// in another place.
     pub fn was_named_by(&mut self, detector: Option<&str>) {
-        let words =
-            |detector: &str| if detector.starts_with("symlink ") { "symlink".to_owned() } else { detector.to_owned() };
+        fn words(detector: &str) -> &str {
+            if detector.starts_with("symlink ") { "symlink" } else { detector }
+        }
         self.is_renamed = detector.is_some() && detector.map(words) != self.named_by().map(words);
     }
 

@@ -38,7 +38,8 @@ const LATE_MAX: Duration = Duration::from_secs(5);
 const TILT_MIN: Duration = Duration::from_secs(10);
 
 /// A dependency that breached when it was last seen counts as breaching for this long, and so does one of many services that
-/// breached together: an outage in which nothing answers any more is not over. Not for ever, for what is watched no longer would hold for ever.
+/// breached together: an outage in which nothing answers any more is not over. Not for ever, for what is watched no longer
+/// would hold for ever.
 pub(super) const BREACH_MEMORY: Duration = Duration::from_hours(1);
 
 /// How a sentence about a dependency names its probe.

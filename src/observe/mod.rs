@@ -5,6 +5,7 @@
 //! from what scrapes and probes bring.
 
 mod blocking;
+mod fetch;
 pub mod lane;
 mod observers;
 mod probe;

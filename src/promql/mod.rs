@@ -11,7 +11,7 @@ mod store;
 mod testkit;
 
 pub use eval::{
-    Annotation, BurnPair, EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate,
+    Annotation, BurnPair, EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, go_number,
 };
 pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, ParseError, Shape};
 pub use labels::Labels;

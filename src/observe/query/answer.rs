@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::fetch::failure;
 use crate::config::model::{OnEmpty, OnWarning, QuerySpec};
 use crate::machine::input::{QueryAnswer, ScrapeFailure};
 use crate::promql::Labels;
@@ -220,10 +221,6 @@ fn error_of(envelope: &Envelope) -> String {
         Some(kind) if !kind.is_empty() => format!("{}: {text}", shown(kind)),
         Some(_) | None => text,
     }
-}
-
-pub(super) fn failure(reason: &'static str, detail: String) -> ScrapeFailure {
-    ScrapeFailure { reason, detail }
 }
 
 /// Text of a server in one line of ours.

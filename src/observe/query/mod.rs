@@ -19,20 +19,21 @@ mod tests;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ObserveError;
+use super::fetch::{failure, header, transport, unready};
 use super::lane::Sender;
-use super::request::{Requester, Unready, http_url};
+use super::request::{Requester, http_url};
 use super::schedule::Ticks;
 use crate::config::model::QuerySpec;
 use crate::machine::input::{Observation, QueryAnswer, ScrapeFailure};
 use crate::platform::clock::{self, Clock};
-use crate::platform::http::{self, BodyError, Connections, TroubleKind};
+use crate::platform::http::{self, BodyError, Connections};
 use crate::promql::{Labels, TargetId};
-use answer::{Reading, failure, shown};
+use answer::{Reading, shown};
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -96,46 +97,26 @@ impl Querier {
     }
 
     async fn ask(&mut self) -> Result<QueryAnswer, ScrapeFailure> {
-        let request =
-            self.requester.request(Method::POST, self.url.clone()).await.map_err(|unready| match unready {
-                Unready::Secret(why) => failure("secret", why),
-                Unready::Certificates(why) => failure("tls", why),
-            })?;
+        let request = self.requester.request(Method::POST, self.url.clone()).await.map_err(unready)?;
         let request = request.header(CONTENT_TYPE, FORM).header(ACCEPT, JSON).body(self.form.clone());
-        let response = request.send().await.map_err(|error| self.transport(&error))?;
+        let response = request.send().await.map_err(|error| transport(&error, self.limit))?;
         let status = response.status();
         if status.is_redirection() {
-            let to = header(&response, LOCATION.as_str()).unwrap_or_else(|| "nowhere".to_owned());
-            let why = format!("it answered {status} and pointed to {}; redirects are not followed", shown(&to));
+            let to = header(&response, &LOCATION).unwrap_or("nowhere");
+            let why = format!("it answered {status} and pointed to {}; redirects are not followed", shown(to));
             return Err(failure("redirect", why));
         }
-        let kind = header(&response, CONTENT_TYPE.as_str());
+        let kind = header(&response, &CONTENT_TYPE).map(str::to_owned);
         let body = http::body(response, self.body_bytes_max).await.map_err(|error| match error {
             BodyError::TooLarge(max) => {
                 failure("body", format!("the answer is larger than {max} bytes; aggregate more, or raise body_max"))
             }
-            BodyError::Cut(error) => self.transport(&error),
+            BodyError::Cut(error) => transport(&error, self.limit),
         })?;
         if status != StatusCode::OK {
             return Err(answer::refusal(status.as_u16(), &status.to_string(), &body));
         }
         self.reading.read(kind.as_deref(), &body, clock::wall())
-    }
-
-    fn transport(&self, error: &reqwest::Error) -> ScrapeFailure {
-        let trouble = http::trouble(error);
-        let reason = match trouble.kind {
-            TroubleKind::Timeout => {
-                return failure("timeout", format!("{} ({:?} at most)", trouble.detail, self.limit));
-            }
-            TroubleKind::Refused => "refused",
-            TroubleKind::Unreachable => "unreachable",
-            TroubleKind::Dns => "dns",
-            TroubleKind::Tls => "tls",
-            TroubleKind::Local | TroubleKind::Invalid => "unsent",
-            TroubleKind::Lost => "body",
-        };
-        failure(reason, trouble.detail)
     }
 }
 
@@ -154,8 +135,4 @@ fn form(expr: &str, limit: Duration) -> String {
         .append_pair("query", expr)
         .append_pair("timeout", &format!("{theirs}ms"))
         .finish()
-}
-
-fn header(response: &Response, name: &str) -> Option<String> {
-    response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }

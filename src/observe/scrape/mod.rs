@@ -10,21 +10,22 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, LOCATION};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::{Method, StatusCode, Url};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ObserveError;
+use super::fetch::{failure, header, transport, unready};
 use super::lane::Sender;
-use super::request::{Clients, Requester, Unready, host_port, http_url};
+use super::request::{Clients, Requester, host_port, http_url};
 use super::schedule::Ticks;
 use crate::config::model::{ScrapeSpec, TargetSpec};
 use crate::exposition::{Format, Reason, ScanError};
 use crate::machine::input::{Observation, Scrape, ScrapeFailure};
 use crate::platform::clock::Clock;
-use crate::platform::http::{self, BodyError, Connections, TroubleKind};
+use crate::platform::http::{self, BodyError, Connections};
 use crate::promql::{Interest, Labels, TargetId};
 pub use cache::Cache;
 use cache::Refused;
@@ -100,11 +101,9 @@ impl Scraper {
     }
 
     async fn fetch(&mut self) -> Result<(Format, Vec<u8>), ScrapeFailure> {
-        let request = self.requester.request(Method::GET, self.url.clone()).await.map_err(|unready| match unready {
-            Unready::Secret(why) => failure("secret", why),
-            Unready::Certificates(why) => failure("tls", why),
-        })?;
-        let response = request.header(ACCEPT, Format::ACCEPT).send().await.map_err(|error| self.transport(&error))?;
+        let request = self.requester.request(Method::GET, self.url.clone()).await.map_err(unready)?;
+        let response =
+            request.header(ACCEPT, Format::ACCEPT).send().await.map_err(|error| transport(&error, self.limit))?;
         let status = response.status();
         if status.is_redirection() {
             let to = header(&response, &LOCATION).unwrap_or("nowhere");
@@ -121,25 +120,9 @@ impl Scraper {
             .map_err(|error| failure("content_type", error.to_string()))?;
         let body = http::body(response, self.body_bytes_max).await.map_err(|error| match error {
             BodyError::TooLarge(max) => failure("body", format!("the body is larger than {max} bytes")),
-            BodyError::Cut(error) => self.transport(&error),
+            BodyError::Cut(error) => transport(&error, self.limit),
         })?;
         Ok((format, body))
-    }
-
-    fn transport(&self, error: &reqwest::Error) -> ScrapeFailure {
-        let trouble = http::trouble(error);
-        let reason = match trouble.kind {
-            TroubleKind::Timeout => {
-                return failure("timeout", format!("{} ({:?} at most)", trouble.detail, self.limit));
-            }
-            TroubleKind::Refused => "refused",
-            TroubleKind::Unreachable => "unreachable",
-            TroubleKind::Dns => "dns",
-            TroubleKind::Tls => "tls",
-            TroubleKind::Local | TroubleKind::Invalid => "unsent",
-            TroubleKind::Lost => "body",
-        };
-        failure(reason, trouble.detail)
     }
 }
 
@@ -204,14 +187,6 @@ fn reason_of(error: &ScanError) -> &'static str {
         | Reason::CommentUnit
         | Reason::CommentKind => "exposition",
     }
-}
-
-fn failure(reason: &'static str, detail: String) -> ScrapeFailure {
-    ScrapeFailure { reason, detail }
-}
-
-fn header<'r>(response: &'r Response, name: &HeaderName) -> Option<&'r str> {
-    response.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The labels of a target: both `job` and `instance` can be set by the operator's own.

@@ -98,7 +98,8 @@ fn count_values(aggregate: &Aggregate, samples: Vec<Sample>, label: &str) -> Vec
 }
 
 /// A number as Go's `FormatFloat(v, 'f', -1, 64)` writes it.
-fn go_number(value: f64) -> String {
+#[must_use]
+pub fn go_number(value: f64) -> String {
     if value.is_infinite() { if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned() } else { format!("{value}") }
 }
 

@@ -21,6 +21,7 @@ use super::expr::{Aggregator, BurnWindows, Function, LOOKBACK, Node, When};
 use super::store::Store;
 use super::{Expr, Labels, ServiceId};
 use crate::time::Timestamp;
+pub use aggregate::go_number;
 pub use annotation::Annotation;
 pub use evidence::{Gap, SelectorEvidence};
 
