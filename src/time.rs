@@ -99,6 +99,8 @@ pub struct Now {
     pub wall: Timestamp,
     /// Process ids and start times mean something only within one boot.
     pub boot: BootId,
+    /// Since that boot, sleep included: what passed between two daemons of one boot, whatever was done to the wall clock.
+    pub since_boot: Duration,
 }
 
 impl Now {

@@ -498,7 +498,7 @@ fn order(argv: &[&str]) -> StepOrder {
 
 async fn carried_out(order: &StepOrder) -> (StepResult, Option<u32>) {
     let mut started = None;
-    let executor = Executor::new(Clock::start(None)).expect("a client");
+    let executor = Executor::new(Clock::start(None, None)).expect("a client");
     let result = executor.run(order, |pid, start| started = start.and(pid)).await;
     (result, started)
 }
@@ -627,7 +627,7 @@ fn question(argv: &[&str]) -> CheckOrder {
 }
 
 async fn asked(order: &CheckOrder) -> CheckOutcome {
-    Executor::new(Clock::start(None)).expect("a client").check(order).await
+    Executor::new(Clock::start(None, None)).expect("a client").check(order).await
 }
 
 #[tokio::test]

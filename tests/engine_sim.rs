@@ -77,7 +77,7 @@ fn the_shell_keeps_its_promises_under_faults() {
         None if minutes.is_some() => (1, u64::MAX),
         None => (1, SEEDS_DEFAULT + 1),
     };
-    let clock = Clock::start(None);
+    let clock = Clock::start(None, None);
     let begun = clock.uptime();
     let elapsed = || clock.uptime().saturating_sub(begun);
     let ends = minutes.map(|minutes| Duration::from_secs(60 * minutes));

@@ -417,7 +417,7 @@ fn the_scan_reads_what_another_reader_reads() {
     let cores = setting("FUZZ_CORES").unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(1))
     });
-    let clock = Clock::start(None);
+    let clock = Clock::start(None, None);
     let start = clock.uptime();
     let end = start + Duration::from_secs(minutes * 60);
     // Another hour looks at other bodies.

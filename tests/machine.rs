@@ -1169,6 +1169,21 @@ fn what_was_read_before_a_restart_is_not_the_fresh_look_that_is_needed_after_it(
 }
 
 #[test]
+fn after_a_reboot_with_a_clock_that_was_set_back_no_window_is_taken_up() {
+    for (boots, set_back, taken_up) in [(0, 0, true), (1, 0, true), (0, 60 * MINUTE, true), (1, 60 * MINUTE, false)] {
+        let mut world = world(|service| service.triggers = vec![error_rate(60)]);
+        calm(&mut world);
+        world.checkpoint();
+        world.boots = boots;
+        world.wall_offset -= set_back;
+        world.restart();
+        world.run(10 * SECOND);
+        let known = world.service().triggers[0].finding != "unknown";
+        assert_eq!(known, taken_up, "boots: {boots}, set back: {set_back}\n{}", world.story());
+    }
+}
+
+#[test]
 fn another_detector_with_another_name_is_no_change_of_release() {
     for restarts in [false, true] {
         let mut world = world(|service| service.detectors = vec![version_metric()]);

@@ -307,7 +307,7 @@ async fn signatures_verify_with_the_schemes_own_library_during_a_rotation() {
     let mut server = Server::start(status(500)).await;
     let notifier = notifier(receiver(server.url(), keys, ClientSpec::default()));
     // The library refuses old timestamps, so the clock is the real one here.
-    let clock = Clock::start(None);
+    let clock = Clock::start(None, None);
     let mut ids = Vec::new();
     for attempt in 1..=2 {
         retry(notifier.deliver(&order(attempt), &clock.now()).await);

@@ -168,11 +168,11 @@ fn check(url: String, expect: Vec<u16>, json: Vec<JsonTest>) -> CheckOrder {
 }
 
 async fn asked(order: &CheckOrder) -> CheckOutcome {
-    Executor::new(Clock::start(None)).expect("a client").check(order).await
+    Executor::new(Clock::start(None, None)).expect("a client").check(order).await
 }
 
 async fn run(order: &StepOrder) -> StepResult {
-    let executor = Executor::new(Clock::start(None)).expect("a client");
+    let executor = Executor::new(Clock::start(None, None)).expect("a client");
     executor.run(order, |_, _| {}).await
 }
 
@@ -277,7 +277,7 @@ async fn a_request_that_was_never_sent_has_failed() {
     assert_eq!(result.outcome, Outcome::Failed, "{}", result.detail);
     assert!(result.detail.starts_with("cannot connect: "), "{}", result.detail);
     let mut started = false;
-    let executor = Executor::new(Clock::start(None)).expect("a client");
+    let executor = Executor::new(Clock::start(None, None)).expect("a client");
     for url in ["ftp://127.0.0.1/", "not a url", "http://127.0.0.1/{{ labels.zone }}", "http://127.0.0.1/{{ trigger }}"]
     {
         let result = executor.run(&order(url.to_owned()), |_, _| started = true).await;

@@ -22,7 +22,6 @@ use crate::platform::clock::Clock;
 use crate::platform::limits;
 use crate::serve::{self, FailedReload, Listeners, Parts, Tokens};
 use crate::supervise::{Supervisor, TaskResult};
-use crate::time::Now;
 
 use super::kill_file;
 use super::reload::Loaded;
@@ -62,7 +61,7 @@ impl Daemon {
 
         let (opened, checkpoints, checkpoint) = opened;
         let Opened { journal, events, records, unreadable, last } = opened;
-        let clock = Clock::start(newest(records.last(), checkpoint.as_ref().map(|saved| &saved.now)).as_ref());
+        let clock = Clock::start(checkpoint.as_ref().map(|saved| &saved.now), records.last().map(|newest| newest.at));
         let executor = Executor::new(clock.clone()).map_err(AppError::Executor)?;
         let notifier = Notifier::new(&config.receivers, origin(config, approvals.as_ref()))?;
         let adapters =
@@ -205,12 +204,6 @@ fn note_end(stopped: &engine::Stopped) {
 
 fn steps(n: usize) -> String {
     if n == 1 { "1 step is".to_owned() } else { format!("{n} steps are") }
-}
-
-/// The timeline goes on behind the newest instant that anything remembers.
-fn newest(record: Option<&crate::decide::event::Record>, checkpoint: Option<&Now>) -> Option<Now> {
-    let record = record.map(|record| Now { monotonic: record.at, wall: record.wall, boot: record.boot.clone() });
-    [record, checkpoint.cloned()].into_iter().flatten().max_by_key(|now| now.monotonic)
 }
 
 /// `approvals`: those for which somebody listens.

@@ -67,7 +67,7 @@ pub(super) fn look(config: &Config, until: Until) -> Result<Seen, Failure> {
 }
 
 async fn watch(config: &Config, until: Until) -> Result<Seen, Failure> {
-    let clock = Clock::start(None);
+    let clock = Clock::start(None, None);
     let (sender, mut seen) = lane();
     let mut out = Vec::new();
     let mut machine = Machine::new(config.rules.clone(), &clock.now(), Recovered::default(), &mut out);

@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     /// A step of an earlier incident (aborted, past its deadline) still runs.
     pub step_in_flight: bool,
     pub way_back: Option<&'a Release>,
+    /// How long the way back had run, this last time, when the judged release came.
+    pub way_back_ran: Duration,
     /// Detectors have been read since the breach began.
     pub release_read: bool,
     pub reach: Reach,
@@ -147,6 +149,9 @@ pub const fn rank(kind: DecisionKind) -> u8 {
         DecisionKind::Escalate => 4,
     }
 }
+
+/// A release that had run for less when the next one came may be what is wrong, as long as both run.
+const TOLD_APART: Duration = Duration::from_mins(5);
 
 /// The guard's answer. The order of the refusals: what makes us doubt our own eyes (hold) before what calls a person
 /// (escalate) before what only asks one (propose).
@@ -271,6 +276,19 @@ fn running(facts: &Facts<'_>, mandate: Mandate) -> Answer {
     }
     match facts.running {
         Running::One(release) if release == judged => Answer::Allow(format!("{judged} runs")),
+        Running::Mix(shares)
+            if mandate != Mandate::ByHand
+                && facts.way_back_ran < TOLD_APART
+                && shares.iter().any(|(release, _)| Some(release) == facts.way_back) =>
+        {
+            let beside = facts.way_back.map_or("the way back", |release| &release.0);
+            let sentence = format!(
+                "{beside} runs beside {judged}, and had run for {} only when that came: which is wrong is not known; \
+                 waiting for the rollout to end",
+                short(facts.way_back_ran)
+            );
+            Answer::Hold("mixed", sentence)
+        }
         Running::Mix(shares)
             if shares.iter().all(|(release, _)| release == judged || Some(release) == facts.way_back) =>
         {

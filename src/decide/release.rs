@@ -107,6 +107,8 @@ pub struct Releases {
     calm_since: Option<Timestamp>,
     /// When this run of the daemon (or this list of detectors) was first asked what runs.
     asked_since: Option<Timestamp>,
+    /// The release that the first detector itself named last in this run, and when.
+    named_last: Option<(Release, Timestamp)>,
     /// What the journal has of other names, also of detectors that are not in the list now.
     names: Vec<Named>,
     /// Of it, what is to be recorded.
@@ -134,6 +136,7 @@ impl Releases {
             is_renamed: false,
             calm_since: None,
             asked_since: None,
+            named_last: None,
             names: Vec::new(),
             learned: Vec::new(),
         }
@@ -145,6 +148,7 @@ impl Releases {
             self.detectors = detectors.to_vec();
             self.readers = vec![Reader::default(); detectors.len()];
             self.asked_since = None;
+            self.named_last = None;
             // Other detectors may call the same release by another name: the first name they give is no change.
             self.judged_last_seen = None;
             for named in self.names.clone() {
@@ -342,7 +346,7 @@ impl Releases {
             return Running::Unknown(unreadable(&readings[0]));
         }
         self.part_names(&readings);
-        if let Some(waiting) = self.adopt_name(&readings) {
+        if let Some(waiting) = self.adopt_name(&readings, now) {
             return waiting;
         }
         self.learn_aliases(&readings);
@@ -364,7 +368,12 @@ impl Releases {
                 Reading::Unreadable(_) => {}
                 Reading::One(value) => {
                     return match self.alias(index, value) {
-                        Some(release) => Running::One(release),
+                        Some(release) => {
+                            if index == 0 {
+                                self.named_last = Some((release.clone(), now));
+                            }
+                            Running::One(release)
+                        }
                         None => Running::Unknown(format!(
                             "{}; {} says {value}, which does not tell the release",
                             unreadable(&readings[0]),
@@ -431,6 +440,16 @@ impl Releases {
             .filter(|known| known.good && known.bad.is_none() && known.release != *judged && known.started < started)
             .max_by_key(|known| known.started)
             .map(|known| &known.release)
+    }
+
+    /// How long `before` had run, this last time, when `judged` came.
+    #[must_use]
+    pub fn ran_before(&self, before: &Release, judged: &Release) -> Duration {
+        let started = |release: &Release| self.known.iter().find(|known| known.release == *release);
+        match (started(before), started(judged)) {
+            (Some(before), Some(judged)) => judged.started.since(before.started),
+            (Some(_) | None, Some(_) | None) => Duration::ZERO,
+        }
     }
 
     /// Called at each turn: has the judged release now run for `good_after` without a firing verdict? `calm` says that

@@ -54,8 +54,8 @@ pub struct Verdict {
     /// Until then it is known to have been right: the latest Clear, or too little traffic right after it. None: it was never
     /// seen to be right, or nothing was seen for a while when the release that runs now came.
     pub right_until: Option<Timestamp>,
-    /// The first Breached since the last Clear, whatever was not known in between. Not kept over a restart: what is wrong
-    /// after it may have been wrong at any time before, until a Clear is seen.
+    /// The first Breached since the last Clear, whatever was not known in between. Where there was none before a restart,
+    /// what is wrong after it may have been wrong at any time before (the beginning of time), until a Clear is seen.
     pub wrong_since: Option<Timestamp>,
     /// Must see one fresh Breached before it may fire: after a restart.
     pub unproven: bool,
@@ -211,11 +211,13 @@ impl Verdict {
     /// long before that sight, and was not seen since, may have been wrong by then.
     pub fn release_changed(&mut self, at: Timestamp, old_last_seen: Option<Timestamp>, gap_tolerance: Duration) {
         let right_within = gap_tolerance.max(RIGHT_WITHIN);
+        // Nobody may have watched since: then it is still the last thing that was known.
+        let wrong_since = self.wrong_since.filter(|since| *since > Timestamp::MIN);
         if self.inherited.is_none()
-            && let (Some((_, true)), Some(began)) = (self.known, self.began)
-            && old_last_seen.is_none_or(|old_last_seen| began <= old_last_seen)
+            && let Some(since) = [self.began, wrong_since].into_iter().flatten().min()
+            && old_last_seen.is_none_or(|old_last_seen| since <= old_last_seen)
         {
-            self.inherited = Some(began);
+            self.inherited = Some(since);
         }
         let is_seen = |until: &Timestamp| old_last_seen.is_some_and(|seen| seen.since(*until) <= right_within);
         if self.inherited.is_none() {
@@ -242,7 +244,7 @@ impl Verdict {
     /// gap either, and one fresh Breached is needed before it fires.
     pub fn restored(&mut self, at: Timestamp) {
         self.unproven = true;
-        self.wrong_since = Some(Timestamp::MIN);
+        self.wrong_since.get_or_insert(Timestamp::MIN);
         if let Some((last, breached)) = self.known {
             self.known = Some((last.max(at), breached));
         }
@@ -365,6 +367,21 @@ mod tests {
         assert_eq!(verdict.inherited, Some(at(10)));
         verdict.take(Says::Clear, at(60), HOLD);
         assert_eq!(verdict.inherited, None);
+    }
+
+    #[test]
+    fn what_burned_when_nobody_could_watch_any_more_is_inherited_by_the_next_release() {
+        for restarts in [false, true] {
+            let mut verdict = clear_then_breached(10, 40);
+            if restarts {
+                verdict.restored(at(45));
+            }
+            verdict.unwatched(at(50));
+            verdict.take(Says::Unknown(Blank::Blind), at(60), HOLD);
+            verdict.release_changed(at(75), Some(at(40)), HOLD.gap_tolerance);
+            verdict.take(Says::Breached, at(80), HOLD);
+            assert_eq!(verdict.inherited, Some(at(10)), "restarts: {restarts}");
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Default for Setup {
 }
 
 fn start(setup: Setup, script: impl FnMut(Input, &mut Vec<Output>) + Send + 'static) -> Rig {
-    let clock = Clock::start(None);
+    let clock = Clock::start(None, None);
     let (control, control_lane) = mpsc::channel(CONTROL_QUEUED_MAX);
     let (commands, command_lane) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (observations, observation_lane) = mpsc::channel(4096);
@@ -329,7 +329,7 @@ async fn a_flood_of_observations_does_not_stop_time() {
 async fn a_deadline_in_the_future_comes_when_it_is_due() {
     let (tell, mut seen) = seen();
     let wait = Duration::from_millis(120);
-    let due = Clock::start(None).monotonic() + wait;
+    let due = Clock::start(None, None).monotonic() + wait;
     let rig = start(Setup { deadline: Some(wait), ..Setup::default() }, move |input, _| tell.send(input).unwrap());
     assert_eq!(next(&mut seen).await, Input::Tick);
     assert!(rig.clock.monotonic() >= due);
@@ -629,7 +629,7 @@ async fn a_step_begins_while_observations_flood() {
     let (commands, command_lane) = mpsc::channel(1);
     let lanes = Lanes { control: control_lane, commands: command_lane, observations: Flood(5000) };
     let world = Arc::new(Noted::default());
-    let (engine, _) = Engine::new(core, Vec::new(), world, Clock::start(None), Settings::DAEMON, lanes);
+    let (engine, _) = Engine::new(core, Vec::new(), world, Clock::start(None, None), Settings::DAEMON, lanes);
     let stop = CancellationToken::new();
     let engine = tokio::spawn(engine.run(stop.clone()));
     let mut before = 0;

@@ -141,7 +141,12 @@ fn errors_of_the_directory_say_what_to_do() {
 }
 
 fn now(at: i64) -> Now {
-    Now { monotonic: Timestamp::from_millis(at), wall: Timestamp::from_millis(at + 7), boot: BootId("5b1c".into()) }
+    Now {
+        monotonic: Timestamp::from_millis(at),
+        wall: Timestamp::from_millis(at + 7),
+        boot: BootId("5b1c".into()),
+        since_boot: Duration::from_millis(3),
+    }
 }
 
 fn key(source: &str) -> TargetKey {
@@ -170,7 +175,7 @@ fn verdict(at: i64) -> VerdictDump {
             filling_since: None,
             inherited: Some(at),
             right_until: Some(Timestamp::from_millis(4000)),
-            wrong_since: None,
+            wrong_since: Some(Timestamp::from_millis(17)),
             unproven: true,
             past: Past {
                 slots: vec![Slot { from: at, to: at, worst: 0.25 }],

@@ -22,13 +22,14 @@ use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
 use crate::time::{BootId, Now, Timestamp};
 
 /// Raised with every change of the types in this file.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Frame {
     monotonic: i64,
     wall: i64,
     boot: String,
+    since_boot_ms: u64,
     /// Every target there is; one that is missing is gone.
     targets: Vec<TargetFrame>,
     verdicts: Vec<VerdictFrame>,
@@ -136,6 +137,7 @@ struct VerdictFrame {
     unknown_since: Option<i64>,
     inherited: Option<i64>,
     right_until: Option<i64>,
+    wrong_since: Option<i64>,
     unproven: bool,
     /// From, to, worst.
     slots: Vec<(i64, i64, f64)>,
@@ -238,6 +240,7 @@ impl Written {
             monotonic: now.monotonic.as_millis(),
             wall: now.wall.as_millis(),
             boot: now.boot.0.as_ref().to_owned(),
+            since_boot_ms: u64::try_from(now.since_boot.as_millis()).unwrap_or(u64::MAX),
             targets,
             verdicts: verdicts.iter().map(verdict_frame).collect(),
             baselines: baselines.iter().map(baseline_frame).collect(),
@@ -398,6 +401,7 @@ impl Read {
             monotonic: Timestamp::from_millis(frame.monotonic),
             wall: Timestamp::from_millis(frame.wall),
             boot: BootId(Arc::from(frame.boot)),
+            since_boot: Duration::from_millis(frame.since_boot_ms),
         });
         self.verdicts = frame.verdicts;
         self.baselines = frame.baselines;
@@ -528,7 +532,7 @@ fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
         filling_since: _,
         inherited,
         right_until,
-        wrong_since: _,
+        wrong_since,
         unproven,
         past,
     } = verdict;
@@ -551,6 +555,7 @@ fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
         unknown_since: unknown_since.map(Timestamp::as_millis),
         inherited: inherited.map(Timestamp::as_millis),
         right_until: right_until.map(Timestamp::as_millis),
+        wrong_since: wrong_since.map(Timestamp::as_millis),
         unproven: *unproven,
         slots: past.slots.iter().map(slot).collect(),
         baseline: past.baseline,
@@ -593,7 +598,7 @@ fn verdict_of(frame: VerdictFrame) -> VerdictDump {
             filling_since: None,
             inherited: frame.inherited.map(Timestamp::from_millis),
             right_until: frame.right_until.map(Timestamp::from_millis),
-            wrong_since: None,
+            wrong_since: frame.wrong_since.map(Timestamp::from_millis),
             unproven: frame.unproven,
             past: Past { slots: frame.slots.into_iter().map(slot).collect(), baseline: frame.baseline, worse },
         },

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Machine;
 use super::blame::autonomy_at;
@@ -280,6 +281,7 @@ impl Machine {
     ) -> Facts<'a> {
         let service = &self.services[index];
         let judged = incident.release.as_ref().or(service.releases.judged.as_ref());
+        let way_back = judged.and_then(|judged| service.releases.way_back(judged));
         let killed = self.killed(Some(index), Some(&incident.id));
         let (dependencies_breaching, dependencies_unseen) = self.dependencies(service, now);
         let paused = [&service.pause, &self.pause].into_iter().flatten().find(|pause| now.monotonic < pause.until);
@@ -300,7 +302,10 @@ impl Machine {
                 .incidents
                 .values()
                 .any(|other| *other.service == *service.rules.name && other.in_flight.is_some()),
-            way_back: judged.and_then(|judged| service.releases.way_back(judged)),
+            way_back,
+            way_back_ran: judged
+                .zip(way_back)
+                .map_or(Duration::ZERO, |(judged, before)| service.releases.ran_before(before, judged)),
             release_read: service.releases.read_since(breach.began, now.monotonic)
                 || now.monotonic.since(breach.began) > service.releases.slowest() * 2,
             reach: self.reach(service, breach.began, now),

@@ -83,7 +83,12 @@ impl Machine {
                 service.releases.resume(seen.min(now.monotonic));
             }
         }
-        if let Some(checkpoint) = recovered.checkpoint {
+        if let Some(mut checkpoint) = recovered.checkpoint {
+            // Without the kernel's count only the wall tells what has passed since, and this one was set back.
+            if checkpoint.now.boot != now.boot && now.wall < checkpoint.now.wall {
+                checkpoint.verdicts.clear();
+                checkpoint.windows.clear();
+            }
             self.recover_triggers(&checkpoint, now);
             for EverMatched { service, selector, series } in checkpoint.ever {
                 let scope = match service {

@@ -51,7 +51,7 @@ fn order(text: &str) -> DeliveryOrder {
 }
 
 fn render(order: &DeliveryOrder) -> (usize, serde_json::Value) {
-    let now = Now { monotonic: WALL, wall: WALL, boot: BootId("b".into()) };
+    let now = Now { monotonic: WALL, wall: WALL, boot: BootId("b".into()), since_boot: Duration::ZERO };
     let origin = Origin {
         instance: "host".into(),
         public_url: Some("https://backstop.example.com".to_owned()),

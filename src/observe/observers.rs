@@ -377,7 +377,7 @@ mod tests {
 
     fn observers() -> Observers {
         Observers {
-            clock: Clock::start(None),
+            clock: Clock::start(None, None),
             lane: lane().0,
             interest: watch::Sender::new(Arc::new(Interest::compile(1, []))),
             tasks: JoinSet::new(),

@@ -90,7 +90,7 @@ async fn served() -> Served {
         handle: Handle::new(to_engine, seen),
         approvals: approvals_seen,
         metrics: Arc::new(Metrics::new()),
-        clock: Clock::start(None),
+        clock: Clock::start(None, None),
         draining: draining.clone(),
     };
     let serving = tokio::spawn(start(listener, parts, CancellationToken::new()));

@@ -246,7 +246,7 @@ async fn systemd_hears_of_start_life_reload_and_stop() {
     let systemd = Systemd::listen(&site);
     let notify = site.path("notify");
     let environment = [("NOTIFY_SOCKET", notify.to_str().unwrap()), ("WATCHDOG_USEC", "600000")];
-    let clock = Clock::start(None);
+    let clock = Clock::start(None, None);
     let from = clock.uptime();
     let mut daemon = Daemon::spawn(&site, &environment);
     let ready = systemd.told_more();

@@ -9,7 +9,6 @@ use backstop::engine::{COMMANDS_QUEUED_MAX, CONTROL_QUEUED_MAX, Engine, EngineEr
 use backstop::machine::input::{Command, Input};
 use backstop::machine::{Machine, Recovered};
 use backstop::observe::lane;
-use backstop::time::Now;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -168,9 +167,7 @@ fn recover(
         Vec::new()
     });
     let checkpoint = site.disk.checkpoint();
-    let newest = records.last().map(|last| Now { monotonic: last.at, wall: last.wall, boot: last.boot.clone() });
-    let newest = newest.into_iter().chain(checkpoint.as_ref().map(|saved| saved.now.clone()));
-    let clock = shared.clock(newest.max_by_key(|now| now.monotonic).as_ref());
+    let clock = shared.clock(checkpoint.as_ref().map(|saved| &saved.now), records.last().map(|newest| newest.at));
     let last = site.disk.last();
     let told = format!("starts with {} entries, a checkpoint: {}", records.len(), checkpoint.is_some());
     shared.note(&mut site, told);

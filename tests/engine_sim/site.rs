@@ -158,7 +158,7 @@ impl Shared {
     }
 
     /// As the daemon makes it at its start.
-    pub fn clock(&self, last: Option<&backstop::time::Now>) -> Clock {
+    pub fn clock(&self, checkpoint: Option<&backstop::time::Now>, newest: Option<Timestamp>) -> Clock {
         let dial = Arc::clone(&self.dial);
         let read = move || {
             let dial = lock(&dial);
@@ -170,7 +170,7 @@ impl Shared {
             }
         };
         let boot = BootId(format!("boot-{}", self.dial().boots).into());
-        Clock::given(Arc::new(read), boot, last)
+        Clock::given(Arc::new(read), boot, checkpoint, newest)
     }
 
     pub fn note(&self, site: &mut Site, text: impl AsRef<str>) {

@@ -28,7 +28,7 @@ async fn notices_that_it_was_stopped(daemon: &Daemon) {
 }
 
 fn wall() -> Duration {
-    let now = Clock::start(None).now().wall;
+    let now = Clock::start(None, None).now().wall;
     Duration::from_millis(u64::try_from(now.as_millis()).unwrap())
 }
 

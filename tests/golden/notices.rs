@@ -13,7 +13,12 @@ pub fn at(seconds: i64) -> Timestamp {
 }
 
 pub fn example_now(seconds: i64) -> Now {
-    Now { monotonic: at(seconds), wall: at(seconds), boot: BootId("boot".into()) }
+    Now {
+        monotonic: at(seconds),
+        wall: at(seconds),
+        boot: BootId("boot".into()),
+        since_boot: std::time::Duration::ZERO,
+    }
 }
 
 pub const KINDS: [NoticeKind; 20] = [

@@ -114,7 +114,7 @@ async fn what_is_wrong_in_itself_is_refused_at_the_start() {
         config.scrapes.push(scrape(&[address]));
         let text = backstop::decide::event::TextOrSecret::Text("v".to_owned());
         config.scrapes[0].client.headers.insert(header.to_owned(), text);
-        let error = Observers::start(&config, Clock::start(None), lane().0).unwrap_err();
+        let error = Observers::start(&config, Clock::start(None, None), lane().0).unwrap_err();
         assert!(matches!(error, ObserveError::Invalid { .. }), "{error}");
         assert!(!error.to_string().contains("hush"), "{error}");
     }

@@ -232,7 +232,7 @@ impl Watch {
     pub fn start(config: &Config) -> Watch {
         set_helper(Path::new(env!("CARGO_BIN_EXE_backstop")));
         let (sender, seen) = lane();
-        Watch { observers: Observers::start(config, Clock::start(None), sender).unwrap(), seen }
+        Watch { observers: Observers::start(config, Clock::start(None, None), sender).unwrap(), seen }
     }
 
     /// The first observation from now on of which `pick` makes something.

@@ -182,7 +182,7 @@ async fn t1_t7_bytes_on_a_real_wire_lead_to_a_step_back() {
     let source = Source { path: "own.toml".into(), text: text(address, &directory.path().join("current")) };
     let environment = Environment { variable: &|_| None, hostname: "test" };
     let config = parse(&[source], &environment, 1).unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
-    let clock = Clock::start(None);
+    let clock = Clock::start(None, None);
     let machine = Machine::new(Arc::clone(&config.rules), &clock.now(), Recovered::default(), &mut Vec::new());
     let (sender, seen) = lane();
     let observers = Observers::start(&config, clock.clone(), sender).unwrap();

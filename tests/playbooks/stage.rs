@@ -477,5 +477,5 @@ fn check(address: &str, http: &HttpProbe, limit: Duration, pointer: Option<Strin
 }
 
 fn now_at(monotonic: Timestamp) -> Now {
-    Now { monotonic, wall: monotonic, boot: BootId("boot".into()) }
+    Now { monotonic, wall: monotonic, boot: BootId("boot".into()), since_boot: Duration::ZERO }
 }

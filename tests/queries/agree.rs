@@ -195,7 +195,7 @@ async fn decisions_agree_with_a_real_prometheus_or_the_samples_differ() {
     }
     let environment = Environment { variable: &|_| None, hostname: "agree" };
     let config = parse(&[Source { path: "agree.toml".into(), text }], &environment, 1).unwrap();
-    let clock = Clock::start(None);
+    let clock = Clock::start(None, None);
     let (sender, mut seen) = lane();
     let mut out = Vec::new();
     let mut machine = Machine::new(Arc::clone(&config.rules), &clock.now(), Recovered::default(), &mut out);

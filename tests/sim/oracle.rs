@@ -31,6 +31,9 @@ pub type Broken = String;
 /// A breach is seen as long as a window (60 s at low traffic) after the failure has ended.
 const SEEN_AFTER_MS: i64 = 75 * SECOND;
 
+/// A pause that every window bridges: in a longer one the shortest may be seen to be clear.
+const BRIDGED_MS: i64 = 30 * SECOND;
+
 /// A release is seen this much later than it came, at most, when its detectors can be read.
 const SEEN_LATE_MS: i64 = 90 * SECOND;
 
@@ -304,7 +307,7 @@ impl Watched {
         while let Some(earlier) = self
             .failures
             .iter()
-            .find(|earlier| is_environment(earlier) && earlier.from < from && earlier.last >= from - SEEN_AFTER_MS)
+            .find(|earlier| is_environment(earlier) && earlier.from < from && earlier.last >= from - BRIDGED_MS)
         {
             from = earlier.from;
         }
@@ -315,15 +318,8 @@ impl Watched {
     fn shown_against(&self, order: &StepOrder, rules: &ServiceRules, t: i64) -> Option<String> {
         let plain = |name: &str| name.strip_suffix("-bin").unwrap_or(name).to_owned();
         let ours: Vec<String> = order.bad.iter().chain(&order.target).map(|release| plain(&release.0)).collect();
-        // Several detectors call a release by several names. Of a release that has just been replaced one process may be
-        // left, and its name is taken for another one of what came in its place, where that cannot be read.
-        let put = |name: &str| self.put.get(&plain(name).strip_prefix('r')?.parse::<ReleaseNo>().ok()?.checked_sub(1)?);
-        let is_left = |shown: &str| {
-            let bad = order.bad.as_ref().and_then(|bad| put(&bad.0));
-            rules.detectors.len() > 1 && put(shown).zip(bad).is_some_and(|(shown, bad)| shown < bad)
-        };
         // A name that never was may be taken for another name of what runs.
-        let is_foreign = |shown: &str| !ours.contains(&plain(shown)) && shown != NEVER_WAS && !is_left(shown);
+        let is_foreign = |shown: &str| !ours.contains(&plain(shown)) && shown != NEVER_WAS;
         match rules.detectors.first().map(|detector| &detector.kind) {
             Some(DetectorKind::Outside) => {
                 let recent = self.outside.as_ref().filter(|(at, shown)| t - at <= STANDS_MS && is_foreign(shown));

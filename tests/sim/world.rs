@@ -5,6 +5,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstop::decide::event::{
     Actor, Attempt, CheckOutcome, Entry, IncidentEvent, IncidentId, Outcome, Seq, StepResult,
@@ -15,6 +16,7 @@ use backstop::machine::input::{
 };
 use backstop::machine::output::{CheckOrder, DeliveryOrder, LogLevel, Output, StepOrder};
 use backstop::machine::{Machine, Recovered};
+use backstop::platform::clock::{Reading, goes_on_at};
 use backstop::promql::Labels;
 use backstop::time::{BootId, Now, Timestamp};
 
@@ -313,6 +315,7 @@ impl World {
             monotonic: self.monotonic(),
             wall: Timestamp::from_millis(self.t + self.wall_offset),
             boot: self.boot.clone(),
+            since_boot: Duration::from_millis(u64::try_from(self.t).unwrap_or_default()),
         }
     }
 
@@ -331,12 +334,10 @@ impl World {
             self.power_cut = false;
         }
         let checkpoint = self.disk.checkpoint();
-        // As the daemon anchors it: like the wall, and never behind the newest entry, nor behind the checkpoint.
-        let saved = checkpoint.as_ref().map(|checkpoint| checkpoint.now.monotonic);
-        self.monotonic_offset = self.wall_offset;
-        if let Some(newest) = self.disk.newest().max(saved) {
-            self.monotonic_offset = self.monotonic_offset.max(newest.as_millis() + 1 - self.t);
-        }
+        let now = self.now();
+        let saved = checkpoint.as_ref().map(|checkpoint| &checkpoint.now);
+        let reading = Reading { since_boot: now.since_boot, wall: now.wall };
+        self.monotonic_offset = goes_on_at(&reading, &self.boot, saved, self.disk.newest()).as_millis() - self.t;
         let recovered =
             Recovered { records: self.disk.read()?, unreadable: Vec::new(), last: self.disk.last(), checkpoint };
         self.note(|| {

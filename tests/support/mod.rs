@@ -405,6 +405,8 @@ pub struct World {
     pub now: i64,
     /// The wall clock's lead on the monotonic one; a test makes it jump.
     pub wall_offset: i64,
+    /// How often the machine has booted anew.
+    pub boots: u32,
     /// What is durable.
     pub disk: Vec<Record>,
     pub unacknowledged: VecDeque<Vec<Record>>,
@@ -461,6 +463,7 @@ impl World {
             machine: None,
             now: MINUTE,
             wall_offset: WALL_OFFSET,
+            boots: 0,
             disk: Vec::new(),
             unacknowledged: VecDeque::new(),
             disk_state: Disk::Writes,
@@ -500,7 +503,8 @@ impl World {
         Now {
             monotonic: Timestamp::from_millis(self.now),
             wall: Timestamp::from_millis(self.now + self.wall_offset),
-            boot: BootId("boot".into()),
+            boot: BootId(format!("boot{}", self.boots).into()),
+            since_boot: Duration::from_millis(u64::try_from(self.now).unwrap_or_default()),
         }
     }
 

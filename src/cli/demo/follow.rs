@@ -75,7 +75,7 @@ pub struct Narrator {
 
 impl Narrator {
     pub fn new() -> Narrator {
-        let clock = Clock::start(None);
+        let clock = Clock::start(None, None);
         let began = clock.monotonic();
         Narrator { clock, began, told: BTreeSet::new(), trigger_words: Vec::new(), running: String::new() }
     }

@@ -121,7 +121,7 @@ fn serve(args: &ShopArgs) -> Result<(), Failure> {
         requests: AtomicU64::new(0),
         ok: AtomicU64::new(0),
         failed: AtomicU64::new(0),
-        started_seconds: Clock::start(None).now().wall.as_secs_f64(),
+        started_seconds: Clock::start(None, None).now().wall.as_secs_f64(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::because(Exit::Unavailable, "no runtime", &error))?;

@@ -8,7 +8,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn now() -> Now {
-    Now { monotonic: at(1000), wall: at(1_790_000_000), boot: BootId("b".into()) }
+    Now { monotonic: at(1000), wall: at(1_790_000_000), boot: BootId("b".into()), since_boot: Duration::ZERO }
 }
 
 fn release(name: &str) -> Release {
@@ -61,6 +61,7 @@ impl World {
             rolled_back_before: false,
             step_in_flight: false,
             way_back: Some(&self.way_back),
+            way_back_ran: Duration::from_mins(10),
             release_read: true,
             reach: Reach::Target,
             killed: None,
@@ -236,6 +237,26 @@ fn the_release_and_its_way_back_may_run_side_by_side() {
     let mut world = World::new();
     world.running = Running::Mix(vec![(release("r1"), 0.7), (release("r2"), 0.3)]);
     assert_eq!(kind(&world.facts(), Mandate::Trigger), DecisionKind::RollBack);
+}
+
+#[test]
+fn a_way_back_that_came_just_before_may_be_what_is_wrong_as_long_as_both_run() {
+    let mut world = World::new();
+    for (seconds, mandate, decided) in [
+        (299, Mandate::Trigger, DecisionKind::Hold),
+        (299, Mandate::Approved, DecisionKind::Hold),
+        (299, Mandate::ByHand, DecisionKind::RollBack),
+        (300, Mandate::Trigger, DecisionKind::RollBack),
+    ] {
+        for (running, decided) in [
+            (Running::Mix(vec![(release("r1"), 0.7), (release("r2"), 0.3)]), decided),
+            (Running::One(release("r2")), DecisionKind::RollBack),
+        ] {
+            world.running = running;
+            let facts = Facts { way_back_ran: Duration::from_secs(seconds), ..world.facts() };
+            assert_eq!(kind(&facts, mandate), decided, "{seconds} {mandate:?} {:?}", world.running);
+        }
+    }
 }
 
 #[test]

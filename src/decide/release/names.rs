@@ -21,6 +21,9 @@ use crate::time::Timestamp;
 /// Of one release and detector. A detector that says something else at each look must not fill the journal.
 const KEPT_MAX: usize = 8;
 
+/// What was flipped outside of the processes has come to all of them within this time.
+const DEPLOYED_WITHIN: Duration = Duration::from_mins(5);
+
 /// Another name of a release, as the journal has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
@@ -47,8 +50,9 @@ impl Releases {
     }
 
     /// A stand-in had named this release before the first detector could be read again: the identity is kept. Until the
-    /// stand-in has been read once more it is not sure whether the first detector shows that release or a third one.
-    pub(super) fn adopt_name(&mut self, readings: &[Reading]) -> Option<Running> {
+    /// stand-in has shown the same for long enough it is not sure whether the first detector shows that release or a
+    /// third one: of several that have come meanwhile one process may be left, and a symlink may already be at the next.
+    pub(super) fn adopt_name(&mut self, readings: &[Reading], now: Timestamp) -> Option<Running> {
         let Reading::One(name) = &readings[0] else { return None };
         if self.readers[0].aliases.contains_key(name) || self.known.iter().any(|known| *known.release.0 == **name) {
             return None;
@@ -61,23 +65,49 @@ impl Releases {
             return None;
         }
         let stand_in = readings.iter().enumerate().skip(1).find_map(|(index, reading)| {
-            let Reading::One(value) = reading else { return None };
             let reader = &self.readers[index];
             // One that uses the same words would have said this one: it is another release.
-            let names_judged = *value == *judged.0 && !reader.alike && !reader.aliases.contains_key(value);
+            let has_other_words = !reader.alike && !reader.aliases.contains_key(&*judged.0);
+            let shows = match reading {
+                Reading::One(value) => *value == *judged.0,
+                Reading::Mix(shares) => shares.iter().any(|(value, _)| *value == *judged.0),
+                Reading::Unreadable(_) => reader.seen.values().any(|seen| *seen.value == *judged.0),
+            };
             let (since, at) = reader.times()?;
-            (names_judged && since < named_since).then_some((index, at))
+            (has_other_words && shows && since < named_since).then_some((index, at))
         });
         let (index, at) = stand_in?;
         let pulls = !matches!(self.detectors[index].kind, DetectorKind::Announced);
-        if pulls && at < named_since {
+        let shown_alone = matches!(readings[index], Reading::One(_));
+        let seen_together = if pulls && shown_alone { at } else { now }.since(named_since);
+        let doubted_for = if shown_alone { self.doubted_for(index, named_since) } else { DEPLOYED_WITHIN };
+        if seen_together < doubted_for {
             return Some(Running::Unknown(format!(
-                "{} says {name}, waiting for the next look at {}",
-                self.detectors[0].describe, self.detectors[index].describe
+                "{} says {name}: it is not known yet whether that is {}, which {} has shown",
+                self.detectors[0].describe, judged.0, self.detectors[index].describe
             )));
+        }
+        if !shown_alone {
+            return None;
         }
         self.readers[0].aliases.insert(name.clone(), Some(judged));
         None
+    }
+
+    /// How long the first detector and a stand-in must have been seen together until what they say is the same release.
+    fn doubted_for(&self, index: usize, named_since: Timestamp) -> Duration {
+        let settle = self.settle(index);
+        let previous = self.change.as_ref().and_then(|change| change.previous.as_ref());
+        // The release before the judged one was the last that the first detector named: both moved on from it.
+        let moved_together = self.named_last.as_ref().is_some_and(|(release, at)| {
+            previous == Some(release) && (self.is_inside(0) || named_since.since(*at) <= settle)
+        });
+        if moved_together { settle } else { DEPLOYED_WITHIN }
+    }
+
+    /// Two detectors that follow the same deployment both show it within this time of each other.
+    fn settle(&self, index: usize) -> Duration {
+        (self.detectors[0].interval + self.detectors[index].interval) * 2
     }
 
     /// The symlink was taken for a name of what ran inside, and the process moves on while the symlink stays: it was
@@ -127,9 +157,8 @@ impl Releases {
 
     /// Was it announced so long before this instant that it is not of what came then?
     fn is_outdated(&self, index: usize, instant: Timestamp) -> bool {
-        let settle = (self.detectors[0].interval + self.detectors[index].interval) * 2;
         let is_announced = matches!(self.detectors[index].kind, DetectorKind::Announced);
-        is_announced && self.readers[index].times().is_some_and(|(_, at)| at + settle < instant)
+        is_announced && self.readers[index].times().is_some_and(|(_, at)| at + self.settle(index) < instant)
     }
 
     pub(super) fn learn_aliases(&mut self, readings: &[Reading]) {
@@ -147,7 +176,7 @@ impl Releases {
                 self.readers[index].aliases.entry(value.clone()).or_insert_with(|| Some(release.clone()));
                 continue;
             }
-            let settle = (self.detectors[0].interval + self.detectors[index].interval) * 2;
+            let settle = self.settle(index);
             // Both must have been read again since, not only be remembered: a process that has died shows nothing.
             let read = |detector: usize, at: Timestamp| match self.detectors[detector].kind {
                 DetectorKind::Announced => Timestamp::MAX,
