@@ -101,8 +101,10 @@ pub struct Releases {
     pub change: Option<Change>,
     /// The last instant at which `judged` was seen.
     judged_last_seen: Option<Timestamp>,
-    /// `judged` is what another detector called it, before the restart.
-    is_renamed: bool,
+    /// The detector that names what runs.
+    namer: usize,
+    /// The detector that named `judged` before the restart, until it is seen in this run.
+    judged_by: Option<String>,
     /// Since when it has run, as far as we watched, without a firing verdict.
     calm_since: Option<Timestamp>,
     /// When this run of the daemon (or this list of detectors) was first asked what runs.
@@ -133,7 +135,8 @@ impl Releases {
             judged: None,
             change: None,
             judged_last_seen: None,
-            is_renamed: false,
+            namer: 0,
+            judged_by: None,
             calm_since: None,
             asked_since: None,
             named_last: None,
@@ -246,7 +249,7 @@ impl Releases {
         let was = self.judged.clone();
         if was.as_ref().is_some_and(|judged| seen.contains(judged)) {
             self.judged_last_seen = Some(now);
-            self.is_renamed = false;
+            self.judged_by = None;
             let newcomer = seen.iter().find(|release| !self.runs_since_change(release));
             return newcomer.cloned().map(|release| self.appeared(release, now));
         }
@@ -282,7 +285,8 @@ impl Releases {
         let is_looked_at = |index: usize| !matches!(self.detectors[index].kind, DetectorKind::Announced);
         let looks = of_change.iter().filter(|(index, _)| is_looked_at(*index));
         let before = looks.filter_map(|(_, seen)| seen.before_read).min();
-        let old_last_seen = self.judged_last_seen.map(|seen| before.map_or(seen, |before| seen.min(before)).max(began));
+        let judged_last_seen = self.judged_last_seen.filter(|_| !self.is_renamed());
+        let old_last_seen = judged_last_seen.map(|seen| before.map_or(seen, |before| seen.min(before)).max(began));
         let first_seen = of_change
             .iter()
             .map(|(_, seen)| seen.since)
@@ -298,22 +302,27 @@ impl Releases {
         }
     }
 
-    /// Takes an appearance, live or from the journal.
-    /// The detector whose words are the names of releases.
+    /// The detector that names what runs.
     #[must_use]
     pub fn named_by(&self) -> Option<&str> {
-        self.detectors.first().map(|first| &*first.describe)
+        self.detectors.get(self.namer).map(|namer| &*namer.describe)
     }
 
-    /// What was taken last from the journal had its name from this detector. A symlink that has moved says the same words
-    /// in another place.
+    /// What was taken last from the journal had its name from this detector.
     pub fn was_named_by(&mut self, detector: Option<&str>) {
+        self.judged_by = detector.map(str::to_owned);
+    }
+
+    /// Another detector than before the restart may call the same release by another name: whether anything has changed is
+    /// not known. A symlink that has moved says the same words in another place.
+    fn is_renamed(&self) -> bool {
         fn words(detector: &str) -> &str {
             if detector.starts_with("symlink ") { "symlink" } else { detector }
         }
-        self.is_renamed = detector.is_some() && detector.map(words) != self.named_by().map(words);
+        self.judged_by.is_some() && self.judged_by.as_deref().map(words) != self.named_by().map(words)
     }
 
+    /// Takes an appearance, live or from the journal.
     pub fn take(&mut self, change: Change) {
         match self.known.iter_mut().find(|known| known.release == change.release) {
             Some(known) => known.started = change.first_seen,
@@ -327,7 +336,7 @@ impl Releases {
         }
         self.judged = Some(change.release.clone());
         self.judged_last_seen = Some(change.first_seen);
-        self.is_renamed = false;
+        self.judged_by = None;
         self.calm_since = None;
         self.change = Some(change);
     }
@@ -359,6 +368,7 @@ impl Releases {
                 if let Reading::One(value) = reading
                     && let Some(release) = self.alias(index, value)
                 {
+                    self.namer = index;
                     return Running::One(release);
                 }
             }
@@ -367,6 +377,7 @@ impl Releases {
             match reading {
                 Reading::Unreadable(_) => {}
                 Reading::One(value) => {
+                    self.namer = index;
                     return match self.alias(index, value) {
                         Some(release) => {
                             if index == 0 {
@@ -382,6 +393,7 @@ impl Releases {
                     };
                 }
                 Reading::Mix(shares) => {
+                    self.namer = index;
                     let mut named: Vec<(Release, f64)> = Vec::new();
                     for (value, share) in shares {
                         let Some(release) = self.alias(index, value) else {
@@ -546,8 +558,7 @@ impl Releases {
     pub fn resume(&mut self, at: Timestamp) {
         self.calm_since = None;
         let Some(judged) = self.judged.clone() else { return };
-        // Other detectors may call the same release by another name, as after a reload.
-        self.judged_last_seen = if self.is_renamed { None } else { self.judged_last_seen.max(Some(at)) };
+        self.judged_last_seen = self.judged_last_seen.max(Some(at));
         if let (Some(reader), Some(DetectorKind::Announced)) =
             (self.readers.first_mut(), self.detectors.first().map(|detector| &detector.kind))
         {

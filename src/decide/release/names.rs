@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::super::event::{Release, Running};
 use super::super::rules::DetectorKind;
-use super::{Reading, Releases};
+use super::{Reading, Releases, STALE_INTERVALS};
 use crate::time::Timestamp;
 
 /// Of one release and detector. A detector that says something else at each look must not fill the journal.
@@ -64,6 +64,9 @@ impl Releases {
         if self.readers[0].seen.values().any(|seen| seen.before_read.is_some_and(|read| read > began)) {
             return None;
         }
+        if let Some(waiting) = self.first_look_of_stand_in(now) {
+            return Some(waiting);
+        }
         let stand_in = readings.iter().enumerate().skip(1).find_map(|(index, reading)| {
             let reader = &self.readers[index];
             // One that uses the same words would have said this one: it is another release.
@@ -74,12 +77,14 @@ impl Releases {
                 Reading::Unreadable(_) => reader.seen.values().any(|seen| *seen.value == *judged.0),
             };
             let (since, at) = reader.times()?;
-            (has_other_words && shows && since < named_since).then_some((index, at))
+            // What was found at the start was there before.
+            let was_before = since < named_since || reader.seen.values().all(|seen| seen.before_read.is_none());
+            (has_other_words && shows && was_before).then_some((index, since, at))
         });
-        let (index, at) = stand_in?;
+        let (index, since, at) = stand_in?;
         let pulls = !matches!(self.detectors[index].kind, DetectorKind::Announced);
         let shown_alone = matches!(readings[index], Reading::One(_));
-        let seen_together = if pulls && shown_alone { at } else { now }.since(named_since);
+        let seen_together = if pulls && shown_alone { at } else { now }.since(named_since.max(since));
         let doubted_for = if shown_alone { self.doubted_for(index, named_since) } else { DEPLOYED_WITHIN };
         if seen_together < doubted_for {
             return Some(Running::Unknown(format!(
@@ -90,8 +95,24 @@ impl Releases {
         if !shown_alone {
             return None;
         }
-        self.readers[0].aliases.insert(name.clone(), Some(judged));
+        self.readers[0].aliases.insert(name.clone(), Some(judged.clone()));
+        // What was only announced cannot be looked at again.
+        if pulls {
+            self.keep(0, name, &judged);
+        }
         None
+    }
+
+    /// Right after a start, a name that nobody knows may be another one of what ran before: a stand-in is given its time to
+    /// tell.
+    fn first_look_of_stand_in(&self, now: Timestamp) -> Option<Running> {
+        let asked_since = self.asked_since?;
+        let unread = self.detectors.iter().zip(&self.readers).skip(1).find(|(detector, reader)| {
+            let pulls = !matches!(detector.kind, DetectorKind::Announced);
+            let is_unread = reader.seen.is_empty() && reader.error.is_none();
+            pulls && is_unread && now.since(asked_since) <= detector.interval * STALE_INTERVALS
+        });
+        unread.map(|(detector, _)| Running::Unknown(format!("{} has not been read yet", detector.describe)))
     }
 
     /// How long the first detector and a stand-in must have been seen together until what they say is the same release.

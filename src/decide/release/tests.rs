@@ -34,6 +34,8 @@ struct Service {
     now: i64,
     changes: Vec<Change>,
     named: Vec<Named>,
+    /// What the journal has: the changes with the detectors that named them, and the names, of earlier runs too.
+    journal: (Vec<(Change, Option<String>)>, Vec<Named>),
     symlink: Option<&'static str>,
     /// By target. None: it does not answer.
     processes: Vec<Option<&'static str>>,
@@ -47,6 +49,7 @@ impl Service {
             now: 0,
             changes: Vec::new(),
             named: Vec::new(),
+            journal: (Vec::new(), Vec::new()),
             symlink: Some(symlink),
             processes: vec![Some(process)],
         };
@@ -63,10 +66,14 @@ impl Service {
 
     fn update(&mut self) {
         if let Some(change) = self.releases.update(at(self.now)) {
+            let named_by = self.releases.named_by().map(str::to_owned);
             self.releases.take(change.clone());
+            self.journal.0.push((change.clone(), named_by));
             self.changes.push(change);
         }
-        self.named.extend(self.releases.take_learned());
+        let learned = self.releases.take_learned();
+        self.journal.1.extend(learned.clone());
+        self.named.extend(learned);
     }
 
     /// What the journal has of names: value and release.
@@ -250,10 +257,11 @@ fn nothing_readable_is_unknown_and_changes_nothing() {
 /// What a new daemon knows after replay.
 fn restarted(service: &Service) -> Service {
     let mut releases = Releases::new(service.releases.detectors());
-    for change in &service.changes {
+    for (change, named_by) in &service.journal.0 {
         releases.take(change.clone());
+        releases.was_named_by(named_by.as_deref());
     }
-    for named in &service.named {
+    for named in &service.journal.1 {
         releases.remember(named.clone());
     }
     releases.resume(at(service.now));
@@ -262,6 +270,7 @@ fn restarted(service: &Service) -> Service {
         now: service.now + 100,
         changes: Vec::new(),
         named: Vec::new(),
+        journal: service.journal.clone(),
         symlink: service.symlink,
         processes: service.processes.clone(),
     }
@@ -572,6 +581,44 @@ fn a_process_that_boots_slowly_is_what_the_symlink_said_soon() {
     service.processes = vec![Some("2.0")];
     service.run(60);
     assert_eq!((service.appeared(), &service.releases.running), (vec!["1.0", "r2"], &Running::One(release("r2"))));
+}
+
+#[test]
+fn what_a_stand_in_named_is_no_other_release_when_the_first_detector_is_back_after_a_restart() {
+    let mut service = Service::new(&[inside(), outside()], "r1", "1.0");
+    service.processes = vec![None];
+    service.symlink = Some("r2");
+    service.run(100);
+    assert_eq!(service.appeared(), ["1.0", "r2"]);
+    let mut service = restarted(&service);
+    // The process is looked at before the symlink.
+    service.processes = vec![Some("2.0")];
+    service.releases.read(0, TARGET, Ok("2.0".to_owned()), at(service.now));
+    service.update();
+    assert_eq!(service.releases.running, Running::Unknown("symlink has not been read yet".to_owned()));
+    service.run(400);
+    assert_eq!((service.appeared(), &service.releases.running), (vec![], &Running::One(release("r2"))));
+    let mut service = restarted(&service);
+    service.run(10);
+    assert_eq!((service.appeared(), &service.releases.running), (vec![], &Running::One(release("r2"))), "it is kept");
+}
+
+#[test]
+fn a_name_from_another_detector_than_before_the_restart_has_no_date() {
+    for (names, dated) in [("symlink", false), ("probe", true)] {
+        let mut service = Service::new(&[inside(), outside()], "r1", "1.0");
+        service.symlink = None;
+        if names == "symlink" {
+            service.processes = vec![None];
+            service.symlink = Some("r2");
+            service.run(100);
+        }
+        let mut service = restarted(&service);
+        service.symlink = None;
+        service.processes = vec![Some("3.0")];
+        service.run(100);
+        assert_eq!((service.appeared(), service.last().old_last_seen.is_some()), (vec!["3.0"], dated), "{names}");
+    }
 }
 
 #[test]
