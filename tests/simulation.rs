@@ -25,7 +25,7 @@ const PINNED: &[(u64, &str)] = &[
     (35274, "a symlink was at the next release already, and became a name of what still ran"),
     (48734, "the clock was set back while backstop was down: its windows seemed to be of just now"),
     (58022, "after an outage, in which windows start anew, what had burned before was blamed on the next release"),
-    (2832, "after a restart the first detector was back, and its name of what ran was taken for a release that had come"),
+    (2832, "back after a restart, the first detector had a name of its own for what ran: a release that had come"),
     (64434, "a way back that had come just before the release was what burned, beside it"),
 ];
 
