@@ -54,7 +54,7 @@ pub struct Verdict {
     /// Until then it is known to have been right: the latest Clear, or too little traffic right after it. None: it was never
     /// seen to be right, or nothing was seen for a while when the release that runs now came.
     pub right_until: Option<Timestamp>,
-    /// The first Breached since the last Clear, whatever was not known in between. Where there was none before a restart,
+    /// The first Breached (or failed look) since the last Clear, whatever was not known in between. Where there was none before a restart,
     /// what is wrong after it may have been wrong at any time before (the beginning of time), until a Clear is seen.
     pub wrong_since: Option<Timestamp>,
     /// Must see one fresh Breached before it may fire: after a restart.
@@ -67,6 +67,8 @@ pub struct Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Says {
     Clear,
+    /// Not breached, but the latest look failed: of a streak that has begun.
+    Failing,
     Breached,
     Unknown(Blank),
 }
@@ -119,6 +121,7 @@ impl Verdict {
         self.filling_since = fills.then(|| self.filling_since.unwrap_or(at));
         match says {
             Says::Clear => self.clear(at),
+            Says::Failing => self.failing(at),
             Says::Breached => self.breached(at, hold),
             Says::Unknown(blank) => self.unknown(blank, at, hold),
         }
@@ -140,6 +143,18 @@ impl Verdict {
         self.inherited = None;
         self.right_until = Some(at);
         self.wrong_since = None;
+        self.unproven = false;
+    }
+
+    /// What fails already is no longer right, although it may end before it is breached. A breach that was there goes on in
+    /// memory, too.
+    fn failing(&mut self, at: Timestamp) {
+        self.enter(Phase::Quiet, at);
+        self.began = None;
+        self.held = Duration::ZERO;
+        self.known = Some((at, false));
+        self.unknown_since = None;
+        self.wrong_since.get_or_insert(at);
         self.unproven = false;
     }
 
@@ -381,6 +396,23 @@ mod tests {
             verdict.release_changed(at(75), Some(at(40)), HOLD.gap_tolerance);
             verdict.take(Says::Breached, at(80), HOLD);
             assert_eq!(verdict.inherited, Some(at(10)), "restarts: {restarts}");
+        }
+    }
+
+    #[test]
+    fn a_streak_that_has_begun_before_the_release_is_inherited() {
+        for (old_last_seen, inherited) in [(9, None), (10, Some(at(10)))] {
+            let mut verdict = clear_then_breached(10, 5);
+            for second in [10, 15] {
+                verdict.take(Says::Failing, at(second), HOLD);
+            }
+            assert_eq!((verdict.phase, verdict.right_until), (Phase::Quiet, Some(at(0))));
+            verdict.release_changed(at(20), Some(at(old_last_seen)), HOLD.gap_tolerance);
+            verdict.take(Says::Breached, at(25), HOLD);
+            assert_eq!(verdict.inherited, inherited, "old release last seen at {old_last_seen}");
+            verdict.take(Says::Clear, at(30), HOLD);
+            verdict.take(Says::Breached, at(35), HOLD);
+            assert_eq!(verdict.inherited, None);
         }
     }
 

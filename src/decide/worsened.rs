@@ -105,7 +105,7 @@ impl Past {
                 }
                 return;
             }
-            Says::Clear => self.worse = None,
+            Says::Clear | Says::Failing => self.worse = None,
             Says::Breached => self.breached(value, at, hold, measure),
         }
         if let Some(value) = value.filter(|value| value.is_finite()) {

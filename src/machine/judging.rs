@@ -1,6 +1,7 @@
 //! From windows to verdicts, and from a firing verdict to the guard's answer.
 
 use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::blame::autonomy_at;
 use super::output::{LogLevel, Output};
 use super::safety::{BREACH_MEMORY, KILL_SWITCH};
 use super::service::{Service, identity};
-use super::watch::{is_recent, sees};
+use super::watch::{Target, is_recent, sees};
 use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
 use crate::decide::guard::{self, Breach, Compared, Facts, Mandate, Reach, Worsened};
 use crate::decide::incident::Incident;
@@ -110,9 +111,10 @@ impl Machine {
             return;
         }
         let instant = if is_known { newest.min(at) } else { at };
+        let failing = failing_now(self.targets.values(), trigger, &findings);
         state.newest = state.newest.max(newest.min(at));
         state.taken = at;
-        take(trigger, state, &findings, instant);
+        take(trigger, state, &findings, &failing, instant);
         if let Some(values) = values {
             remember(&mut state.baselines, &values, &findings, instant);
         }
@@ -418,14 +420,26 @@ impl Machine {
 }
 
 /// Gives every label set its finding. Sets that are gone for good and quiet are forgotten.
-fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &Findings, at: Timestamp) {
+fn take(
+    trigger: &Trigger,
+    state: &mut super::service::TriggerState,
+    findings: &Findings,
+    failing: &HashSet<Labels>,
+    at: Timestamp,
+) {
     let hold = Service::hold(trigger);
+    let mut shown = HashSet::with_capacity(findings.sets.len());
     for (labels, finding, _) in &findings.sets {
+        shown.insert(labels);
+        let says = match finding.says(trigger.on_unknown) {
+            Says::Clear if failing.contains(labels) => Says::Failing,
+            says => says,
+        };
         if let Some(verdict) = state.verdicts.get_mut(labels) {
-            verdict.take(finding.says(trigger.on_unknown), at, hold);
+            verdict.take(says, at, hold);
         } else if state.verdicts.len() < LABEL_SETS_MAX {
             let mut verdict = state.new_verdict(labels, at);
-            verdict.take(finding.says(trigger.on_unknown), at, hold);
+            verdict.take(says, at, hold);
             state.verdicts.insert(labels.clone(), verdict);
         }
     }
@@ -435,7 +449,7 @@ fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &
     let says = findings.others.says(trigger.on_unknown);
     let several = state.verdicts.len() > 1;
     state.verdicts.retain(|labels, verdict| {
-        if findings.sets.iter().any(|(set, _, _)| set == labels) {
+        if shown.contains(labels) {
             return true;
         }
         verdict.take(says, at, hold);
@@ -453,6 +467,24 @@ fn take(trigger: &Trigger, state: &mut super::service::TriggerState, findings: &
     }
 }
 
+/// Of a streak that has begun and is not breached yet: the targets whose latest look failed.
+fn failing_now<'a>(
+    targets: impl Iterator<Item = &'a Target>,
+    trigger: &Trigger,
+    findings: &Findings,
+) -> HashSet<Labels> {
+    let has_begun = |(_, finding, value): &&(Labels, Finding, Option<f64>)| {
+        *finding == Finding::Clear && value.is_some_and(|failures| failures > 0.0)
+    };
+    let is_health = matches!(trigger.question, Question::Value { kind: ValueKind::Health, .. });
+    if !is_health || findings.sets.iter().find(has_begun).is_none() {
+        return HashSet::new();
+    }
+    let begun: HashSet<&Labels> = findings.sets.iter().filter(has_begun).map(|(labels, _, _)| labels).collect();
+    let fails = |target: &&Target| target.last.as_ref().is_some_and(|look| !look.ok) && begun.contains(&target.labels);
+    targets.filter(fails).map(|target| target.labels.clone()).collect()
+}
+
 /// Remembers the values, for what a later release is compared with.
 fn weigh(
     trigger: &Trigger,
@@ -463,8 +495,10 @@ fn weigh(
 ) {
     let Some(measure) = Measure::of(trigger, worsened_by) else { return };
     let hold = Service::hold(trigger);
+    let sets: HashMap<&Labels, (&Finding, Option<f64>)> =
+        findings.sets.iter().map(|(labels, finding, value)| (labels, (finding, *value))).collect();
     for (labels, verdict) in &mut state.verdicts {
-        let (finding, value) = findings.of(labels);
+        let (finding, value) = sets.get(labels).copied().unwrap_or((&findings.others, None));
         verdict.past.take(finding.says(trigger.on_unknown), value, at, hold, measure);
     }
 }

@@ -52,11 +52,17 @@ use watch::{ReferenceState, Target};
 const SETTLE_EVERY: Duration = Duration::from_millis(5);
 
 /// What a trigger asks goes over all targets, and each of them sends batches: of many targets, more batches are taken
-/// together, or the cost would grow with their square. So long per target,
+/// together, or the cost would grow with their square. Of a few targets so long for each,
 const SETTLE_PER_TARGET: Duration = Duration::from_micros(500);
 
-/// and never longer than this: a decision is a matter of milliseconds.
-const SETTLE_EVERY_MAX: Duration = Duration::from_millis(100);
+/// and of more than these
+const FEW_TARGETS: usize = 32;
+
+/// this part of the shortest interval, which is how old a sample may be anyway,
+const SETTLES_PER_INTERVAL: u32 = 4;
+
+/// but never longer than this.
+const SETTLE_EVERY_MAX: Duration = Duration::from_secs(1);
 
 /// Closed incidents kept in memory, for pages and reports; the journal has them all.
 const CLOSED_INCIDENTS_KEPT: usize = 100;
@@ -206,8 +212,13 @@ impl Machine {
 
     /// How often what was observed is looked at, at most.
     fn observed_every(&self) -> Duration {
-        let targets = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
-        SETTLE_PER_TARGET.saturating_mul(targets).clamp(SETTLE_EVERY, SETTLE_EVERY_MAX)
+        let targets = u32::try_from(self.targets.len().min(FEW_TARGETS)).unwrap_or(u32::MAX);
+        let least = SETTLE_PER_TARGET.saturating_mul(targets).max(SETTLE_EVERY);
+        if self.targets.len() <= FEW_TARGETS {
+            return least;
+        }
+        let interval = self.targets.values().map(|target| target.interval).min().unwrap_or_default();
+        (interval / SETTLES_PER_INTERVAL).clamp(least, SETTLE_EVERY_MAX)
     }
 
     /// Steps under way: a shutdown waits for them, within a bound.

@@ -3,18 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A label set, sorted by name, `__name__` among them. Cheap to clone.
+/// A label set, sorted by name, `__name__` among them. Cheap to clone, and so is each text in it: most operations only leave
+/// some out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
+pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
 
 impl Labels {
     /// Sorts by name; of a name given twice the last value counts; an empty value is no label, as in Prometheus.
-    pub fn from_pairs<N: Into<Box<str>>, V: Into<Box<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
+    pub fn from_pairs<N: Into<Arc<str>>, V: Into<Arc<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
         let mut sorted = std::collections::BTreeMap::new();
         for (name, value) in pairs {
             sorted.insert(name.into(), value.into());
         }
-        Labels(sorted.into_iter().filter(|(_, value): &(_, Box<str>)| !value.is_empty()).collect())
+        Labels(sorted.into_iter().filter(|(_, value): &(_, Arc<str>)| !value.is_empty()).collect())
     }
 
     #[must_use]

@@ -372,10 +372,15 @@ impl Oracle {
 
     pub fn deployed(&mut self, service: usize, release: ReleaseNo, t: i64) {
         let watched = &mut self.services[service];
+        let returns = watched.deployed.contains_key(&release);
         watched.deployed.entry(release).or_insert(t);
         watched.put.insert(release, t);
         watched.looked_before.entry(release).or_insert(watched.looked);
         watched.disturbed = t;
+        // What was wrong by now says nothing of the time when it came first, and a return is never blamed.
+        if returns {
+            return;
+        }
         if watched.complete_from.is_none_or(|from| t - from < COMPLETE_BEFORE_MS)
             || t <= watched.lied.unwrap_or(i64::MIN) + SEEN_AFTER_MS
         {

@@ -181,7 +181,7 @@ impl Walk<'_> {
             let point = match look {
                 Look::Instant if looks_at_instant => series.ring.at(frame.until).filter(|point| point.at > reach),
                 Look::Newest => series.ring.at(frame.until),
-                Look::Instant | Look::Window(_) => series.ring.window(reach, frame.until).points().next_back(),
+                Look::Instant | Look::Window(_) => series.ring.newest_in(reach, frame.until),
             };
             if let Some(point) = point {
                 series_now += 1;

@@ -94,11 +94,11 @@ pub(super) fn increase(context: Context<'_>, counter: &Selector, window: Duratio
 
 /// Without observations there is no quantile: NaN, with zero events.
 pub(super) fn quantile(context: Context<'_>, quantile: &Quantile, at: Timestamp) -> Answer {
-    let mut by_bound: BTreeMap<Box<str>, Vec<f64>> = BTreeMap::new();
+    let mut by_bound: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (target, series) in context.store.select(context.service, &quantile.buckets) {
         let Some(le) = series.labels.get("le") else { continue };
         if let Some(increase) = of_series(target, series, quantile.window, at) {
-            by_bound.entry(le.into()).or_default().push(increase);
+            by_bound.entry(le).or_default().push(increase);
         }
     }
     let buckets: Vec<Bucket> = by_bound

@@ -169,6 +169,12 @@ impl Ring {
         (!is_stale(point.value)).then_some(point)
     }
 
+    /// The newest sample in `(after, until]` that is no staleness marker.
+    pub fn newest_in(&self, after: Timestamp, until: Timestamp) -> Option<Point> {
+        let newest = self.points.range(..self.count_until(until)).rfind(|point| !is_stale(point.value))?;
+        (newest.at > after).then_some(*newest)
+    }
+
     /// The samples in `(after, until]`, without staleness markers.
     pub fn window(&self, after: Timestamp, until: Timestamp) -> Window<'_> {
         let low = self.count_until(after);

@@ -24,6 +24,8 @@ pub(in crate::promql) struct Series {
     local: Option<LocalId>,
     /// The target's `process` when the newest sample was taken.
     process: u32,
+    /// Its name is among those that the target has shown.
+    shown: bool,
 }
 
 /// The slots of all series of one metric, and which of them each selector that names this metric means: expressions
@@ -161,8 +163,15 @@ impl Target {
         if self.by_labels.len() >= SERIES_MAX {
             self.sweep(Timestamp::MAX);
         }
-        let series =
-            Series { labels: labels.clone(), own, ring: Ring::default(), keep, local: None, process: self.process };
+        let series = Series {
+            labels: labels.clone(),
+            own,
+            ring: Ring::default(),
+            keep,
+            local: None,
+            process: self.process,
+            shown: false,
+        };
         let slot = if let Some(slot) = self.free.pop() {
             self.series[slot] = Some(series);
             slot
@@ -220,7 +229,8 @@ impl Target {
             series.ring.push(at, *value, replaced);
             let reach = series.keep.reach + self.meta.interval;
             series.ring.forget_before(at - reach, series.keep.samples as usize);
-            if !self.shown.contains(series.labels.name()) {
+            if !series.shown {
+                series.shown = true;
                 self.shown.insert(series.labels.name().into());
             }
         }
@@ -312,7 +322,8 @@ impl Target {
         self.shown.clear();
         for series in self.series.iter_mut().flatten() {
             series.ring.restart(from);
-            if series.is_live() {
+            series.shown = series.is_live();
+            if series.shown {
                 self.shown.insert(series.labels.name().into());
             }
         }
