@@ -1118,6 +1118,40 @@ fn what_was_collected_in_the_dark_proves_nothing_when_the_network_returns() {
 }
 
 #[test]
+fn what_was_collected_in_the_dark_proves_nothing_without_a_reference_either() {
+    let mut world = world(|_| {});
+    calm(&mut world);
+    deploy(&mut world, "r2", Behaviour::GOOD);
+    world.run(30 * SECOND);
+    let until = world.now + 6 * INTERVAL + SECOND;
+    world.fleet.processes[0].cut_until = until;
+    world.run(6 * INTERVAL);
+    assert_eq!(world.state(), "held", "{}", world.story());
+    // The first look that gets through finds it restarting.
+    world.fleet.processes[0].up_from = until + INTERVAL;
+    world.run(2 * MINUTE);
+    assert!(world.steps_begun().is_empty(), "{}", world.story());
+}
+
+#[test]
+fn what_was_held_is_lost_with_what_was_seen_after_the_checkpoint() {
+    for (after, held) in [(5 * SECOND, true), (30 * SECOND, false)] {
+        let mut world = world(|service| service.triggers = vec![error_rate(120)]);
+        calm(&mut world);
+        deploy(&mut world, "r2", Behaviour::BROKEN);
+        world.run(MINUTE);
+        world.checkpoint();
+        world.run(after);
+        // It writes: so long it has lived.
+        world.order(Command::Pause { service: None, duration: secs(1), reason: String::new() });
+        world.crash(usize::MAX);
+        world.restart();
+        let held_for = world.service().triggers[0].held;
+        assert_eq!(!held_for.is_zero(), held, "{after} ms after it: {held_for:?}");
+    }
+}
+
+#[test]
 fn a_breach_that_began_before_another_incident_of_the_release_cleared_is_dealt_with() {
     let mut world = world(|service| {
         service.guard.references = vec!["example".into()];

@@ -26,6 +26,8 @@ const PINNED: &[(u64, &str)] = &[
     (48734, "the clock was set back while backstop was down: its windows seemed to be of just now"),
     (58022, "after an outage, in which windows start anew, what had burned before was blamed on the next release"),
     (2832, "back after a restart, the first detector had a name of its own for what ran: a release that had come"),
+    (29552, "a kill long after the last checkpoint: what had ended by then was held again"),
+    (30020, "without a reference, what was looked at in vain while we were cut off counted when the network was back"),
     (64434, "a way back that had come just before the release was what burned, beside it"),
 ];
 

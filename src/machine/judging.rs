@@ -340,7 +340,12 @@ impl Machine {
         let has_reference = were_up.peek().is_some();
         let is_open = answers || were_up.any(|state| state.is_up(Timestamp::MIN));
         let was_looked_at = own.clone().next().is_some() && own.clone().all(|target| target.last.is_some());
-        let unsure = has_reference || !service.reached_once;
+        // One look that everything missed may be the service's own doing. More of them, and nothing that could tell, are not.
+        let slowest = own.map(|target| target.interval).max().unwrap_or_default();
+        let closed_since = if is_open { None } else { service.closed_since.or(Some(now.monotonic)) };
+        let is_closed = closed_since.is_some_and(|since| now.monotonic.since(since) >= slowest * 2);
+        let unsure = has_reference || !service.reached_once || is_closed;
+        self.services[index].closed_since = closed_since;
         self.services[index].reached_once |= is_open;
         if is_open && self.services[index].cut_off {
             self.services[index].cut_off = false;

@@ -89,7 +89,8 @@ impl Machine {
                 checkpoint.verdicts.clear();
                 checkpoint.windows.clear();
             }
-            self.recover_triggers(&checkpoint, now);
+            let unseen = last.map_or(Duration::ZERO, |last| last.since(checkpoint.now.monotonic));
+            self.recover_triggers(&checkpoint, unseen, now);
             for EverMatched { service, selector, series } in checkpoint.ever {
                 let scope = match service {
                     None => Scope::Shared,
@@ -126,10 +127,10 @@ impl Machine {
         self.report_unreadable(&recovered.unreadable, now, out);
     }
 
-    fn recover_triggers(&mut self, checkpoint: &Checkpoint, now: &Now) {
+    fn recover_triggers(&mut self, checkpoint: &Checkpoint, unseen: Duration, now: &Now) {
         for dump in &checkpoint.verdicts {
             if let Some(index) = self.service_index(&dump.service) {
-                self.services[index].restore_verdict(dump, now.monotonic);
+                self.services[index].restore_verdict(dump, unseen, now.monotonic);
             }
         }
         for dump in &checkpoint.baselines {

@@ -166,8 +166,9 @@ pub struct Service {
     pub starting: Option<(Release, Timestamp)>,
     /// No release was named in this run yet: the first name may be another one than before the restart.
     pub unnamed: bool,
-    /// No target answers, nor any reference that did.
+    /// No target answers, nor any reference that did; and since when no target or reference does.
     pub cut_off: bool,
+    pub closed_since: Option<Timestamp>,
     /// Something that it depends on breaches, or did when the machine settled last.
     pub dependency_down: bool,
     /// It breached while too many services did (`daemon.breaching_share_max`).
@@ -206,6 +207,7 @@ impl Service {
             starting: None,
             unnamed: true,
             cut_off: false,
+            closed_since: None,
             dependency_down: false,
             in_share: false,
             probe_failed: None,
@@ -256,11 +258,16 @@ impl Service {
     }
 
     /// Puts a verdict back after a restart, if its trigger still asks the same.
-    pub fn restore_verdict(&mut self, dump: &VerdictDump, now: Timestamp) {
+    /// `unseen`: how long the daemon is known to have gone on after the checkpoint. What it saw by then is lost, so that longer
+    /// than a gap may be, nothing that was held counts.
+    pub fn restore_verdict(&mut self, dump: &VerdictDump, unseen: Duration, now: Timestamp) {
         for (trigger, state) in self.rules.triggers.iter().zip(&mut self.triggers) {
             if trigger.name == dump.trigger && identity(trigger) == dump.question {
                 let mut verdict = dump.verdict.clone();
                 verdict.restored(now);
+                if unseen > Service::hold(trigger).gap_tolerance {
+                    verdict.unwatched(now);
+                }
                 state.inherited = state.inherited.into_iter().chain(verdict.inherited).min();
                 state.verdicts.insert(dump.labels.clone(), verdict);
             }

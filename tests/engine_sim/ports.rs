@@ -312,7 +312,7 @@ fn answer(shared: &Shared, order: &CheckOrder) -> (CheckOutcome, i64) {
         (setup::SCHEMA | setup::IMAGE, _, _) => true,
         (_, _, _) => {
             let mut well = true;
-            fleet.failing(t, |_| well = false);
+            fleet.failing(t, |_, _| well = false);
             well
         }
     };

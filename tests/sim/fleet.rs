@@ -263,20 +263,20 @@ impl Fleet {
         process.database += if behaviour.database { seconds } else { 0.0 };
     }
 
-    /// Who is to blame for what is wrong now.
-    pub fn failing(&self, now: i64, mut tell: impl FnMut(ReleaseNo)) {
+    /// Who is to blame for what is wrong now, and in which process (the first one where it is not in processes).
+    pub fn failing(&self, now: i64, mut tell: impl FnMut(ReleaseNo, usize)) {
         if self.errors_anyway > 0.0 {
-            tell(if self.errors_anyway < MILD_MAX { MILD } else { ENVIRONMENT });
+            tell(if self.errors_anyway < MILD_MAX { MILD } else { ENVIRONMENT }, 0);
         }
         if self.memory_anyway {
-            tell(CROWD);
+            tell(CROWD, 0);
         }
-        for process in &self.processes {
+        for (index, process) in self.processes.iter().enumerate() {
             let behaviour = self.active(process, now);
             let down = now < process.up_from && now > process.started + MAY_START_MS;
             let errors = behaviour.errors > 0.0 && !self.flag_off;
             if down || errors || behaviour.crashes || behaviour.slow || behaviour.memory || behaviour.database {
-                tell(process.release);
+                tell(process.release, index);
             }
         }
     }

@@ -162,6 +162,9 @@ struct Failure {
     blame: ReleaseNo,
     from: i64,
     last: i64,
+    /// The processes that fail now, and when one joined them last.
+    processes: u64,
+    spread: i64,
 }
 
 /// What is known of one service, from outside.
@@ -293,11 +296,16 @@ pub fn counts(actor: &Actor, approvers: &[String]) -> bool {
 }
 
 impl Watched {
-    fn saw(&mut self, blame: ReleaseNo, t: i64) {
+    fn saw(&mut self, blame: ReleaseNo, processes: u64, t: i64) {
         let same = self.failures.iter_mut().rev().find(|failure| failure.blame == blame);
         match same {
-            Some(failure) if t - failure.last <= 2 * INTERVAL + SECOND => failure.last = t,
-            Some(_) | None => self.failures.push(Failure { blame, from: t, last: t }),
+            Some(failure) if t - failure.last <= 2 * INTERVAL + SECOND => {
+                if processes & !failure.processes != 0 {
+                    failure.spread = t;
+                }
+                (failure.processes, failure.last) = (processes, t);
+            }
+            Some(_) | None => self.failures.push(Failure { blame, from: t, last: t, processes, spread: t }),
         }
     }
 
@@ -427,7 +435,11 @@ impl Oracle {
     /// What fails now; called at every look and at every change.
     pub fn truth(&mut self, service: usize, fleet: &Fleet, t: i64) {
         let watched = &mut self.services[service];
-        fleet.failing(t, |blame| watched.saw(blame, t));
+        let mut failing: BTreeMap<ReleaseNo, u64> = BTreeMap::new();
+        fleet.failing(t, |blame, process| *failing.entry(blame).or_default() |= 1 << process);
+        for (blame, processes) in failing {
+            watched.saw(blame, processes, t);
+        }
     }
 
     /// Every target of the service was looked at with success and honesty, or not.
@@ -447,7 +459,7 @@ impl Oracle {
     pub fn lied(&mut self, service: usize, t: i64) {
         let watched = &mut self.services[service];
         watched.lied = Some(t);
-        watched.saw(LIES, t);
+        watched.saw(LIES, 1, t);
     }
 
     pub fn signalled(&mut self, service: usize, until: i64) {
@@ -1161,8 +1173,11 @@ impl Oracle {
         };
         // Nor can what began to fail after the last look before the release came: a window shows it a while later.
         let unseen = watched.looked_before.get(&bad).copied().unwrap_or(0) - KNOWN_AFTER_MS;
-        // Nor, in a rollout, what the old release begins to do in its very moment: a flag is turned on with the new one.
-        let with_it = |failure: &Failure| (came..came + SEEN_LATE_MS).contains(&failure.from);
+        // Nor, in a rollout, what the old release begins to do in its very moment, be it in one more process: a flag is
+        // turned on with the new one.
+        let with_it = |failure: &Failure| {
+            [failure.from, failure.spread].iter().any(|at| (came..came + SEEN_LATE_MS).contains(at))
+        };
         let unclear = |failure: &Failure| {
             failure.blame == bad || (failure.blame < CROWD && (alike(failure.blame) || with_it(failure)))
         };

@@ -931,7 +931,7 @@ impl World {
             (setup::IMAGE, _, _) => fleet.image_gone.is_none(),
             (_, _, _) => {
                 let mut well = true;
-                fleet.failing(self.t, |_| well = false);
+                fleet.failing(self.t, |_, _| well = false);
                 well
             }
         };
