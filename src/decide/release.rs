@@ -360,18 +360,8 @@ impl Releases {
         }
         self.learn_aliases(&readings);
         self.drop_outdated(&mut readings);
-        // While no process can be read, one outside that shows another release is to be believed: waiting until the
-        // first detector is stale would blame the old release for the crash of the new one.
-        let is_mute = self.is_inside(0) && self.readers[0].seen.values().all(|seen| seen.failed);
-        if is_mute {
-            for (index, reading) in readings.iter().enumerate().skip(1).filter(|(index, _)| !self.is_inside(*index)) {
-                if let Reading::One(value) = reading
-                    && let Some(release) = self.alias(index, value)
-                {
-                    self.namer = index;
-                    return Running::One(release);
-                }
-            }
+        if let Some(running) = self.name_of_mute(&readings) {
+            return running;
         }
         for (index, reading) in readings.iter().enumerate() {
             match reading {
@@ -413,6 +403,22 @@ impl Releases {
         }
         let why: Vec<String> = readings.iter().map(unreadable).collect();
         Running::Unknown(why.join("; "))
+    }
+
+    /// While no process can be read, one outside that shows another release is to be believed: waiting until the first
+    /// detector is stale would blame the old release for the crash of the new one.
+    fn name_of_mute(&mut self, readings: &[Reading]) -> Option<Running> {
+        let is_mute = self.is_inside(0) && self.readers[0].seen.values().all(|seen| seen.failed);
+        if !is_mute {
+            return None;
+        }
+        let outside = readings.iter().enumerate().skip(1).filter(|(index, _)| !self.is_inside(*index));
+        let (index, release) = outside.into_iter().find_map(|(index, reading)| match reading {
+            Reading::One(value) => Some((index, self.alias(index, value)?)),
+            Reading::Mix(_) | Reading::Unreadable(_) => None,
+        })?;
+        self.namer = index;
+        Some(Running::One(release))
     }
 
     fn is_inside(&self, index: usize) -> bool {

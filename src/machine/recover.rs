@@ -89,8 +89,7 @@ impl Machine {
                 checkpoint.verdicts.clear();
                 checkpoint.windows.clear();
             }
-            let unseen = last.map_or(Duration::ZERO, |last| last.since(checkpoint.now.monotonic));
-            self.recover_triggers(&checkpoint, unseen, now);
+            self.recover_triggers(&checkpoint, last.unwrap_or(Timestamp::MIN), now);
             for EverMatched { service, selector, series } in checkpoint.ever {
                 let scope = match service {
                     None => Scope::Shared,
@@ -127,10 +126,10 @@ impl Machine {
         self.report_unreadable(&recovered.unreadable, now, out);
     }
 
-    fn recover_triggers(&mut self, checkpoint: &Checkpoint, unseen: Duration, now: &Now) {
+    fn recover_triggers(&mut self, checkpoint: &Checkpoint, lived_until: Timestamp, now: &Now) {
         for dump in &checkpoint.verdicts {
             if let Some(index) = self.service_index(&dump.service) {
-                self.services[index].restore_verdict(dump, unseen, now.monotonic);
+                self.services[index].restore_verdict(dump, lived_until, now.monotonic);
             }
         }
         for dump in &checkpoint.baselines {

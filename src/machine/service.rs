@@ -258,14 +258,15 @@ impl Service {
     }
 
     /// Puts a verdict back after a restart, if its trigger still asks the same.
-    /// `unseen`: how long the daemon is known to have gone on after the checkpoint. What it saw by then is lost, so that longer
-    /// than a gap may be, nothing that was held counts.
-    pub fn restore_verdict(&mut self, dump: &VerdictDump, unseen: Duration, now: Timestamp) {
+    /// `lived_until`: so long the daemon is known to have gone on, maybe beyond the checkpoint. What it saw then is lost: where
+    /// that is longer than a gap may be, nothing that was held counts.
+    pub fn restore_verdict(&mut self, dump: &VerdictDump, lived_until: Timestamp, now: Timestamp) {
         for (trigger, state) in self.rules.triggers.iter().zip(&mut self.triggers) {
             if trigger.name == dump.trigger && identity(trigger) == dump.question {
                 let mut verdict = dump.verdict.clone();
+                let known = verdict.known.map_or(lived_until, |(at, _)| at);
                 verdict.restored(now);
-                if unseen > Service::hold(trigger).gap_tolerance {
+                if lived_until.since(known) > Service::hold(trigger).gap_tolerance {
                     verdict.unwatched(now);
                 }
                 state.inherited = state.inherited.into_iter().chain(verdict.inherited).min();

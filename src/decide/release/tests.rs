@@ -1,3 +1,7 @@
+//! What runs, as a service and its detectors show it.
+//!
+//! Length: one world, and each way in which its detectors may disagree.
+
 use super::*;
 
 const TARGET: Option<TargetId> = Some(TargetId(1));
