@@ -253,14 +253,15 @@ fn expose(body: &mut String, scrape: u64) -> std::fmt::Result {
     others(body, 46..47, 7)
 }
 
-/// Only drains the bodies, each second, each target with a client of its own as the daemon has it.
+/// Only drains the bodies, each second, all targets with one client as the daemon has it.
 fn drain(address: SocketAddr) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let limits = RequestLimits { connect_timeout: INTERVAL, timeout: INTERVAL, body_bytes_max: 16 << 20 };
     runtime.block_on(async {
+        let client = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
         let mut tasks = tokio::task::JoinSet::new();
         for target in 0..TARGETS {
-            let client = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
+            let client = client.clone();
             let url = format!("http://{address}{}", path(target));
             tasks.spawn(async move {
                 tokio::time::sleep(INTERVAL * target / TARGETS).await;

@@ -4,46 +4,20 @@
 //! `FUZZ_MINUTES=60 cargo test --release --test fuzz_scan -- --nocapture` runs on all cores (`FUZZ_CORES`) and prints how
 //! many bodies it tried; without it, a few thousand. `FUZZ_SEED=7` tries one body again and shows it.
 
+mod fuzz;
 #[path = "fuzz_scan/reference.rs"]
 mod reference;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use backstop::exposition::{Format, Limits, Memory, Names, Options, Sample, ScanError, scan, scan_remembering};
-use backstop::platform::clock::Clock;
+use fuzz::Random;
 use reference::Line;
 
 /// Without an order to go on: what every run of the tests can afford.
 const BODIES_BY_DEFAULT: u64 = 20_000;
 const WANTED: [&str; 4] = ["a", "http_requests_total", "h_bucket", "my.metric"];
-
-/// splitmix64: one number a body, and the body is the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()
-    }
-
-    fn once_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    fn of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
-        all[self.below(all.len())]
-    }
-}
 
 const NAMES: [&str; 9] = [
     "a",
@@ -400,51 +374,14 @@ fn try_one(seed: u64) {
     }
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
-}
-
 #[test]
 fn the_scan_reads_what_another_reader_reads() {
-    if let Some(seed) = setting("FUZZ_SEED") {
+    if let Some(seed) = fuzz::setting("FUZZ_SEED") {
         let mut random = Random(seed);
         let open = random.once_in(2);
         println!("OpenMetrics: {open}\n{}", String::from_utf8_lossy(&body(&mut random, open)).escape_debug());
-        try_one(seed);
-        return;
     }
-    let minutes = setting("FUZZ_MINUTES").unwrap_or(0);
-    let cores = setting("FUZZ_CORES").unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(1))
-    });
-    let clock = Clock::start(None, None);
-    let start = clock.uptime();
-    let end = start + Duration::from_secs(minutes * 60);
-    // Another hour looks at other bodies.
-    let first = if minutes == 0 { 0 } else { u64::try_from(clock.now().wall.as_millis()).unwrap_or(0) << 24 };
-    let (tried, found) = (AtomicU64::new(0), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                while !found.load(Ordering::Relaxed) {
-                    let count = tried.fetch_add(1, Ordering::Relaxed);
-                    let is_done = if minutes == 0 { count >= BODIES_BY_DEFAULT } else { clock.uptime() >= end };
-                    if is_done {
-                        tried.fetch_sub(1, Ordering::Relaxed);
-                        return;
-                    }
-                    let seed = first + count;
-                    if catch_unwind(AssertUnwindSafe(|| try_one(seed))).is_err() {
-                        println!("again: FUZZ_SEED={seed} cargo test --test fuzz_scan -- --nocapture");
-                        found.store(true, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    let seconds = clock.uptime().saturating_sub(start).as_secs();
-    println!("{} bodies in {seconds} s on {cores} cores", tried.load(Ordering::Relaxed));
-    assert!(!found.load(Ordering::Relaxed), "see above");
+    fuzz::drive("fuzz_scan", BODIES_BY_DEFAULT, try_one);
 }
 
 /// A fuzzer whose bodies are all refused, or all read, tests little.
