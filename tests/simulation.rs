@@ -28,6 +28,7 @@ const PINNED: &[(u64, &str)] = &[
     (2832, "back after a restart, the first detector had a name of its own for what ran: a release that had come"),
     (29552, "a kill long after the last checkpoint: what had ended by then was held again"),
     (30020, "without a reference, what was looked at in vain while we were cut off counted when the network was back"),
+    (105_574, "how bad it was right before the release was left out of what the release was compared with"),
     (64434, "a way back that had come just before the release was what burned, beside it"),
 ];
 

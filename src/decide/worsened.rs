@@ -144,13 +144,13 @@ impl Past {
     }
 
     /// Another release runs: what was seen until the last sight of the one before is what it is compared with. Values
-    /// in between may be of either, and count for neither.
+    /// in between may be of either; those that share a slot with earlier ones count as of the one before.
     pub fn release_changed(&mut self, old_last_seen: Option<Timestamp>, measure: Option<Measure>) {
         let slots = std::mem::take(&mut self.slots);
         self.worse = None;
         self.baseline = match (old_last_seen, measure) {
             (Some(until), Some(measure)) => {
-                let before = slots.iter().filter(|slot| slot.to <= until).map(|slot| slot.worst);
+                let before = slots.iter().filter(|slot| slot.from < until).map(|slot| slot.worst);
                 before.reduce(|a, b| measure.worst(a, b))
             }
             (None, _) | (_, None) => None,
@@ -253,6 +253,15 @@ mod tests {
         assert_eq!(past.baseline, None, "nothing was seen of the release before");
         breached(&mut past, 230, 300, 9.0, UP);
         assert_eq!(past.worsened(HOLD.hold), None);
+    }
+
+    #[test]
+    fn how_bad_it_was_right_before_the_release_counts_although_looks_went_on() {
+        let mut past = Past::new();
+        breached(&mut past, 0, 140, 0.2, UP);
+        breached(&mut past, 150, 210, 0.8, UP);
+        past.release_changed(Some(at(205)), Some(UP));
+        assert_eq!(past.baseline, Some(0.8));
     }
 
     #[test]
