@@ -135,26 +135,25 @@ impl Verdict {
     }
 
     fn clear(&mut self, at: Timestamp) {
-        self.enter(Phase::Quiet, at);
-        self.began = None;
-        self.held = Duration::ZERO;
-        self.known = Some((at, false));
-        self.unknown_since = None;
+        self.not_breached(at);
         self.inherited = None;
         self.right_until = Some(at);
         self.wrong_since = None;
-        self.unproven = false;
     }
 
     /// What fails already is no longer right, although it may end before it is breached. A breach that was there goes on in
     /// memory, too.
     fn failing(&mut self, at: Timestamp) {
+        self.not_breached(at);
+        self.wrong_since.get_or_insert(at);
+    }
+
+    fn not_breached(&mut self, at: Timestamp) {
         self.enter(Phase::Quiet, at);
         self.began = None;
         self.held = Duration::ZERO;
         self.known = Some((at, false));
         self.unknown_since = None;
-        self.wrong_since.get_or_insert(at);
         self.unproven = false;
     }
 

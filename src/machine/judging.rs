@@ -481,11 +481,13 @@ fn failing_now<'a>(
     let has_begun = |(_, finding, value): &&(Labels, Finding, Option<f64>)| {
         *finding == Finding::Clear && value.is_some_and(|failures| failures > 0.0)
     };
-    let is_health = matches!(trigger.question, Question::Value { kind: ValueKind::Health, .. });
-    if !is_health || findings.sets.iter().find(has_begun).is_none() {
+    if !matches!(trigger.question, Question::Value { kind: ValueKind::Health, .. }) {
         return HashSet::new();
     }
     let begun: HashSet<&Labels> = findings.sets.iter().filter(has_begun).map(|(labels, _, _)| labels).collect();
+    if begun.is_empty() {
+        return HashSet::new();
+    }
     let fails = |target: &&Target| target.last.as_ref().is_some_and(|look| !look.ok) && begun.contains(&target.labels);
     targets.filter(fails).map(|target| target.labels.clone()).collect()
 }

@@ -62,8 +62,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Now {
         let since_boot = self.source.since_boot();
-        let monotonic = Timestamp::from_millis(millis_of(since_boot).saturating_add(self.offset_ms));
-        Now { monotonic, wall: self.source.wall(), boot: self.boot.clone(), since_boot }
+        Now { monotonic: self.timeline(since_boot), wall: self.source.wall(), boot: self.boot.clone(), since_boot }
     }
 
     /// Time since the machine booted, to the nanosecond: for measuring how long something took. Not on the timeline
@@ -76,7 +75,11 @@ impl Clock {
     /// Only the monotonic instant.
     #[must_use]
     pub fn monotonic(&self) -> Timestamp {
-        Timestamp::from_millis(millis_of(self.source.since_boot()).saturating_add(self.offset_ms))
+        self.timeline(self.source.since_boot())
+    }
+
+    fn timeline(&self, since_boot: Duration) -> Timestamp {
+        Timestamp::from_millis(millis_of(since_boot).saturating_add(self.offset_ms))
     }
 }
 
