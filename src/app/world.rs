@@ -1,14 +1,14 @@
 //! What the engine drives: journal, executor, receivers, checkpoint file, systemd.
 
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::act::Executor;
 use crate::decide::event::{CheckOutcome, Record, StepResult};
-use crate::engine::port::{BoxError, Core, Lag, Observations, Started, World};
+use crate::engine::port::{BoxError, Core, Lag, Observations, Saved, Started, World};
 use crate::journal::{CheckpointFile, CloseError, Journal};
 use crate::machine::Machine;
-use crate::machine::checkpoint::Checkpoint;
+use crate::machine::checkpoint::View;
 use crate::machine::input::{DeliveryOutcome, Input, Observation};
 use crate::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::{JournalHealth, Snapshot};
@@ -20,7 +20,7 @@ use crate::serve::Metrics;
 use crate::time::{Now, Timestamp};
 
 /// Shared by the engine and the composition root. The mutexes are held for one call that does not wait, but the
-/// checkpoint file's, which only the thread that saves takes.
+/// checkpoint file's: the engine takes it to encode, after the thread that writes is done with it.
 #[derive(Debug)]
 pub(super) struct Adapters {
     pub clock: Clock,
@@ -28,7 +28,7 @@ pub(super) struct Adapters {
     pub systemd: Systemd,
     executor: Executor,
     journal: Mutex<Option<Journal>>,
-    checkpoints: Mutex<CheckpointFile>,
+    checkpoints: Arc<Mutex<CheckpointFile>>,
     notifier: Mutex<Notifier>,
     /// The latest `STATUS=`, so that systemd hears of changes only.
     status: Mutex<String>,
@@ -49,7 +49,7 @@ impl Adapters {
             systemd,
             executor,
             journal: Mutex::new(Some(journal)),
-            checkpoints: Mutex::new(checkpoints),
+            checkpoints: Arc::new(Mutex::new(checkpoints)),
             notifier: Mutex::new(notifier),
             status: Mutex::new(String::new()),
         }
@@ -95,8 +95,14 @@ impl World for Adapters {
         async move { notifier.deliver(&order, &now).await }
     }
 
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), String> {
-        lock(&self.checkpoints).save(checkpoint).map_err(|error| super::chain(&error))
+    fn save(&self, checkpoint: &View<'_>) -> impl FnOnce() -> Result<Saved, String> + Send + 'static {
+        let file = Arc::clone(&self.checkpoints);
+        let encoded = lock(&file).encode(checkpoint);
+        move || {
+            let written = encoded.and_then(|encoded| lock(&file).write(encoded));
+            let is_all = written.map_err(|error| super::chain(&error))?;
+            Ok(if is_all { Saved::All } else { Saved::Part })
+        }
     }
 
     fn measured(&self, lag: Lag) {
@@ -162,7 +168,7 @@ impl Core for Machine {
         Machine::snapshot(self, now)
     }
 
-    fn checkpoint(&self, now: &Now) -> Checkpoint {
+    fn checkpoint(&self, now: &Now) -> View<'_> {
         Machine::checkpoint(self, now)
     }
 }

@@ -9,14 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
 use crate::decide::event::{Attempt, CheckOutcome, Entry, IncidentEvent, IncidentId, Outcome, Record, Seq, StepResult};
-use crate::machine::checkpoint::Checkpoint;
+use crate::machine::checkpoint::View;
 use crate::machine::input::{Answer, CheckId, CommandId, DeliveryOutcome, Input};
 use crate::machine::output::{CheckOrder, DeliveryOrder, LogLevel, Output, StepOrder};
 use crate::platform::clock::Clock;
 use crate::supervise::panic_message;
 
 use super::EngineError;
-use super::port::{Lag, Started, World};
+use super::port::{Lag, Saved, Started, World};
 
 /// A receiver's client that panicked is tried again; not at once, for it will likely panic again.
 const RETRY_AFTER_PANIC: Duration = Duration::from_mins(1);
@@ -45,7 +45,14 @@ pub(super) struct Dispatch<W> {
     own: VecDeque<Input>,
     /// The last entry of each turn that the journal has taken and not confirmed, and when it took it, since boot.
     unconfirmed: VecDeque<(Seq, Duration)>,
-    saving: Option<JoinHandle<Result<(), String>>>,
+    saving: Option<JoinHandle<Result<Saved, String>>>,
+}
+
+/// What has come to its end.
+pub(super) enum Finished {
+    Input(Input),
+    /// None: nothing was saved, and why has been told.
+    Save(Option<Saved>),
 }
 
 /// What a turn led to.
@@ -113,17 +120,19 @@ impl<W: World> Dispatch<W> {
         self.started.1.try_recv().ok().or_else(|| self.own.pop_front())
     }
 
-    /// The next start, or end of a step or of a delivery. May be cancelled; never ends by itself.
-    pub async fn finished(&mut self) -> Input {
-        let Dispatch { started: (_, started), steps, checks, deliveries, .. } = self;
-        tokio::select! {
+    /// The next start, or end of a step, of a delivery or of a save. May be cancelled; never ends by itself.
+    pub async fn finished(&mut self) -> Finished {
+        let Dispatch { started: (_, started), steps, checks, deliveries, saving, .. } = self;
+        let input = tokio::select! {
             biased;
             Some(input) = started.recv() => input,
             Some(ended) = steps.join_next_with_id() => self.step_ended(ended),
             Some(ended) = checks.join_next_with_id() => self.check_ended(ended),
             Some(ended) = deliveries.join_next_with_id() => self.delivery_ended(ended),
+            Some(saved) = save_ended(saving) => return Finished::Save(saved),
             else => std::future::pending().await,
-        }
+        };
+        Finished::Input(input)
     }
 
     /// The journal confirmed every entry up to this one.
@@ -253,10 +262,11 @@ impl<W: World> Dispatch<W> {
         self.saving.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    pub fn save(&mut self, checkpoint: Checkpoint) {
-        let world = Arc::clone(&self.world);
+    /// Only when there [may be](Dispatch::may_save) another.
+    pub fn save(&mut self, checkpoint: &View<'_>) {
+        let write = self.world.save(checkpoint);
         self.saving = Some(tokio::task::spawn_blocking(move || {
-            let saved = world.save(&checkpoint);
+            let saved = write();
             if let Err(why) = &saved {
                 tracing::warn!("the checkpoint was not saved; a crash now would cost held time: {why}");
             }
@@ -264,23 +274,24 @@ impl<W: World> Dispatch<W> {
         }));
     }
 
-    /// After the one that is under way, for an older one must not replace it.
-    pub async fn save_last(&mut self, checkpoint: Checkpoint) {
-        if let Some(saving) = self.saving.take() {
-            report_save(saving.await);
-        }
-        self.save(checkpoint);
-        if let Some(saving) = self.saving.take() {
-            report_save(saving.await);
-        }
+    /// Waits for the save that is under way. None: there is none, or nothing was saved.
+    pub async fn save_ended(&mut self) -> Option<Saved> {
+        save_ended(&mut self.saving).await.flatten()
     }
 }
 
-fn report_save(ended: Result<Result<(), String>, JoinError>) {
-    // A failure has told itself.
-    if let Err(error) = ended {
-        tracing::error!("saving the checkpoint failed: {}", panic_message(error));
-    }
+/// None: none is under way. May be cancelled.
+async fn save_ended(saving: &mut Option<JoinHandle<Result<Saved, String>>>) -> Option<Option<Saved>> {
+    let ended = saving.as_mut()?.await;
+    *saving = None;
+    Some(match ended {
+        // A failure has told itself.
+        Ok(saved) => saved.ok(),
+        Err(error) => {
+            tracing::error!("saving the checkpoint failed: {}", panic_message(error));
+            None
+        }
+    })
 }
 
 fn begins_incident(record: &Record) -> bool {

@@ -23,9 +23,9 @@ use crate::machine::snapshot::Snapshot;
 use crate::platform::clock::Clock;
 use crate::time::Timestamp;
 
-use dispatch::Dispatch;
+use dispatch::{Dispatch, Finished};
 use handle::CommandMessage;
-use port::{BoxError, Core, Lag, Observations, World};
+use port::{BoxError, Core, Lag, Observations, Saved, World};
 
 /// Commands that wait for the engine. People and deploy scripts send a few per minute; more than this at once is a
 /// mistake, and then those who ask wait.
@@ -132,6 +132,7 @@ enum Event {
     Control(Input),
     Command(CommandMessage),
     Observation(Observation),
+    Saved(Option<Saved>),
     Woke,
     Stop,
 }
@@ -187,6 +188,8 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
                 }
                 Event::Command(message) => self.command(message)?,
                 Event::Observation(observation) => self.observe(observation)?,
+                Event::Saved(Some(Saved::Part)) => self.save(),
+                Event::Saved(Some(Saved::All) | None) => {}
                 Event::Woke => {
                     self.observations_in_a_row = 0;
                     let now = self.clock.monotonic();
@@ -203,9 +206,7 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
             self.chores();
         }
         self.publish();
-        let now = self.clock.now();
-        let saved = timeout(SAVE_LAST_MAX, self.dispatch.save_last(self.core.checkpoint(&now))).await;
-        if saved.is_err() {
+        if timeout(SAVE_LAST_MAX, self.save_last()).await.is_err() {
             tracing::warn!("the last checkpoint is not on the disk after {SAVE_LAST_MAX:?}: it may cost held time");
         }
         Ok(Stopped { steps_left: self.dispatch.steps_running(), entries_left: self.dispatch.entries_waiting() })
@@ -230,7 +231,10 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
         tokio::select! {
             biased;
             () = stop.cancelled(), if !stopping => Ok(Event::Stop),
-            input = self.dispatch.finished() => Ok(Event::Own(input)),
+            finished = self.dispatch.finished() => Ok(match finished {
+                Finished::Input(input) => Event::Own(input),
+                Finished::Save(saved) => Event::Saved(saved),
+            }),
             input = self.lanes.control.recv() => input.map(Event::Control).ok_or(EngineError::ControlClosed),
             Some(command) = self.lanes.commands.recv(),
                 if !stopping && self.dispatch.commands_open() < COMMANDS_OPEN_MAX => Ok(Event::Command(command)),
@@ -296,13 +300,27 @@ impl<C: Core, W: World, O: Observations> Engine<C, W, O> {
         if uptime >= self.due.save {
             self.due.save = uptime + self.settings.save_every;
             if self.dispatch.may_save() {
-                let now = self.clock.now();
-                self.dispatch.save(self.core.checkpoint(&now));
+                self.save();
             }
         }
         if uptime >= self.due.alive {
             self.due.alive = uptime + self.settings.alive_every;
             self.dispatch.world().alive(&self.snapshot.borrow());
+        }
+    }
+
+    fn save(&mut self) {
+        self.dispatch.save(&self.core.checkpoint(&self.clock.now()));
+    }
+
+    /// After the one that is under way, for an older one must not replace it.
+    async fn save_last(&mut self) {
+        self.dispatch.save_ended().await;
+        loop {
+            self.save();
+            if self.dispatch.save_ended().await != Some(Saved::Part) {
+                break;
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::decide::event::{Attempt, CheckOutcome, IncidentId, Record, StepResult};
-use crate::machine::checkpoint::Checkpoint;
+use crate::machine::checkpoint::View;
 use crate::machine::input::{DeliveryOutcome, Input, Observation};
 use crate::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::Snapshot;
@@ -21,7 +21,7 @@ pub trait Core: Send + 'static {
     fn handle(&mut self, now: &Now, input: Input, out: &mut Vec<Output>);
     fn next_deadline(&self) -> Option<Timestamp>;
     fn snapshot(&self, now: &Now) -> Snapshot;
-    fn checkpoint(&self, now: &Now) -> Checkpoint;
+    fn checkpoint(&self, now: &Now) -> View<'_>;
 }
 
 /// The world outside, as the engine reaches it.
@@ -34,8 +34,9 @@ pub trait World: Send + Sync + 'static {
     /// Asks a question. It changes nothing, so it may be dropped at any time.
     fn run_check(&self, order: CheckOrder) -> impl Future<Output = CheckOutcome> + Send + 'static;
     fn deliver(&self, order: DeliveryOrder) -> impl Future<Output = DeliveryOutcome> + Send + 'static;
-    /// Runs on a thread that may block.
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), String>;
+    /// Encodes what is to be saved now; must not wait. What comes back writes it, on a thread that may block. Each is
+    /// called only after the write before has ended.
+    fn save(&self, checkpoint: &View<'_>) -> impl FnOnce() -> Result<Saved, String> + Send + 'static;
     fn measured(&self, lag: Lag);
     /// The engine made progress; called at the interval that [`super::Settings::alive_every`] asks for.
     fn alive(&self, snapshot: &Snapshot);
@@ -45,6 +46,14 @@ pub trait World: Send + Sync + 'static {
 pub trait Observations: Send + 'static {
     /// Must lose nothing when it is cancelled. None: there will be no more.
     fn next(&mut self) -> impl Future<Output = Option<Observation>> + Send;
+}
+
+/// How much of a checkpoint is kept now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    All,
+    /// It was too much for one turn of the engine: the next save is due at once.
+    Part,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

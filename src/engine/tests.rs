@@ -15,7 +15,7 @@ use crate::decide::event::{
     Action, Actor, Ask, Attempt, Check, CheckOutcome, Entry, IncidentId, OnFailure, Outcome, Record, Seq, Step,
     StepResult,
 };
-use crate::machine::checkpoint::Checkpoint;
+use crate::machine::checkpoint::View;
 use crate::machine::input::{Answer, CheckId, Command, DeliveryOutcome};
 use crate::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use crate::machine::snapshot::{Counters, JournalHealth};
@@ -67,14 +67,8 @@ impl Core for Scripted {
         }
     }
 
-    fn checkpoint(&self, now: &Now) -> Checkpoint {
-        Checkpoint {
-            now: now.clone(),
-            windows: Vec::new(),
-            verdicts: Vec::new(),
-            baselines: Vec::new(),
-            ever: Vec::new(),
-        }
+    fn checkpoint(&self, now: &Now) -> View<'_> {
+        View { now: now.clone(), windows: Vec::new(), verdicts: Vec::new(), baselines: Vec::new(), ever: Vec::new() }
     }
 }
 
@@ -86,7 +80,9 @@ struct Noted {
     checks: Arc<Mutex<BTreeSet<CheckId>>>,
     /// A permit for each that may end.
     checks_end: Arc<Semaphore>,
-    saved: Mutex<u32>,
+    saved: Arc<Mutex<u32>>,
+    /// So many saves are one checkpoint.
+    save_parts: u32,
     /// A save waits until the other end is dropped.
     save_hangs: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
     lags: Mutex<Vec<Lag>>,
@@ -100,7 +96,8 @@ impl Default for Noted {
             step: Mutex::default(),
             checks: Arc::default(),
             checks_end: Arc::new(Semaphore::new(0)),
-            saved: Mutex::default(),
+            saved: Arc::default(),
+            save_parts: 1,
             save_hangs: Mutex::default(),
             lags: Mutex::default(),
             alive: Mutex::default(),
@@ -154,13 +151,18 @@ impl World for Noted {
         std::future::ready(DeliveryOutcome::Delivered)
     }
 
-    fn save(&self, _: &Checkpoint) -> Result<(), String> {
+    fn save(&self, _: &View<'_>) -> impl FnOnce() -> Result<Saved, String> + Send + 'static {
         let hangs = self.save_hangs.lock().unwrap().take();
-        if let Some(hangs) = hangs {
-            assert!(hangs.recv().is_err(), "nothing is sent");
+        let saved = Arc::clone(&self.saved);
+        let parts = self.save_parts;
+        move || {
+            if let Some(hangs) = hangs {
+                assert!(hangs.recv().is_err(), "nothing is sent");
+            }
+            let mut saved = saved.lock().unwrap();
+            *saved += 1;
+            Ok(if saved.is_multiple_of(parts) { Saved::All } else { Saved::Part })
         }
-        *self.saved.lock().unwrap() += 1;
-        Ok(())
     }
 
     fn measured(&self, lag: Lag) {
@@ -553,6 +555,30 @@ async fn chores_are_done_while_nothing_happens() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     rig.stopped().await;
+}
+
+#[tokio::test]
+async fn the_parts_of_a_checkpoint_follow_each_other_at_once() {
+    let settings = Settings { save_every: Duration::from_millis(20), ..Settings::DAEMON };
+    let world = Noted { save_parts: 1000, ..Noted::default() };
+    let rig = start(Setup { settings, world, ..Setup::default() }, |_, _| {});
+    let (began, deadline) = (rig.clock.uptime(), rig.clock.uptime() + SOON);
+    while read(&rig.world.saved) < 1000 {
+        assert!(rig.clock.uptime() < deadline, "{} parts are saved", read(&rig.world.saved));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let took = rig.clock.uptime().saturating_sub(began);
+    assert!(took < Duration::from_secs(10), "{took:?}, and one at a time 20 s");
+    rig.stopped().await;
+}
+
+#[tokio::test]
+async fn the_last_checkpoint_is_saved_with_all_its_parts() {
+    let world = Noted { save_parts: 5, ..Noted::default() };
+    let rig = start(Setup { world, ..Setup::default() }, |_, _| {});
+    let world = Arc::clone(&rig.world);
+    rig.stopped().await;
+    assert_eq!(read(&world.saved), 5);
 }
 
 /// A disk that takes a checkpoint and never ends; dropping the sender frees it.

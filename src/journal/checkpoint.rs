@@ -4,14 +4,14 @@
 //! before, so that a reader takes what is whole and stops at the first that is not.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::wire::{Frame, Read, VERSION, Written};
-use crate::machine::checkpoint::Checkpoint;
+use super::wire::{Read, VERSION, Written};
+use crate::machine::checkpoint::{Checkpoint, View};
 
 const MAGIC: [u8; 8] = *b"BkStWin\0";
 const HEADER_BYTES: usize = MAGIC.len() + 4;
@@ -24,6 +24,10 @@ const FRAME_HEAD_BYTES: usize = 4 + SUM_BYTES;
 const CHANGES_PER_WHOLE_MAX: u64 = 2;
 /// Below this, rewriting is not worth a file of its own.
 const CHANGES_BYTES_MIN: u64 = 256 * 1024;
+
+/// So many samples of new series are encoded at once, about a third of a megabyte: whoever encodes has other things to
+/// do, and a whole file at once could be as large as all windows.
+const SAMPLES_AT_ONCE: usize = 1 << 16;
 
 type Sum = [u8; SUM_BYTES];
 
@@ -55,22 +59,32 @@ enum Lost {
     Frame(usize),
 }
 
-/// The checkpoint of a state directory whose [`super::Journal`] is owned by this process.
-///
-/// It blocks: call it on a thread where that is allowed. It shares nothing with the journal's thread.
+/// The checkpoint of a state directory whose [`super::Journal`] is owned by this process. It shares nothing with the
+/// journal's thread.
 #[derive(Debug)]
 pub struct CheckpointFile {
     path: PathBuf,
     log: Option<Log>,
 }
 
-/// A file that this process wrote whole, and appends to.
-#[derive(Debug)]
+/// A file that this process writes whole, and appends to.
+#[derive(Debug, Default)]
 struct Log {
-    file: File,
+    /// None before its first bytes.
+    file: Option<File>,
     frames: Frames,
+    /// It has everything, and has taken the place of the one before.
+    in_place: bool,
     whole_bytes: u64,
     changes_bytes: u64,
+}
+
+/// What is to be written next.
+#[derive(Debug)]
+pub struct Unwritten {
+    log: Log,
+    bytes: Vec<u8>,
+    is_all: bool,
 }
 
 /// The bytes of a checkpoint's file, without the file. [`CheckpointFile`] writes them; so can whoever keeps them
@@ -83,23 +97,38 @@ pub struct Frames {
 
 impl Frames {
     /// The bytes that a file begins with: its header and a whole frame.
-    pub fn begin(checkpoint: &Checkpoint) -> Result<(Frames, Vec<u8>), CheckpointError> {
+    pub fn begin(view: &View<'_>) -> Result<(Frames, Vec<u8>), CheckpointError> {
         let mut frames = Frames::default();
-        let mut bytes = Vec::from(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend(frames.next(checkpoint)?);
+        let mut bytes = header();
+        frames.append(view, usize::MAX, &mut bytes)?;
         Ok((frames, bytes))
     }
 
     /// The bytes to append: what changed since the frame before.
-    pub fn next(&mut self, checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointError> {
-        encode(&self.written.frame(checkpoint), &mut self.sum)
+    pub fn next(&mut self, view: &View<'_>) -> Result<Vec<u8>, CheckpointError> {
+        let mut bytes = Vec::new();
+        self.append(view, usize::MAX, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// The newest checkpoint of which every byte is there; None when there is none.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Checkpoint> {
         decode(bytes).0
+    }
+
+    /// `room`: see [`Written::frame`]. Returns whether all of `view` is there.
+    fn append(&mut self, view: &View<'_>, room: usize, bytes: &mut Vec<u8>) -> Result<bool, CheckpointError> {
+        let head = bytes.len();
+        bytes.resize(head + FRAME_HEAD_BYTES, 0);
+        let is_all = self.written.frame(view, room, bytes)?;
+        let (head, payload) = bytes[head..].split_at_mut(FRAME_HEAD_BYTES);
+        let length = u32::try_from(payload.len()).map_err(|_| CheckpointError::TooLong(payload.len()))?;
+        self.sum = sum_of(&self.sum, payload);
+        let (of_length, of_sum) = head.split_at_mut(FRAME_HEAD_BYTES - SUM_BYTES);
+        of_length.copy_from_slice(&length.to_le_bytes());
+        of_sum.copy_from_slice(&self.sum);
+        Ok(is_all)
     }
 }
 
@@ -110,15 +139,15 @@ impl CheckpointFile {
     }
 
     /// The newest checkpoint that is whole. None when there is none, or none that can be used: why is logged, and the
-    /// daemon starts with empty windows.
+    /// daemon starts with empty windows. Blocks.
     #[must_use]
     pub fn load(&self) -> Option<Checkpoint> {
-        let bytes = match std::fs::read(&self.path) {
-            Ok(bytes) => bytes,
+        let read = match File::open(&self.path) {
+            Ok(file) => decode(file),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-            Err(error) => return self.lost(None, &Lost::Io(error.to_string())),
+            Err(error) => (None, Some(Lost::Io(error.to_string()))),
         };
-        match decode(&bytes) {
+        match read {
             (checkpoint, None) => checkpoint,
             (checkpoint, Some(lost)) => self.lost(checkpoint, &lost),
         }
@@ -134,44 +163,47 @@ impl CheckpointFile {
         rest
     }
 
-    /// Writes what changed since the last save, or everything into another file that then takes this one's place.
-    pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        // Taken out, so that after any error the next save is a whole one.
-        let log = match self.log.take() {
-            Some(log) if log.changes_bytes <= CHANGES_BYTES_MIN.max(CHANGES_PER_WHOLE_MAX * log.whole_bytes) => {
-                self.append(log, checkpoint)?
-            }
-            Some(_) | None => self.rewrite(checkpoint)?,
-        };
-        self.log = Some(log);
-        Ok(())
+    /// What changed since the last save; or the next part of everything, for another file that takes this one's place
+    /// once it has all. Until this is [written](CheckpointFile::write), or if it never is, the next save begins a new
+    /// file. Does not block, and costs as much as is new.
+    pub fn encode(&mut self, view: &View<'_>) -> Result<Unwritten, CheckpointError> {
+        let grows = |log: &Log| log.changes_bytes <= CHANGES_BYTES_MIN.max(CHANGES_PER_WHOLE_MAX * log.whole_bytes);
+        let mut log = self.log.take().filter(grows).unwrap_or_default();
+        let mut bytes = if log.file.is_none() { header() } else { Vec::new() };
+        let room = if log.in_place { usize::MAX } else { SAMPLES_AT_ONCE };
+        let is_all = log.frames.append(view, room, &mut bytes)?;
+        Ok(Unwritten { log, bytes, is_all })
     }
 
-    fn append(&self, mut log: Log, checkpoint: &Checkpoint) -> Result<Log, CheckpointError> {
-        let bytes = log.frames.next(checkpoint)?;
-        log.file.write_all(&bytes).map_err(|source| self.io(source))?;
-        log.changes_bytes += bytes.len() as u64;
-        Ok(log)
-    }
-
-    fn rewrite(&self, checkpoint: &Checkpoint) -> Result<Log, CheckpointError> {
-        let (frames, bytes) = Frames::begin(checkpoint)?;
+    /// Returns whether everything is saved; if not, there should be another save soon. Blocks.
+    pub fn write(&mut self, unwritten: Unwritten) -> Result<bool, CheckpointError> {
+        let Unwritten { mut log, bytes, is_all } = unwritten;
+        let io = |source| CheckpointError::Io { path: self.path.clone(), source };
         let beside = self.path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)
-            .map_err(|source| self.io(source))?;
-        file.write_all(&bytes).map_err(|source| self.io(source))?;
-        std::fs::rename(&beside, &self.path).map_err(|source| self.io(source))?;
-        Ok(Log { file, frames, whole_bytes: bytes.len() as u64, changes_bytes: 0 })
+        let mut file = match log.file {
+            Some(file) => file,
+            None => OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(io)?,
+        };
+        file.write_all(&bytes).map_err(io)?;
+        log.file = Some(file);
+        if log.in_place {
+            log.changes_bytes += bytes.len() as u64;
+        } else {
+            log.whole_bytes += bytes.len() as u64;
+            if is_all {
+                std::fs::rename(&beside, &self.path).map_err(io)?;
+                log.in_place = true;
+            }
+        }
+        self.log = Some(log);
+        Ok(is_all)
     }
+}
 
-    fn io(&self, source: std::io::Error) -> CheckpointError {
-        CheckpointError::Io { path: self.path.clone(), source }
-    }
+fn header() -> Vec<u8> {
+    let mut bytes = Vec::from(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes
 }
 
 fn sum_of(before: &Sum, payload: &[u8]) -> Sum {
@@ -184,22 +216,14 @@ fn sum_of(before: &Sum, payload: &[u8]) -> Sum {
     sum
 }
 
-fn encode(frame: &Frame, sum: &mut Sum) -> Result<Vec<u8>, CheckpointError> {
-    let payload = postcard::to_stdvec(frame)?;
-    let length = u32::try_from(payload.len()).map_err(|_| CheckpointError::TooLong(payload.len()))?;
-    *sum = sum_of(sum, &payload);
-    let mut bytes = Vec::with_capacity(FRAME_HEAD_BYTES + payload.len());
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(sum);
-    bytes.extend(payload);
-    Ok(bytes)
-}
-
-/// What can be used, and why the rest cannot.
-fn decode(bytes: &[u8]) -> (Option<Checkpoint>, Option<Lost>) {
-    let Some((header, mut rest)) = bytes.split_at_checked(HEADER_BYTES) else {
-        return (None, Some(Lost::NotOurs));
-    };
+/// What can be used, and why the rest cannot. Never more than one frame is held beside what it led to.
+fn decode(mut from: impl std::io::Read) -> (Option<Checkpoint>, Option<Lost>) {
+    let mut header = [0; HEADER_BYTES];
+    match from.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return (None, Some(Lost::NotOurs)),
+        Err(error) => return (None, Some(Lost::Io(error.to_string()))),
+    }
     let Some(version) = header.strip_prefix(&MAGIC).and_then(|version| version.try_into().ok()).map(u32::from_le_bytes)
     else {
         return (None, Some(Lost::NotOurs));
@@ -208,30 +232,44 @@ fn decode(bytes: &[u8]) -> (Option<Checkpoint>, Option<Lost>) {
         return (None, Some(Lost::Version(version)));
     }
     let mut read = Read::default();
-    let mut sum = Sum::default();
+    let (mut sum, mut payload) = (Sum::default(), Vec::new());
     let mut number = 0;
-    while !rest.is_empty() {
+    loop {
         number += 1;
-        let Some((frame, behind)) = next_frame(rest, &mut sum) else {
-            return (read.finish(), Some(Lost::Frame(number)));
-        };
-        if read.apply(frame).is_err() {
+        match next_frame(&mut from, &mut sum, &mut payload) {
+            Ok(Next::Frame) => {}
+            Ok(Next::End) if number > 1 => return (read.finish(), None),
+            Ok(Next::End | Next::Damaged) => return (read.finish(), Some(Lost::Frame(number))),
+            Err(error) => return (read.finish(), Some(Lost::Io(error.to_string()))),
+        }
+        if read.apply(&payload).is_err() {
             return (None, Some(Lost::Frame(number)));
         }
-        rest = behind;
     }
-    let lost = (number == 0).then_some(Lost::Frame(1));
-    (read.finish(), lost)
 }
 
-fn next_frame<'a>(bytes: &'a [u8], sum: &mut Sum) -> Option<(Frame, &'a [u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (claimed, rest) = rest.split_first_chunk::<SUM_BYTES>()?;
-    let (payload, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-    let real = sum_of(sum, payload);
-    if real != *claimed {
-        return None;
+enum Next {
+    Frame,
+    End,
+    Damaged,
+}
+
+fn next_frame(from: &mut impl std::io::Read, sum: &mut Sum, payload: &mut Vec<u8>) -> std::io::Result<Next> {
+    payload.clear();
+    let read = from.by_ref().take(FRAME_HEAD_BYTES as u64).read_to_end(payload)?;
+    if read == 0 {
+        return Ok(Next::End);
     }
-    *sum = real;
-    Some((postcard::from_bytes(payload).ok()?, rest))
+    let Some((length, claimed)) = payload.split_first_chunk::<4>() else { return Ok(Next::Damaged) };
+    let Ok(claimed) = Sum::try_from(claimed) else { return Ok(Next::Damaged) };
+    let length = u64::from(u32::from_le_bytes(*length));
+    payload.clear();
+    // A damaged length claims what it likes: only what is there takes memory.
+    from.by_ref().take(length).read_to_end(payload)?;
+    let found = sum_of(sum, payload);
+    if payload.len() as u64 != length || found != claimed {
+        return Ok(Next::Damaged);
+    }
+    *sum = found;
+    Ok(Next::Frame)
 }

@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::decide::event::{IncidentId, Record, Seq};
 
-pub use checkpoint::{CheckpointError, CheckpointFile, Frames};
+pub use checkpoint::{CheckpointError, CheckpointFile, Frames, Unwritten};
 
 /// Entries that wait to be written, at most. In good times a handful wait. While the disk fails, an outage that
 /// touches 1,000 services at once makes a few thousand; more than this is not an outage that memory should carry.

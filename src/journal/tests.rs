@@ -13,9 +13,11 @@ use super::*;
 use crate::decide::event::{Entry, Record};
 use crate::decide::verdict::{Phase, Verdict};
 use crate::decide::worsened::{Past, Slot, Worse};
-use crate::machine::checkpoint::{BaselineDump, Checkpoint, EverMatched, VerdictDump};
+use crate::machine::checkpoint::{BaselineDump, Checkpoint, EverMatched, VerdictDump, View};
 use crate::machine::input::{TargetKey, TargetKind};
-use crate::promql::{Labels, SeriesDump, TargetDump, TargetId};
+use crate::promql::{
+    Batch, Expr, Labels, LocalId, Point, Scope, SeriesDump, Store as Windows, TargetDump, TargetId, TargetMeta,
+};
 use crate::time::{BootId, Now, Timestamp};
 
 fn record(seq: u64, text: &str) -> Record {
@@ -158,6 +160,10 @@ fn key(source: &str) -> TargetKey {
     }
 }
 
+fn nothing() -> Checkpoint {
+    Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), baselines: Vec::new(), ever: Vec::new() }
+}
+
 fn verdict(at: i64) -> VerdictDump {
     let at = Timestamp::from_millis(at);
     VerdictDump {
@@ -199,9 +205,18 @@ fn baseline(at: i64) -> BaselineDump {
     }
 }
 
+/// As often as it takes.
+fn save(file: &mut CheckpointFile, checkpoint: &Checkpoint) {
+    loop {
+        if file.encode(&checkpoint.view()).and_then(|next| file.write(next)).unwrap() {
+            break;
+        }
+    }
+}
+
 /// Series as bit patterns, since NaN (staleness) is not equal to itself; sorted, since a file keeps no order.
 type Plain = Vec<(TargetKey, u32, Vec<i64>, Vec<PlainSeries>)>;
-type PlainSeries = (String, (bool, bool), Vec<(i64, u64)>, Vec<(i64, u64, u64)>);
+type PlainSeries = (String, (bool, bool), Vec<(i64, u64)>, Vec<i64>);
 
 fn plain(checkpoint: &Checkpoint) -> Plain {
     let mut targets: Plain = checkpoint
@@ -211,11 +226,12 @@ fn plain(checkpoint: &Checkpoint) -> Plain {
             let mut series: Vec<_> = dump
                 .series
                 .iter()
+                .filter(|series| !series.samples.is_empty())
                 .map(|series| {
-                    let samples = series.samples.iter().map(|(at, value)| (at.as_millis(), value.to_bits()));
-                    let resets = series.resets.iter().map(|(at, a, b)| (at.as_millis(), a.to_bits(), b.to_bits()));
+                    let samples = series.samples.iter().map(|point| (point.at.as_millis(), point.value.to_bits()));
+                    let replaced = series.replaced.iter().map(|at| at.as_millis());
                     let marks = (series.own, series.from_zero);
-                    (series.labels.to_string(), marks, samples.collect(), resets.collect())
+                    (series.labels.to_string(), marks, samples.collect(), replaced.collect())
                 })
                 .collect();
             series.sort();
@@ -229,12 +245,12 @@ fn plain(checkpoint: &Checkpoint) -> Plain {
 /// Windows that a store could have: samples come at the end, go at the front, series and targets come and go.
 #[derive(Clone, Debug)]
 enum Change {
-    Scrape { target: usize, values: Vec<Option<u64>> },
+    Scrape { target: usize, values: Vec<Option<u64>>, replaced: bool },
     Trim { target: usize, keep: usize },
     Forget { target: usize, series: usize },
     Gone { target: usize },
     Rewritten { target: usize },
-    Reset { target: usize, from_zero: bool },
+    Began { target: usize, from_zero: bool },
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -243,12 +259,13 @@ fn change() -> impl Strategy<Value = Change> {
         3,
     );
     prop_oneof![
-        8 => (0usize..3, values).prop_map(|(target, values)| Change::Scrape { target, values }),
+        8 => (0usize..3, values, any::<bool>())
+            .prop_map(|(target, values, replaced)| Change::Scrape { target, values, replaced }),
         2 => (0usize..3, 0usize..6).prop_map(|(target, keep)| Change::Trim { target, keep }),
         1 => (0usize..3, 0usize..3).prop_map(|(target, series)| Change::Forget { target, series }),
         1 => (0usize..3).prop_map(|target| Change::Gone { target }),
         1 => (0usize..3).prop_map(|target| Change::Rewritten { target }),
-        1 => (0usize..3, any::<bool>()).prop_map(|(target, from_zero)| Change::Reset { target, from_zero }),
+        1 => (0usize..3, any::<bool>()).prop_map(|(target, from_zero)| Change::Began { target, from_zero }),
     ]
 }
 
@@ -270,13 +287,29 @@ fn note_ever(checkpoint: &mut Checkpoint, key: &TargetKey, values: &[Option<u64>
     checkpoint.ever.retain(|one| !one.series.is_empty());
 }
 
+fn scrape(dump: &mut TargetDump, values: &[Option<u64>], replaced: bool, at: Timestamp) {
+    dump.scrapes.push(at);
+    for (index, bits) in values.iter().enumerate() {
+        let Some(bits) = bits else { continue };
+        let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", index.to_string())]);
+        let sample = Point { at, value: f64::from_bits(*bits) };
+        if let Some(series) = dump.series.iter_mut().find(|series| series.labels == labels) {
+            series.replaced.extend((replaced && !series.samples.is_empty()).then_some(at));
+            series.samples.push(sample);
+            continue;
+        }
+        let (own, replaced) = (index == 2, Vec::new());
+        dump.series.push(SeriesDump { labels, own, samples: vec![sample], from_zero: false, replaced });
+    }
+}
+
 fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
     let (Change::Scrape { target, .. }
     | Change::Trim { target, .. }
     | Change::Forget { target, .. }
     | Change::Gone { target }
     | Change::Rewritten { target }
-    | Change::Reset { target, .. }) = change;
+    | Change::Began { target, .. }) = change;
     let key = key(&format!("s{target}"));
     if matches!(change, Change::Gone { .. }) {
         checkpoint.windows.retain(|(have, _)| *have != key);
@@ -297,27 +330,14 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
     }
     let (_, dump) = checkpoint.windows.iter_mut().find(|(have, _)| *have == key).unwrap();
     match change {
-        Change::Scrape { values, .. } => {
-            dump.scrapes.push(Timestamp::from_millis(at));
-            for (index, bits) in values.iter().enumerate() {
-                let Some(bits) = bits else { continue };
-                let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", index.to_string())]);
-                let sample = (Timestamp::from_millis(at), f64::from_bits(*bits));
-                match dump.series.iter_mut().find(|series| series.labels == labels) {
-                    Some(series) => series.samples.push(sample),
-                    None => dump.series.push(SeriesDump {
-                        labels,
-                        own: index == 2,
-                        samples: vec![sample],
-                        from_zero: false,
-                        resets: Vec::new(),
-                    }),
-                }
-            }
-        }
+        Change::Scrape { values, replaced, .. } => scrape(dump, values, *replaced, Timestamp::from_millis(at)),
         Change::Trim { keep, .. } => {
             keep_last(&mut dump.scrapes, *keep);
-            dump.series.iter_mut().for_each(|series| keep_last(&mut series.samples, *keep));
+            for series in &mut dump.series {
+                keep_last(&mut series.samples, *keep);
+                let first = series.samples.first().map_or(Timestamp::MAX, |point| point.at);
+                series.replaced.retain(|at| *at > first);
+            }
         }
         Change::Forget { series, .. } => {
             if *series < dump.series.len() {
@@ -326,14 +346,12 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
         }
         Change::Rewritten { .. } => {
             if let Some(last) = dump.series.first_mut().and_then(|series| series.samples.last_mut()) {
-                last.1 = 77.25;
+                last.value = 77.25;
             }
         }
-        Change::Reset { from_zero, .. } => {
+        Change::Began { from_zero, .. } => {
             if let Some(series) = dump.series.first_mut() {
                 series.from_zero = *from_zero;
-                series.resets.push((Timestamp::from_millis(at), 5.0, 7.5));
-                keep_last(&mut series.resets, 2);
             }
         }
         Change::Gone { .. } => unreachable!("handled above"),
@@ -349,7 +367,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut file = CheckpointFile::open(folder.path());
-        let mut checkpoint = Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), baselines: Vec::new(), ever: Vec::new() };
+        let mut checkpoint = nothing();
         let mut at = 1_000;
         let mut history = Vec::new();
         for changes in &saves {
@@ -362,7 +380,7 @@ proptest! {
             checkpoint.verdicts = vec![verdict(at)];
             checkpoint.baselines = vec![baseline(at)];
             checkpoint.ever.sort_by(|a, b| (&a.service, &a.selector).cmp(&(&b.service, &b.selector)));
-            file.save(&checkpoint).unwrap();
+            save(&mut file, &checkpoint);
             history.push(plain(&checkpoint));
         }
         let read = CheckpointFile::open(folder.path()).load().unwrap();
@@ -388,15 +406,9 @@ fn a_damaged_or_foreign_checkpoint_is_none_and_never_stops_anyone() {
     let path = folder.path().join("windows");
     assert_eq!(CheckpointFile::open(folder.path()).load(), None, "there is none");
     let mut file = CheckpointFile::open(folder.path());
-    let mut checkpoint = Checkpoint {
-        now: now(5),
-        windows: Vec::new(),
-        verdicts: vec![verdict(1)],
-        baselines: Vec::new(),
-        ever: Vec::new(),
-    };
-    make(&mut checkpoint, &Change::Scrape { target: 0, values: vec![Some(1), None, Some(3)] }, 250);
-    file.save(&checkpoint).unwrap();
+    let mut checkpoint = Checkpoint { now: now(5), verdicts: vec![verdict(1)], ..nothing() };
+    make(&mut checkpoint, &Change::Scrape { target: 0, values: vec![Some(1), None, Some(3)], replaced: false }, 250);
+    save(&mut file, &checkpoint);
     let good = std::fs::read(&path).unwrap();
     assert_eq!(plain(&file.load().unwrap()), plain(&checkpoint));
     for index in 0..good.len() {
@@ -411,7 +423,14 @@ fn a_damaged_or_foreign_checkpoint_is_none_and_never_stops_anyone() {
     std::fs::create_dir(&path).unwrap();
     assert_eq!(file.load(), None, "a directory");
     let mut other = CheckpointFile::open(folder.path());
-    assert!(other.save(&checkpoint).unwrap_err().to_string().contains("windows"));
+    assert!(
+        other
+            .encode(&checkpoint.view())
+            .and_then(|bytes| other.write(bytes))
+            .unwrap_err()
+            .to_string()
+            .contains("windows")
+    );
 }
 
 #[test]
@@ -424,22 +443,16 @@ fn what_has_ever_matched_is_written_once_and_forgotten_with_its_selector() {
         selector: "m".to_owned(),
         series: series.collect(),
     };
-    let mut checkpoint = Checkpoint {
-        now: now(1),
-        windows: Vec::new(),
-        verdicts: Vec::new(),
-        baselines: Vec::new(),
-        ever: vec![ever(None, 1..5_000)],
-    };
-    file.save(&checkpoint).unwrap();
+    let mut checkpoint = Checkpoint { ever: vec![ever(None, 1..5_000)], ..nothing() };
+    save(&mut file, &checkpoint);
     let first = std::fs::metadata(&path).unwrap().len();
     checkpoint.ever = vec![ever(None, 1..5_001), ever(Some("api"), 7..8)];
-    file.save(&checkpoint).unwrap();
+    save(&mut file, &checkpoint);
     assert!(std::fs::metadata(&path).unwrap().len() < first + 100, "only what is new");
     assert_eq!(file.load().unwrap().ever, checkpoint.ever);
     // It had gone in between and began again.
     checkpoint.ever = vec![ever(None, 3..4)];
-    file.save(&checkpoint).unwrap();
+    save(&mut file, &checkpoint);
     assert_eq!(file.load().unwrap().ever, checkpoint.ever);
 }
 
@@ -448,15 +461,14 @@ fn a_checkpoint_file_stays_within_three_times_its_windows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("windows");
     let mut file = CheckpointFile::open(folder.path());
-    let mut checkpoint =
-        Checkpoint { now: now(0), windows: Vec::new(), verdicts: Vec::new(), baselines: Vec::new(), ever: Vec::new() };
+    let mut checkpoint = nothing();
     let noise = |at: i64, index: u64| Some((at.cast_unsigned() + index).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let (mut appended, mut rewritten, mut before) = (0, 0, 0);
     for at in 1..4_000 {
         let values = (0..40).map(|index| noise(at, index)).collect();
-        make(&mut checkpoint, &Change::Scrape { target: 0, values }, at * 250);
+        make(&mut checkpoint, &Change::Scrape { target: 0, values, replaced: false }, at * 250);
         make(&mut checkpoint, &Change::Trim { target: 0, keep: 60 }, at * 250);
-        file.save(&checkpoint).unwrap();
+        save(&mut file, &checkpoint);
         let length = std::fs::metadata(&path).unwrap().len();
         assert!(length < 400 * 1024, "{length} bytes after {at} saves");
         if length > before {
@@ -467,5 +479,105 @@ fn a_checkpoint_file_stays_within_three_times_its_windows() {
         before = length;
     }
     assert!(appended > 100 * rewritten && rewritten > 0, "{appended} appended, {rewritten} rewritten");
+    assert_eq!(plain(&file.load().unwrap()), plain(&checkpoint));
+}
+
+/// What a live store lends, saved after each scrape, against copies of it.
+#[test]
+fn what_a_store_lends_reads_as_its_copy() {
+    let key = key("app");
+    let question = Expr::parse("rate(m[1m])").unwrap();
+    let mut store = Windows::new([&question]);
+    let target = TargetId(7);
+    let meta = TargetMeta {
+        scope: Scope::Shared,
+        source: "app".into(),
+        labels: Labels::default(),
+        interval: Duration::from_secs(1),
+    };
+    store.attach(target, meta);
+    let series = |n: u32| Labels::from_pairs([("__name__", "m".to_owned()), ("n", n.to_string())]);
+    let view = |store: &Windows, at: i64, see: &mut dyn FnMut(View<'_>)| {
+        let windows = store.lend().map(|target| (&key, target)).collect();
+        see(View { now: now(at), windows, verdicts: Vec::new(), baselines: Vec::new(), ever: Vec::new() });
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = CheckpointFile::open(folder.path());
+    let mut frames: Option<(Frames, Vec<u8>)> = None;
+    for second in 0..400_u32 {
+        let at = Timestamp::from_millis(i64::from(second) * 1000);
+        // Series come and go, so that places are used again; some value drops now and then; the process is replaced.
+        let age = |n: u32| (second + n * 37) % 140;
+        let ids = 0..5_u32;
+        let batch = Batch {
+            born: ids
+                .clone()
+                .filter(|n| age(*n) == 0 || second == 0)
+                .map(|n| (LocalId(n), series(n + second)))
+                .collect(),
+            vanished: ids.clone().filter(|n| age(*n) == 60).map(LocalId).collect(),
+            samples: ids
+                .filter(|n| age(*n) < 60)
+                .map(|n| (LocalId(n), f64::from((second * (n + 1)) % 97 + second / 50 * 200)))
+                .collect(),
+            process_start: Some(f64::from(second / 50)),
+            rebind: false,
+        };
+        if second == 250 {
+            store.restart(target, Timestamp::from_millis(230_000));
+        }
+        store.push(target, at, &batch);
+        if second % 90 == 89 {
+            store.fail(target, Timestamp::from_millis(i64::from(second) * 1000 + 10));
+        }
+        view(&store, i64::from(second), &mut |view| {
+            let copy = plain(&view.copy());
+            let encoded = file.encode(&view).unwrap();
+            assert!(file.write(encoded).unwrap());
+            assert_eq!(plain(&file.load().unwrap()), copy, "the file after {second} s");
+            let (frames, bytes) = frames.get_or_insert_with(|| Frames::begin(&view).unwrap());
+            let more = frames.next(&view).unwrap();
+            assert!(more.len() < 400, "{} bytes after {second} s", more.len());
+            bytes.extend(more);
+            assert_eq!(plain(&Frames::read(bytes).unwrap()), copy, "the bytes after {second} s");
+        });
+    }
+}
+
+#[test]
+fn many_samples_are_saved_in_parts_and_take_the_place_of_the_old_file_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("windows");
+    let mut checkpoint = nothing();
+    make(&mut checkpoint, &Change::Scrape { target: 1, values: vec![Some(3)], replaced: false }, 250);
+    save(&mut CheckpointFile::open(folder.path()), &checkpoint);
+    let old = std::fs::read(&path).unwrap();
+
+    let values = || vec![Some(5); 7];
+    make(&mut checkpoint, &Change::Scrape { target: 0, values: values(), replaced: false }, 500);
+    let long = |index: i64| Point { at: Timestamp::from_millis(1_000 + index), value: 1.0 };
+    for series in &mut checkpoint.windows[1].1.series {
+        series.samples.extend((0..30_000).map(long));
+    }
+    let mut file = CheckpointFile::open(folder.path());
+    let mut parts = 0;
+    loop {
+        parts += 1;
+        // What is new meanwhile comes too.
+        make(&mut checkpoint, &Change::Scrape { target: 0, values: values(), replaced: true }, 100_000 + parts);
+        if file.encode(&checkpoint.view()).and_then(|next| file.write(next)).unwrap() {
+            break;
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), old, "part {parts}");
+    }
+    assert_eq!(parts, 3, "of 65,536 samples or a little more");
+    assert_eq!(plain(&file.load().unwrap()), plain(&checkpoint));
+
+    // One that is encoded and never written: the next begins anew.
+    make(&mut checkpoint, &Change::Scrape { target: 1, values: vec![Some(9)], replaced: false }, 200_000);
+    drop(file.encode(&checkpoint.view()).unwrap());
+    make(&mut checkpoint, &Change::Scrape { target: 1, values: vec![Some(8)], replaced: false }, 201_000);
+    assert!(!file.encode(&checkpoint.view()).and_then(|part| file.write(part)).unwrap(), "a new file");
+    save(&mut file, &checkpoint);
     assert_eq!(plain(&file.load().unwrap()), plain(&checkpoint));
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::input::TargetKey;
 use crate::decide::verdict::Verdict;
-use crate::promql::{Labels, TargetDump};
+use crate::promql::{Labels, TargetDump, TargetView};
 use crate::time::{Now, Timestamp};
 
+/// As it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     pub now: Now,
@@ -14,6 +15,16 @@ pub struct Checkpoint {
     pub verdicts: Vec<VerdictDump>,
     pub baselines: Vec<BaselineDump>,
     /// What has ever matched: a `part` that matched once and is gone now is zero, not unknown.
+    pub ever: Vec<EverMatched>,
+}
+
+/// As it is to be written. The windows are lent: they are large, and there is no room for all of them twice.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    pub now: Now,
+    pub windows: Vec<(&'a TargetKey, TargetView<'a>)>,
+    pub verdicts: Vec<VerdictDump>,
+    pub baselines: Vec<BaselineDump>,
     pub ever: Vec<EverMatched>,
 }
 
@@ -47,4 +58,33 @@ pub struct BaselineDump {
     pub slots: Vec<(Timestamp, f64)>,
     pub frozen: Option<f64>,
     pub seen: Timestamp,
+}
+
+impl View<'_> {
+    /// A copy, as it would be read.
+    #[must_use]
+    pub fn copy(&self) -> Checkpoint {
+        let View { now, windows, verdicts, baselines, ever } = self;
+        Checkpoint {
+            now: now.clone(),
+            windows: windows.iter().map(|(key, target)| ((*key).clone(), target.dump())).collect(),
+            verdicts: verdicts.clone(),
+            baselines: baselines.clone(),
+            ever: ever.clone(),
+        }
+    }
+}
+
+impl Checkpoint {
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        let Checkpoint { now, windows, verdicts, baselines, ever } = self;
+        View {
+            now: now.clone(),
+            windows: windows.iter().map(|(key, dump)| (key, dump.lend())).collect(),
+            verdicts: verdicts.clone(),
+            baselines: baselines.clone(),
+            ever: ever.clone(),
+        }
+    }
 }

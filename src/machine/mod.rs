@@ -38,7 +38,7 @@ use crate::decide::incident::Incident;
 use crate::decide::rules::{Rules, ServiceRules};
 use crate::promql::{Expr, Scope, Store, TargetId};
 use crate::time::{Now, Timestamp};
-use checkpoint::{Checkpoint, EverMatched};
+use checkpoint::{EverMatched, View};
 use input::Input;
 use outbox::Outbox;
 use output::{LogLevel, Output};
@@ -229,10 +229,10 @@ impl Machine {
 
     /// What comes from observation and is worth keeping over a restart.
     #[must_use]
-    pub fn checkpoint(&self, now: &Now) -> Checkpoint {
-        let windows = self.store.dump().into_iter().filter_map(|dump| {
-            let target = self.targets.get(&dump.target)?;
-            Some((target.key.clone(), dump))
+    pub fn checkpoint(&self, now: &Now) -> View<'_> {
+        let windows = self.store.lend().filter_map(|windows| {
+            let target = self.targets.get(&windows.target())?;
+            Some((&target.key, windows))
         });
         let ever = self.store.dump_ever().into_iter().filter_map(|dump| {
             let service = match dump.scope {
@@ -241,7 +241,7 @@ impl Machine {
             };
             Some(EverMatched { service, selector: dump.selector, series: dump.series })
         });
-        Checkpoint {
+        View {
             now: now.clone(),
             ever: ever.collect(),
             windows: windows.collect(),

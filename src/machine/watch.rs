@@ -133,7 +133,7 @@ impl Machine {
             {
                 forget_before(&mut dump, service.windows_from);
             }
-            self.store.restore(target, &dump);
+            self.store.restore(target, dump);
         }
         self.targets.insert(
             target,
@@ -340,12 +340,12 @@ impl Machine {
     }
 }
 
-/// Leaves of a checkpoint only what happened from `from` on. What resets took away before stays: it is a running sum.
+/// Leaves of a checkpoint only what happened from `from` on.
 fn forget_before(dump: &mut crate::promql::TargetDump, from: Timestamp) {
     dump.scrapes.retain(|at| *at >= from);
     for series in &mut dump.series {
         let all = series.samples.len();
-        series.samples.retain(|(at, _)| *at >= from);
+        series.samples.retain(|point| point.at >= from);
         series.from_zero &= series.samples.len() == all;
     }
     dump.series.retain(|series| !series.samples.is_empty());

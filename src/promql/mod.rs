@@ -17,5 +17,6 @@ pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, ParseError, Shape};
 pub use labels::Labels;
 pub use selector::Selector;
 pub use store::{
-    Batch, EverDump, Interest, LocalId, Scope, SeriesDump, ServiceId, Store, TargetDump, TargetId, TargetMeta,
+    Batch, EverDump, Interest, LocalId, Point, Scope, SeriesDump, SeriesView, ServiceId, Store, TargetDump, TargetId,
+    TargetMeta, TargetView,
 };

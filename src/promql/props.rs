@@ -99,14 +99,14 @@ proptest! {
             kit.scrape_of(0, now, Some(start), &shown);
         }
         let mut back = Kit::new(std::slice::from_ref(&question));
-        for dump in kit.store.dump() {
-            back.store.restore(dump.target, &dump);
+        for dump in kit.dump() {
+            back.store.restore(dump.target, dump);
         }
         for one in kit.store.dump_ever() {
             back.store.restore_ever(&one);
         }
         prop_assert_eq!(back.ask(&question, now), kit.ask(&question, now));
-        prop_assert_eq!(back.store.dump(), kit.store.dump());
+        prop_assert_eq!(back.dump(), kit.dump());
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Batch, Evaluation, Expr, Instant, Labels, LocalId, Scope, Selector, ServiceId, Store, TargetId, TargetMeta, Value,
-    evaluate,
+    Batch, Evaluation, Expr, Instant, Labels, LocalId, Scope, Selector, ServiceId, Store, TargetDump, TargetId,
+    TargetMeta, TargetView, Value, evaluate,
 };
 use crate::time::Timestamp;
 
@@ -81,11 +81,15 @@ impl Kit {
         self.store.push(TargetId(0), Timestamp::from_millis(ms), &batch);
     }
 
+    pub fn dump(&self) -> Vec<TargetDump> {
+        self.store.lend().map(TargetView::dump).collect()
+    }
+
     /// The daemon was restarted: the windows come from its checkpoint, and all series are announced again.
     pub fn come_back(&mut self, question: &Expr) {
         let mut back = Kit::new(std::slice::from_ref(question));
-        for dump in self.store.dump() {
-            back.store.restore(dump.target, &dump);
+        for dump in self.dump() {
+            back.store.restore(dump.target, dump);
         }
         back.next = self.next;
         *self = back;

@@ -6,9 +6,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use backstop::decide::event::{CheckOutcome, Outcome, Record, StepResult};
-use backstop::engine::port::{BoxError, Core, Lag, Observations, Started, World};
+use backstop::engine::port::{BoxError, Core, Lag, Observations, Saved, Started, World};
 use backstop::machine::Machine;
-use backstop::machine::checkpoint::Checkpoint;
+use backstop::machine::checkpoint::View;
 use backstop::machine::input::{DeliveryOutcome, Input, Observation};
 use backstop::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use backstop::machine::snapshot::Snapshot;
@@ -56,7 +56,7 @@ impl Core for Witness {
         self.machine.snapshot(now)
     }
 
-    fn checkpoint(&self, now: &Now) -> Checkpoint {
+    fn checkpoint(&self, now: &Now) -> View<'_> {
         self.machine.checkpoint(now)
     }
 }
@@ -282,10 +282,13 @@ impl World for Hands {
         }
     }
 
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), String> {
-        let t = self.0.t();
-        self.0.site().save(checkpoint, t);
-        Ok(())
+    fn save(&self, checkpoint: &View<'_>) -> impl FnOnce() -> Result<Saved, String> + Send + 'static {
+        let (shared, checkpoint) = (self.0.clone(), checkpoint.copy());
+        move || {
+            let t = shared.t();
+            shared.site().save(checkpoint, t);
+            Ok(Saved::All)
+        }
     }
 
     fn measured(&self, _: Lag) {}

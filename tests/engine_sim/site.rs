@@ -278,7 +278,7 @@ impl Shared {
         let mut site = self.site();
         while site.saved.first().is_some_and(|(at, _)| all || at + 20 < t) {
             let (at, checkpoint) = site.saved.remove(0);
-            if let Err(why) = site.disk.save(&checkpoint, at) {
+            if let Err(why) = site.disk.save(&checkpoint.view(), at) {
                 site.judge.fail(why);
             }
         }
@@ -343,9 +343,9 @@ impl Site {
     }
 
     /// On the thread that saves: nothing here may depend on when it runs within an instant.
-    pub fn save(&mut self, checkpoint: &Checkpoint, t: i64) {
+    pub fn save(&mut self, checkpoint: Checkpoint, t: i64) {
         self.last_saved = Some(checkpoint.now.monotonic);
-        self.saved.push((t, checkpoint.clone()));
+        self.saved.push((t, checkpoint));
     }
 
     pub fn forget_saved(&mut self) {

@@ -7,7 +7,7 @@ use backstop::decide::event::{Record, Seq};
 use backstop::decide::rules::Rules;
 use backstop::journal::Frames;
 use backstop::journal::form::{self, Encoded};
-use backstop::machine::checkpoint::Checkpoint;
+use backstop::machine::checkpoint::{Checkpoint, View};
 use backstop::time::{BootId, Timestamp};
 
 use super::rng::Rng;
@@ -118,7 +118,7 @@ impl Disk {
         self.rows.iter().map(read).collect()
     }
 
-    pub fn save(&mut self, checkpoint: &Checkpoint, t: i64) -> Result<(), String> {
+    pub fn save(&mut self, checkpoint: &View<'_>, t: i64) -> Result<(), String> {
         self.saved.insert(checkpoint.now.monotonic, t);
         let told = |error: backstop::journal::CheckpointError| format!("checkpoint: {error}");
         match &mut self.frames {

@@ -567,7 +567,7 @@ impl World {
     pub fn checkpoint(&mut self) {
         let now = self.time();
         if let Some(machine) = &self.machine {
-            self.checkpoints.push(machine.checkpoint(&now));
+            self.checkpoints.push(machine.checkpoint(&now).copy());
         }
     }
 

@@ -13,6 +13,7 @@
 //!
 //! What was watched: two successive successes at most two and a half intervals apart observe the time between them.
 
+mod dump;
 mod interest;
 mod ring;
 mod target;
@@ -24,9 +25,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use dump::{EverDump, SeriesDump, SeriesView, TargetDump, TargetView};
 pub use interest::Interest;
 use interest::Retention;
-pub(super) use ring::{Point, Span, Window, span_of};
+pub use ring::Point;
+pub(super) use ring::{Span, Window, span_of};
 pub(super) use target::{Series, Target};
 
 use super::{Expr, Labels, Selector};
@@ -213,15 +216,14 @@ impl Store {
     }
 
     /// The windows of all attached targets, for the checkpoint.
-    #[must_use]
-    pub fn dump(&self) -> Vec<TargetDump> {
+    pub fn lend(&self) -> impl Iterator<Item = TargetView<'_>> {
         let attached = self.targets.iter().filter(|(_, target)| target.attached);
-        attached.map(|(id, target)| target.dump(*id)).collect()
+        attached.map(|(id, target)| TargetView::of(*id, target))
     }
 
-    /// Puts back what `dump` gave, after `attach`, before the first push. The first scrape afterwards goes on from
+    /// Puts back what `lend` gave, after `attach`, before the first push. The first scrape afterwards goes on from
     /// there if the process is the same; if not, counters begin at zero.
-    pub fn restore(&mut self, target: TargetId, dump: &TargetDump) {
+    pub fn restore(&mut self, target: TargetId, dump: TargetDump) {
         let Some(known) = self.targets.get_mut(&target) else { return };
         let scope = known.meta.scope;
         let source = Arc::clone(&known.meta.source);
@@ -332,34 +334,4 @@ fn stable_hash(labels: &Labels) -> u64 {
         name.bytes().chain([0xff]).chain(value.bytes()).chain([0xfe]).for_each(&mut eat);
     }
     hash
-}
-
-/// The windows of one target, as they are checkpointed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TargetDump {
-    pub target: TargetId,
-    pub process_start: Option<f64>,
-    /// Instants of successful scrapes within reach: what was observed.
-    pub scrapes: Vec<Timestamp>,
-    pub series: Vec<SeriesDump>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct SeriesDump {
-    pub labels: Labels,
-    pub own: bool,
-    /// Staleness markers among them, as the NaN that Prometheus uses: the bits of a value must survive.
-    pub samples: Vec<(Timestamp, f64)>,
-    /// The series is known to have begun at zero.
-    pub from_zero: bool,
-    /// What resets took away up to each instant: as drops of the value alone, and with replaced processes.
-    pub resets: Vec<(Timestamp, f64, f64)>,
-}
-
-/// The series that ever matched one selector, as hashes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EverDump {
-    pub scope: Scope,
-    pub selector: String,
-    pub series: Vec<u64>,
 }

@@ -18,8 +18,9 @@ pub(in crate::promql) fn is_stale(value: f64) -> bool {
     value.to_bits() == STALE_BITS
 }
 
+/// One sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::promql) struct Point {
+pub struct Point {
     pub at: Timestamp,
     pub value: f64,
 }
@@ -235,18 +236,35 @@ impl Ring {
         Some((last.value - base.value) + (self.sums_at(last.at).1 - self.sums_at(base.at).1))
     }
 
-    pub fn resets(&self) -> Vec<(Timestamp, f64, f64)> {
-        self.resets.iter().map(|reset| (reset.at, reset.drops, reset.observed)).collect()
+    /// All samples, in the two parts in which they are kept.
+    pub fn parts(&self) -> [&[Point]; 2] {
+        let (older, newer) = self.points.as_slices();
+        [older, newer]
     }
 
-    /// Puts a ring back together from its checkpoint.
-    pub fn restored(samples: &[(Timestamp, f64)], resets: &[(Timestamp, f64, f64)], from_zero: bool) -> Ring {
-        let mut ring = Ring::default();
-        for (at, value) in samples {
-            ring.push(*at, *value, false);
+    /// When another process had taken over although the value did not drop, as far as it is newer than `after`. Every
+    /// other reset follows from the samples.
+    pub fn replaced_after(&self, after: Timestamp) -> Vec<Timestamp> {
+        let from = self.resets.partition_point(|reset| reset.at <= after);
+        let mut drops = from.checked_sub(1).map_or(0.0, |before| self.resets[before].drops);
+        let mut replaced = Vec::new();
+        for reset in self.resets.range(from..) {
+            // What is too small to change the sum may be told too: pushed again, it is the same reset.
+            if reset.drops.to_bits() == drops.to_bits() {
+                replaced.push(reset.at);
+            }
+            drops = reset.drops;
         }
-        ring.resets =
-            resets.iter().map(|(at, drops, observed)| Reset { at: *at, drops: *drops, observed: *observed }).collect();
+        replaced
+    }
+
+    /// Puts a ring back together from its checkpoint. Its sums of resets begin anew, and all that counts are their
+    /// differences.
+    pub fn restored(samples: Vec<Point>, replaced: &[Timestamp], from_zero: bool) -> Ring {
+        let mut ring = Ring { points: VecDeque::with_capacity(samples.len()), ..Ring::default() };
+        for Point { at, value } in samples {
+            ring.push(at, value, replaced.binary_search(&at).is_ok());
+        }
         ring.from_zero = from_zero && !ring.is_empty();
         ring
     }

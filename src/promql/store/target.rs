@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::interest::{Keep, Retention};
 use super::ring::{Ring, is_stale, stale_marker};
 use super::watch::{Watch, tolerance};
-use super::{Batch, LocalId, SeriesDump, TargetDump, TargetId, TargetMeta};
+use super::{Batch, LocalId, TargetDump, TargetMeta};
 use crate::promql::{Labels, Selector};
 use crate::time::Timestamp;
 
@@ -387,43 +387,36 @@ impl Target {
         !self.attached && self.by_labels.is_empty()
     }
 
-    pub(super) fn dump(&self, target: TargetId) -> TargetDump {
-        let mut series: Vec<SeriesDump> = self
-            .all()
-            .filter(|series| !series.ring.is_empty())
-            .map(|series| SeriesDump {
-                labels: series.labels.clone(),
-                own: series.own,
-                samples: series.ring.points().map(|point| (point.at, point.value)).collect(),
-                from_zero: series.ring.from_zero,
-                resets: series.ring.resets(),
-            })
-            .collect();
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        TargetDump { target, process_start: self.process_start, scrapes: self.scrapes.instants().collect(), series }
+    pub(super) fn process_start(&self) -> Option<f64> {
+        self.process_start
+    }
+
+    /// All series, each with its slot.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, &Series)> {
+        self.series.iter().enumerate().filter_map(|(slot, series)| Some((slot, series.as_ref()?)))
     }
 
     /// Returns the labels of what was put back.
-    pub(super) fn restore(&mut self, dump: &TargetDump, retention: &Retention) -> Vec<(Labels, bool)> {
+    pub(super) fn restore(&mut self, dump: TargetDump, retention: &Retention) -> Vec<(Labels, bool)> {
         let tolerance = self.tolerance();
         self.process_start = dump.process_start;
-        for at in &dump.scrapes {
-            self.scrapes.note(*at, tolerance);
+        for at in dump.scrapes {
+            self.scrapes.note(at, tolerance);
         }
         let mut own: Vec<Timestamp> = Vec::new();
         let mut back = Vec::new();
-        for series in &dump.series {
+        for series in dump.series {
             let Some(keep) = retention.keep(&series.labels) else { continue };
             let (slot, _) = self.slot(&series.labels, series.own, keep, retention);
             let Some(slot) = self.series[slot].as_mut() else { continue };
             slot.own = series.own;
-            slot.ring = Ring::restored(&series.samples, &series.resets, series.from_zero);
-            slot.process = self.process;
             if series.own {
-                own.extend(series.samples.iter().filter(|(_, value)| !is_stale(*value)).map(|(at, _)| *at));
+                own.extend(series.samples.iter().filter(|point| !is_stale(point.value)).map(|point| point.at));
             }
+            slot.ring = Ring::restored(series.samples, &series.replaced, series.from_zero);
+            slot.process = self.process;
             self.shown.insert(series.labels.name().into());
-            back.push((series.labels.clone(), series.own));
+            back.push((series.labels, series.own));
         }
         own.sort_unstable();
         for at in own {

@@ -232,7 +232,7 @@ fn only_series_that_somebody_asks_for_are_kept() {
     let mut kit = Kit::new(&[expr("c{a=\"1\"}")]);
     kit.scrape(0, &[("c{a=\"1\"}", 1.0), ("c{a=\"2\"}", 1.0), ("d", 1.0)]);
     kit.own(0, 0, "up", 1.0);
-    assert_eq!(kit.store.dump()[0].series.len(), 1);
+    assert_eq!(kit.dump()[0].series.len(), 1);
 }
 
 #[test]
@@ -241,8 +241,8 @@ fn retention_is_the_reach_and_one_interval_and_an_anchor() {
     for secs in (0..=3600).step_by(15) {
         kit.scrape(secs, &[("c", f64::from(i32::try_from(secs).expect("small")))]);
     }
-    let dump = &kit.store.dump()[0];
-    let first = dump.series[0].samples[0].0;
+    let dump = &kit.dump()[0];
+    let first = dump.series[0].samples[0].at;
     assert_eq!(first, at(3600 - 75));
     assert!(dump.scrapes.len() < 12, "{} instants", dump.scrapes.len());
     assert_eq!(kit.value(&counter(), 3600), Some(60.0));
@@ -289,7 +289,7 @@ fn churn_does_not_pile_up() {
         let name = format!("c{{pod=\"{round}\"}}");
         kit.scrape(round * 15, &[(name.as_str(), 1.0)]);
     }
-    let kept = kit.store.dump()[0].series.len();
+    let kept = kit.dump()[0].series.len();
     assert!(kept < 100, "{kept} series");
 }
 
@@ -300,11 +300,11 @@ fn dump_and_restore_go_on_where_they_were() {
     kit.scrape_of(0, 15, Some(7.0), &[("c", 2.0), ("c{late=\"1\"}", 4.0)]);
     kit.own(0, 15, "probe_success", 0.0);
     let before = kit.ask(&counter(), 15);
-    let dumps: Vec<TargetDump> = kit.store.dump();
+    let dumps: Vec<TargetDump> = kit.dump();
     let ever = kit.store.dump_ever();
 
     let mut back = Kit::new(&[counter(), expr("probe_success")]);
-    back.store.restore(TargetId(0), &dumps[0]);
+    back.store.restore(TargetId(0), dumps[0].clone());
     for one in &ever {
         back.store.restore_ever(one);
     }
@@ -317,7 +317,7 @@ fn dump_and_restore_go_on_where_they_were() {
     assert_eq!(back.value(&counter(), 30), Some(2.0 + 4.0 + 1.0));
 
     let mut other = Kit::new(&[counter(), expr("probe_success")]);
-    other.store.restore(TargetId(0), &dumps[0]);
+    other.store.restore(TargetId(0), dumps[0].clone());
     other.scrape_of(0, 30, Some(8.0), &[("c", 3.0)]);
     assert_eq!(other.value(&counter(), 30), Some(2.0 + 4.0 + 3.0), "another process began at zero");
 }

@@ -57,8 +57,10 @@ impl Watch {
         self.instants.back().copied()
     }
 
-    pub(super) fn instants(&self) -> impl Iterator<Item = Timestamp> {
-        self.instants.iter().copied()
+    /// All successes, in the two parts in which they are kept.
+    pub(super) fn parts(&self) -> [&[Timestamp]; 2] {
+        let (older, newer) = self.instants.as_slices();
+        [older, newer]
     }
 
     /// Was there a success less than the tolerance before `at`?

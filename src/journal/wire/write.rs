@@ -1,0 +1,317 @@
+//! The writer's side: what a frame must say, found by looking at what is new.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
+
+use super::{
+    BaselineFrame, Bits, EverFrame, EverKey, Head, SeriesHead, TargetHead, VerdictFrame, baseline_frame, difference,
+    key_frame, verdict_frame,
+};
+use crate::machine::checkpoint::{EverMatched, View};
+use crate::machine::input::TargetKey;
+use crate::promql::{Labels, Point, SeriesView, TargetView};
+use crate::time::Timestamp;
+
+/// What the file holds, as its writer remembers it. An empty one makes a whole frame.
+#[derive(Debug, Default)]
+pub(in crate::journal) struct Written {
+    targets: HashMap<TargetKey, WrittenTarget>,
+    next_target: u32,
+    next_series: u32,
+    /// Of the newest frame.
+    number: u32,
+    /// Sorted.
+    ever: BTreeMap<EverKey, Vec<u64>>,
+}
+
+#[derive(Debug, Default)]
+struct WrittenTarget {
+    id: u32,
+    /// Of the newest frame that tells of it.
+    number: u32,
+    scrapes: Span,
+    /// By the place where the series stood.
+    series: Vec<Option<WrittenSeries>>,
+}
+
+#[derive(Debug)]
+struct WrittenSeries {
+    id: u32,
+    labels: Labels,
+    own: bool,
+    from_zero: bool,
+    span: Span,
+}
+
+/// What the file has of a list of samples: enough to find what is new.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    count: usize,
+    last: Bits,
+}
+
+/// What is new of one series.
+#[derive(Serialize)]
+struct History<'a> {
+    samples: Added<'a, Point>,
+    from_zero: bool,
+    replaced: Vec<i64>,
+}
+
+#[derive(Serialize)]
+#[serde(bound = "")]
+struct Added<'a, T: Sample> {
+    keep: u64,
+    new: New<'a, T>,
+}
+
+/// New samples and the one before them; written as differences.
+#[derive(Clone, Copy)]
+struct New<'a, T> {
+    last: Bits,
+    samples: [&'a [T]; 2],
+}
+
+trait Sample: Copy {
+    fn bits(self) -> Bits;
+}
+
+impl Sample for Point {
+    fn bits(self) -> Bits {
+        (self.at.as_millis(), self.value.to_bits())
+    }
+}
+
+impl Sample for Timestamp {
+    fn bits(self) -> Bits {
+        (self.as_millis(), 0)
+    }
+}
+
+impl<T: Sample> Serialize for New<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all = serializer.serialize_seq(Some(count(self.samples)))?;
+        let mut last = self.last;
+        for sample in self.samples.iter().copied().flatten() {
+            all.serialize_element(&difference(last, sample.bits()))?;
+            last = sample.bits();
+        }
+        all.end()
+    }
+}
+
+fn count<T>(parts: [&[T]; 2]) -> usize {
+    parts[0].len() + parts[1].len()
+}
+
+/// Without the first `n`.
+fn skip<T>([older, newer]: [&[T]; 2], n: usize) -> [&[T]; 2] {
+    let (of_older, of_newer) = (n.min(older.len()), n.saturating_sub(older.len()));
+    [&older[of_older..], &newer[of_newer..]]
+}
+
+/// What is new in rising `samples`, and where they end. Anything but growth and trimming, as far as it can be told from
+/// the number of samples and the newest one, writes them whole. Costs as much as is new.
+fn grow<T: Sample>(span: Span, samples: [&[T]; 2]) -> (Added<'_, T>, Span) {
+    let from_the_end = || samples[1].iter().rev().chain(samples[0].iter().rev()).map(|sample| sample.bits());
+    let all = count(samples);
+    let old = all - from_the_end().take_while(|sample| sample.0 > span.last.0).count();
+    let continues = old > 0 && old <= span.count && from_the_end().nth(all - old) == Some(span.last);
+    let (keep, last) = if continues { (old, span.last) } else { (0, Bits::default()) };
+    let added = Added { keep: keep as u64, new: New { last, samples: skip(samples, keep) } };
+    (added, Span { count: all, last: from_the_end().next().unwrap_or_default() })
+}
+
+impl WrittenSeries {
+    fn is(&self, view: &SeriesView<'_>) -> bool {
+        self.labels == *view.labels && self.own == view.own
+    }
+
+    /// What brings a reader from this to `view`; None when nothing changed.
+    fn follow<'a>(&mut self, view: &SeriesView<'a>) -> Option<History<'a>> {
+        let before = self.span;
+        let (samples, span) = grow(before, view.samples);
+        let is_same =
+            samples.keep == before.count as u64 && count(samples.new.samples) == 0 && self.from_zero == view.from_zero;
+        self.span = span;
+        self.from_zero = view.from_zero;
+        if is_same {
+            return None;
+        }
+        // What was there before the first sample is over; what was before the last written one is written.
+        let known =
+            if samples.keep > 0 { before.last.0 } else { view.samples.iter().copied().flatten().next()?.bits().0 };
+        let replaced = view.replaced_after(Timestamp::from_millis(known));
+        let replaced = replaced.into_iter().map(Timestamp::as_millis).collect();
+        Some(History { samples, from_zero: view.from_zero, replaced })
+    }
+}
+
+/// Appends the form of `value`. On an error `bytes` are lost.
+fn put<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), postcard::Error> {
+    *bytes = postcard::to_extend(value, std::mem::take(bytes))?;
+    Ok(())
+}
+
+/// A sequence of which the elements are known before their number.
+#[derive(Default)]
+struct Sequence {
+    count: u64,
+    elements: Vec<u8>,
+}
+
+impl Sequence {
+    fn push<T: Serialize>(&mut self, element: &T) -> Result<(), postcard::Error> {
+        self.count += 1;
+        put(element, &mut self.elements)
+    }
+
+    /// Ends it; what comes next is another.
+    fn end(&mut self, bytes: &mut Vec<u8>) -> Result<(), postcard::Error> {
+        put(&self.count, bytes)?;
+        bytes.extend_from_slice(&self.elements);
+        self.count = 0;
+        self.elements.clear();
+        Ok(())
+    }
+}
+
+/// A frame that is being written.
+struct Writing<'a> {
+    bytes: &'a mut Vec<u8>,
+    /// So many samples of series that the file does not have yet may still be written.
+    room: usize,
+    is_all: bool,
+    changed: Sequence,
+    born: Sequence,
+}
+
+impl Written {
+    /// Appends the frame that brings a reader from what was written to `view`. Of series that the file does not have
+    /// yet, no more follow once `room` samples of them are in the frame. Returns whether all is written.
+    ///
+    /// On an error nothing more can be written.
+    pub fn frame(&mut self, view: &View<'_>, room: usize, bytes: &mut Vec<u8>) -> Result<bool, postcard::Error> {
+        let View { now, windows, verdicts, baselines, ever } = view;
+        self.number += 1;
+        let head = Head {
+            monotonic: now.monotonic.as_millis(),
+            wall: now.wall.as_millis(),
+            boot: &now.boot.0,
+            since_boot_ms: u64::try_from(now.since_boot.as_millis()).unwrap_or(u64::MAX),
+        };
+        put(&(head, windows.len() as u64), bytes)?;
+        let mut writing =
+            Writing { bytes, room, is_all: true, changed: Sequence::default(), born: Sequence::default() };
+        for (key, target) in windows {
+            self.target(key, *target, &mut writing)?;
+        }
+        self.targets.retain(|_, target| target.number == self.number);
+        let verdicts: Vec<VerdictFrame> = verdicts.iter().map(verdict_frame).collect();
+        let baselines: Vec<BaselineFrame> = baselines.iter().map(baseline_frame).collect();
+        put(&(verdicts, baselines, self.ever(ever)), writing.bytes)?;
+        Ok(writing.is_all)
+    }
+
+    fn target(&mut self, key: &TargetKey, view: TargetView<'_>, to: &mut Writing<'_>) -> Result<(), postcard::Error> {
+        // Two may have the same key while one takes over from the other. Only one of them is remembered.
+        let known = self.targets.get_mut(key).filter(|known| known.number != self.number);
+        let is_new = known.is_none();
+        let written = if let Some(known) = known {
+            known
+        } else {
+            self.next_target += 1;
+            let written = WrittenTarget { id: self.next_target, ..WrittenTarget::default() };
+            self.targets.entry(key.clone()).insert_entry(written).into_mut()
+        };
+        written.number = self.number;
+        let (scrapes, span) = grow(written.scrapes, view.scrapes());
+        written.scrapes = span;
+        let head = TargetHead {
+            id: written.id,
+            key: is_new.then(|| key_frame(key)),
+            target: view.target().0,
+            process_start: view.process_start(),
+        };
+        put(&(head, scrapes), to.bytes)?;
+        let gone = written.series(view, &mut self.next_series, to)?;
+        to.changed.end(to.bytes)?;
+        to.born.end(to.bytes)?;
+        put(&gone, to.bytes)
+    }
+
+    fn ever(&mut self, ever: &[EverMatched]) -> Vec<EverFrame> {
+        let mut before = std::mem::take(&mut self.ever);
+        let mut frames = Vec::new();
+        for EverMatched { service, selector, series } in ever {
+            let key = (service.clone(), selector.clone());
+            let known = before.remove(&key).unwrap_or_default();
+            let grown = known.iter().all(|hash| series.binary_search(hash).is_ok());
+            let is_new = |hash: &u64| !grown || known.binary_search(hash).is_err();
+            let new: Vec<u64> = series.iter().copied().filter(is_new).collect();
+            if grown && new.is_empty() {
+                self.ever.insert(key, known);
+            } else {
+                frames.push(ever_frame(&key, !grown, new));
+                self.ever.insert(key, series.clone());
+            }
+        }
+        frames.extend(before.keys().map(|key| ever_frame(key, true, Vec::new())));
+        frames
+    }
+}
+
+impl WrittenTarget {
+    /// Those that are gone.
+    fn series(
+        &mut self,
+        view: TargetView<'_>,
+        next: &mut u32,
+        to: &mut Writing<'_>,
+    ) -> Result<Vec<u32>, postcard::Error> {
+        let mut gone = Vec::new();
+        let mut behind = 0;
+        for series in view.series() {
+            let place = series.place;
+            if place >= self.series.len() {
+                self.series.resize_with(place + 1, || None);
+            }
+            let nobody = self.series[behind..place].iter_mut().filter_map(Option::take);
+            gone.extend(nobody.map(|series| series.id));
+            behind = place + 1;
+            if let Some(known) = self.series[place].as_mut().filter(|known| known.is(&series)) {
+                if let Some(history) = known.follow(&series) {
+                    to.changed.push(&(known.id, history))?;
+                }
+                continue;
+            }
+            gone.extend(self.series[place].take().map(|series| series.id));
+            if to.room == 0 {
+                to.is_all = false;
+                continue;
+            }
+            to.room = to.room.saturating_sub(count(series.samples));
+            *next += 1;
+            let mut written = WrittenSeries {
+                id: *next,
+                labels: series.labels.clone(),
+                own: series.own,
+                from_zero: false,
+                span: Span::default(),
+            };
+            if let Some(history) = written.follow(&series) {
+                let head = SeriesHead { id: written.id, labels: series.labels.iter().collect(), own: series.own };
+                to.born.push(&(head, history))?;
+                self.series[place] = Some(written);
+            }
+        }
+        gone.extend(self.series.drain(behind.min(self.series.len())..).flatten().map(|series| series.id));
+        Ok(gone)
+    }
+}
+
+fn ever_frame((service, selector): &EverKey, anew: bool, new: Vec<u64>) -> EverFrame {
+    EverFrame { service: service.as_ref().map(|name| name.as_ref().to_owned()), selector: selector.clone(), anew, new }
+}
