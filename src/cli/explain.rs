@@ -132,7 +132,7 @@ fn explain(chosen: &Chosen<'_>) -> String {
         line("  not known counts as breached".to_owned());
     }
     match &trigger.question {
-        Question::Value { expr, unit, .. } => {
+        Question::Value { expr, .. } => {
             line(format!(
                 "  looked at: every {}; a gap over {} starts the count anew",
                 span(trigger.interval),
@@ -143,7 +143,7 @@ fn explain(chosen: &Chosen<'_>) -> String {
                 line(format!("  looks back: {}", span(expr.reach())));
             }
             line("  selects:".to_owned());
-            for window in windows(config, &service.name, expr, *unit) {
+            for window in windows(config, &service.name, expr) {
                 line(format!("    {}", window.selector));
                 line(format!("      {}", may_take(&window)));
             }
@@ -237,11 +237,11 @@ fn as_json(chosen: &Chosen<'_>) -> Value {
         Question::Signal { .. } => Vec::new(),
     };
     let (memory, asked) = match &trigger.question {
-        Question::Value { expr, unit, .. } => {
+        Question::Value { expr, .. } => {
             let asked = queries(config, service, expr).map(|query| {
                 json!({ "query": *query.name, "server": *query.server, "expr": query.expr, "window": time(query.window) })
             });
-            (windows(config, &service.name, expr, *unit), asked.collect())
+            (windows(config, &service.name, expr), asked.collect())
         }
         Question::Signal { .. } => (Vec::new(), Vec::<Value>::new()),
     };

@@ -176,6 +176,12 @@ impl Store {
         }
     }
 
+    /// Whether some expression may select a series of this name. Says nothing yet about its other labels.
+    #[must_use]
+    pub fn may_want(&self, name: &str) -> bool {
+        self.retention.may_want(name)
+    }
+
     /// One sample of a series that backstop itself makes (`up`, `probe_success`, …): independent of the target's
     /// scrapes, so that a failed scrape can still say `up 0`. Not marked stale by `fail`. `labels` are whole: the name,
     /// and those of the target.
@@ -305,13 +311,16 @@ impl Store {
         })
     }
 
-    /// The series that a selector matches, with their targets.
-    pub(super) fn select<'a>(&'a self, service: ServiceId, selector: &'a Selector) -> Vec<(&'a Target, &'a Series)> {
-        let mut found = Vec::new();
+    /// Gives each series that a selector matches to `found`, with its target; target after target.
+    pub(super) fn select<'a>(
+        &'a self,
+        service: ServiceId,
+        selector: &Selector,
+        mut found: impl FnMut(&'a Target, &'a Series),
+    ) {
         for target in self.seen_by(service) {
-            target.select(selector, |series| found.push((target, series)));
+            target.select(selector, |series| found(target, series));
         }
-        found
     }
 }
 
