@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::config::model::QuerySpec;
 use crate::decide::report::span;
 use crate::decide::rules::{FireWhen, OnUnknown, Question, ServiceRules, Trigger, Unit};
-use crate::decide::trigger::{Finding, threshold_text, value_text};
+use crate::decide::trigger::{Finding, never_fires, threshold_text, value_text};
 use crate::promql::Expr;
 
 /// The first look at a target is at most 10 s late, and has its timeout.
@@ -207,10 +207,7 @@ fn now(seen: &Seen, service: &ServiceRules, trigger: &Trigger) -> Vec<String> {
         let (series, fresh, targets) = (one.series_now, one.targets_fresh, one.targets);
         told.push(format!("  {}: {series} series on {fresh} of {targets} targets", one.selector));
     }
-    told.extend(trial.never_fires.map(|highest| {
-        let (asked, highest) = (threshold_text(&trigger.question), value_text(highest, *unit));
-        format!("can never fire: the histogram's highest finite bucket is {highest}, and a breach is {asked}")
-    }));
+    told.extend(trial.never_fires.and_then(|highest| never_fires(&trigger.question, highest)));
     told
 }
 
