@@ -1278,6 +1278,15 @@ fn a_heartbeat_says_what_limits_it_and_none_comes_from_one_that_sees_nothing() {
     assert_eq!(beats(&world).len(), blind, "it is alive, and sees nothing of the service");
     world.run(3 * MINUTE);
     assert!(beats(&world).len() > blind, "it sees again");
+    done(&kill(&mut world, None, false));
+    world.fleet.buckets = &["2.5", "+Inf"];
+    let mut rules = (*world.rules).clone();
+    rules.services[0].triggers.push(slow(5.0));
+    world.rules = Arc::new(rules);
+    world.input(Input::Reload(Arc::clone(&world.rules)));
+    world.run(2 * MINUTE);
+    let limited = "backstop is alive, but api: slow can never fire";
+    assert_eq!(beats(&world).last().map(String::as_str), Some(limited));
 }
 
 // --- what an earlier rollback leaves behind

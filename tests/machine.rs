@@ -237,6 +237,42 @@ fn sights(world: &World) -> Vec<(N, String)> {
 }
 
 #[test]
+fn a_threshold_that_no_value_reaches_is_told_while_it_is_so() {
+    let mut world = world(|service| service.triggers = vec![slow(5.0)]);
+    let never = |world: &World| world.service().triggers[0].never_fires.clone();
+    let warned =
+        |world: &World| world.warnings.iter().filter(|line| line.starts_with("slow: ")).cloned().collect::<Vec<_>>();
+    let ask = |world: &mut World, above: f64| {
+        let mut rules = (*world.rules).clone();
+        rules.services[0].triggers = vec![slow(above)];
+        world.rules = Arc::new(rules);
+        world.input(Input::Reload(Arc::clone(&world.rules)));
+        world.run(20 * SECOND);
+    };
+    world.run(MINUTE);
+    assert_eq!(never(&world), None, "no bucket was seen yet");
+    let beyond = "above 5 can never fire: the highest finite bucket of its histogram ends at 2.5".to_owned();
+    let warning = format!("slow: {beyond}");
+    world.fleet.buckets = &["0.1", "2.5", "+Inf"];
+    world.run(MINUTE);
+    assert_eq!((never(&world), warned(&world)), (Some(beyond.clone()), vec![warning.clone()]));
+    // What cannot be seen is not known to have changed.
+    world.fleet.processes[0].gap_until = world.now + 2 * MINUTE;
+    world.run(3 * MINUTE);
+    assert_eq!((never(&world), warned(&world).len()), (Some(beyond.clone()), 1));
+    ask(&mut world, 1.0);
+    assert_eq!((never(&world), warned(&world).len()), (None, 1), "another threshold");
+    ask(&mut world, 5.0);
+    assert_eq!((never(&world), warned(&world)), (Some(beyond.clone()), vec![warning.clone(); 2]));
+    world.fleet.buckets = &["0.1", "2.5", "10", "+Inf"];
+    world.run(MINUTE);
+    assert_eq!((never(&world), warned(&world).len()), (None, 2), "another bucket");
+    world.fleet.buckets = &["0.1", "2.5", "+Inf"];
+    world.run(2 * MINUTE);
+    assert_eq!((never(&world), warned(&world)), (Some(beyond), vec![warning; 3]), "it is gone again");
+}
+
+#[test]
 fn what_was_told_of_a_trigger_that_is_gone_is_resolved() {
     let other_trigger = |rules: &mut Rules| rules.services[0].triggers[0].name = "errors".into();
     let other_service = |rules: &mut Rules| rules.services[0].name = "web".into();

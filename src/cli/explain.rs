@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::config::model::QuerySpec;
 use crate::decide::report::span;
 use crate::decide::rules::{FireWhen, OnUnknown, Question, ServiceRules, Trigger, Unit};
-use crate::decide::trigger::{Finding, threshold_text, value_text};
+use crate::decide::trigger::{Finding, never_fires, threshold_text, value_text};
 use crate::promql::Expr;
 
 /// The first look at a target is at most 10 s late, and has its timeout.
@@ -132,7 +132,7 @@ fn explain(chosen: &Chosen<'_>) -> String {
         line("  not known counts as breached".to_owned());
     }
     match &trigger.question {
-        Question::Value { expr, unit, .. } => {
+        Question::Value { expr, .. } => {
             line(format!(
                 "  looked at: every {}; a gap over {} starts the count anew",
                 span(trigger.interval),
@@ -143,7 +143,7 @@ fn explain(chosen: &Chosen<'_>) -> String {
                 line(format!("  looks back: {}", span(expr.reach())));
             }
             line("  selects:".to_owned());
-            for window in windows(config, &service.name, expr, *unit) {
+            for window in windows(config, &service.name, expr) {
                 line(format!("    {}", window.selector));
                 line(format!("      {}", may_take(&window)));
             }
@@ -207,10 +207,7 @@ fn now(seen: &Seen, service: &ServiceRules, trigger: &Trigger) -> Vec<String> {
         let (series, fresh, targets) = (one.series_now, one.targets_fresh, one.targets);
         told.push(format!("  {}: {series} series on {fresh} of {targets} targets", one.selector));
     }
-    told.extend(trial.never_fires.map(|highest| {
-        let (asked, highest) = (threshold_text(&trigger.question), value_text(highest, *unit));
-        format!("can never fire: the histogram's highest finite bucket is {highest}, and a breach is {asked}")
-    }));
+    told.extend(trial.never_fires.and_then(|highest| never_fires(&trigger.question, highest)));
     told
 }
 
@@ -237,11 +234,11 @@ fn as_json(chosen: &Chosen<'_>) -> Value {
         Question::Signal { .. } => Vec::new(),
     };
     let (memory, asked) = match &trigger.question {
-        Question::Value { expr, unit, .. } => {
+        Question::Value { expr, .. } => {
             let asked = queries(config, service, expr).map(|query| {
                 json!({ "query": *query.name, "server": *query.server, "expr": query.expr, "window": time(query.window) })
             });
-            (windows(config, &service.name, expr, *unit), asked.collect())
+            (windows(config, &service.name, expr), asked.collect())
         }
         Question::Signal { .. } => (Vec::new(), Vec::<Value>::new()),
     };

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use crate::config::model::{Config, QuerySpec, ScrapeSpec};
-use crate::decide::rules::Unit;
-use crate::promql::{Expr, Selector};
+use crate::promql::{Expr, Need, Selector};
 
 /// A time and a value, of 8 bytes each.
 const SAMPLE_BYTES: u64 = 16;
@@ -34,20 +33,20 @@ impl Windows {
 }
 
 /// One entry for each selector, in the order of the text. A series that several selectors or triggers ask for is kept once.
-pub(super) fn windows(config: &Config, service: &str, expr: &Expr, unit: Unit) -> Vec<Windows> {
-    let reach = expr.reach();
-    let of_selector = |selector: &Selector| {
+pub(super) fn windows(config: &Config, service: &str, expr: &Expr) -> Vec<Windows> {
+    let of_selector = |(selector, need): (&Selector, Need)| {
         let (interval, series_max) = source(config, service, selector.exact_name().unwrap_or_default());
-        let samples = match unit {
+        let samples = match need {
+            Need::Reach(reach) => samples_in(reach, interval),
+            Need::Newest => samples_in(Duration::ZERO, interval),
             // A streak is of samples, not of time.
-            Unit::Failures { of } => u64::from(of) + 1,
-            Unit::Number | Unit::Percent | Unit::Seconds => samples_in(reach, interval),
+            Need::Samples(of) => u64::from(of) + 1,
         };
         // A window grows by doubling.
         let series_bytes = samples.next_power_of_two().saturating_mul(SAMPLE_BYTES).saturating_add(SERIES_BYTES);
         Windows { selector: selector.to_string(), samples, series_bytes, series_max }
     };
-    expr.selectors().into_iter().map(of_selector).collect()
+    expr.needs().into_iter().map(of_selector).collect()
 }
 
 /// With the interval behind the reach that is kept too, and the sample before it.
@@ -107,13 +106,14 @@ mod tests {
         let source = Source { path: "a.toml".into(), text: text.to_owned() };
         let environment = Environment { variable: &|_| None, hostname: "h" };
         let config = crate::config::parse(&[source], &environment, 1).unwrap();
-        let of = |text: &str, unit| windows(&config, "api", &Expr::parse(text).unwrap(), unit);
-        let [far, near] = <[Windows; 2]>::try_from(of("far > rate(near[5m])", Unit::Number)).unwrap();
-        assert_eq!((far.samples, far.series_max), (13, 7));
+        let of = |expr: &Expr| windows(&config, "api", expr);
+        let expr = Expr::parse("far > rate(near[5m])").unwrap();
+        let [far, near] = <[Windows; 2]>::try_from(of(&expr)).unwrap();
+        assert_eq!((far.samples, far.series_max), (3, 7), "only the newest is looked at");
         assert_eq!((near.samples, near.series_max), (33, 200));
         assert_eq!(near.series_bytes, 64 * 16 + 768);
         assert_eq!(near.bytes_max(), 200 * (64 * 16 + 768));
-        let streak = &of("probe_success", Unit::Failures { of: 5 })[0];
+        let streak = &of(&Expr::streak(Selector::parse("probe_success").unwrap(), 3, 5))[0];
         assert_eq!((streak.samples, streak.series_max), (6, 1));
     }
 }

@@ -143,8 +143,10 @@ fn one_trigger(trigger: &TriggerBody) -> Vec<String> {
     let value = or_dash(trigger.value_text.as_deref());
     // Where there is nothing to add, the sentence repeats the two columns beside it.
     let repeated = format!("{value} ({})", trigger.threshold);
-    let sentence = if trigger.sentence == repeated { String::new() } else { trigger.sentence.clone() };
-    vec![format!("  {}", trigger.name), trigger.verdict.clone(), value, trigger.threshold.clone(), held, sentence]
+    let sentence = Some(trigger.sentence.as_str()).filter(|sentence| *sentence != repeated);
+    let told: Vec<&str> = sentence.into_iter().chain(trigger.never_fires.as_deref()).collect();
+    let (verdict, threshold) = (trigger.verdict.clone(), trigger.threshold.clone());
+    vec![format!("  {}", trigger.name), verdict, value, threshold, held, told.join("; ")]
 }
 
 fn one_service(service: &ServiceBody, detail: bool, incidents: &[IncidentSummary]) -> String {

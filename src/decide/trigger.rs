@@ -427,6 +427,17 @@ pub fn can_never_fire(question: &Question, bound: f64) -> bool {
     }
 }
 
+/// What people are told where that is so: `above 5 s can never fire: …`.
+#[must_use]
+pub fn never_fires(question: &Question, bound: f64) -> Option<String> {
+    let Question::Value { unit, .. } = question else { return None };
+    if !can_never_fire(question, bound) {
+        return None;
+    }
+    let (threshold, end) = (threshold_text(question), value_text(bound, *unit));
+    Some(format!("{threshold} can never fire: the highest finite bucket of its histogram ends at {end}"))
+}
+
 fn why(gap: Gap, selector: &SelectorEvidence) -> Unknown {
     match gap {
         Gap::Missing => Unknown::Missing(selector.selector.clone()),

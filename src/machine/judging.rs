@@ -15,9 +15,7 @@ use crate::decide::event::{Autonomy, Decision, Evidence, Severity, TriggerFact};
 use crate::decide::guard::{self, Breach, Compared, Facts, Mandate, Reach, Worsened};
 use crate::decide::incident::Incident;
 use crate::decide::rules::{Budget, Question, Trigger, Unit, ValueKind};
-use crate::decide::trigger::{
-    Finding, Findings, Unknown, can_never_fire, find, remember, short, threshold_text, value_text,
-};
+use crate::decide::trigger::{Finding, Findings, Unknown, find, remember, short, threshold_text, value_text};
 use crate::decide::verdict::{Phase, Says, Verdict};
 use crate::decide::worsened::Measure;
 use crate::promql::{Evaluation, Instant, Labels, Scope, evaluate};
@@ -93,15 +91,8 @@ impl Machine {
         let state = &mut service.triggers[place];
         state.dirty = false;
         state.looked = now.monotonic;
-        if let Some(bound) = bound.filter(|bound| can_never_fire(&trigger.question, *bound))
-            && state.never_told != Some(bound)
-        {
-            state.never_told = Some(bound);
-            let threshold = threshold_text(&trigger.question);
-            let message = format!(
-                "{}: {threshold} can never fire: the highest finite bucket of its histogram ends at {bound}",
-                trigger.name
-            );
+        if let Some(told) = bound.and_then(|bound| state.bucket_seen(trigger, bound)) {
+            let message = format!("{}: {told}", trigger.name);
             out.push(Output::Log { level: LogLevel::Warn, service: Some(Arc::clone(&service.rules.name)), message });
         }
         let is_known = !matches!(findings.worst().1, Finding::Unknown(_));

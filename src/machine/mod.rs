@@ -59,7 +59,7 @@ const SETTLE_PER_TARGET: Duration = Duration::from_micros(500);
 const FEW_TARGETS: usize = 32;
 
 /// this part of the shortest interval, which is how old a sample may be anyway,
-const SETTLES_PER_INTERVAL: u32 = 4;
+const SETTLES_PER_INTERVAL: u32 = 2;
 
 /// but never longer than this.
 const SETTLE_EVERY_MAX: Duration = Duration::from_secs(1);
@@ -109,6 +109,8 @@ pub struct Machine {
     dirty: bool,
     /// Observations came in since the last turn: no trigger was asked about them, and what runs may be another release.
     unjudged: bool,
+    /// When something is to be settled although nothing comes in: the earliest of `wakes`, as of the last input that was no observation.
+    wake: Option<Timestamp>,
     started: Timestamp,
     started_wall: Timestamp,
     counters: Counters,
@@ -146,6 +148,7 @@ impl Machine {
             settled: Timestamp::MIN,
             dirty: true,
             unjudged: false,
+            wake: None,
             started: now.monotonic,
             started_wall: now.wall,
             counters: Counters::default(),
@@ -159,6 +162,7 @@ impl Machine {
         machine.adopt_services(now);
         machine.recover(recovered, now, out);
         machine.flush(now, out);
+        machine.wake = machine.next_wake();
         machine
     }
 
@@ -166,6 +170,9 @@ impl Machine {
     /// `next_deadline` asks for at once.
     pub fn handle(&mut self, now: &Now, input: Input, out: &mut Vec<Output>) {
         self.watch_clocks(now, out);
+        // Many observations come between two turns. What they change is settled at the next one, and so is when the one after
+        // it is due.
+        let is_observation = matches!(&input, Input::Observation(_));
         match input {
             Input::Observation(observation) => self.observe(now, observation, out),
             Input::Durable(seq) => {
@@ -196,6 +203,9 @@ impl Machine {
             Input::Tick => self.settle(now, out),
         }
         self.flush(now, out);
+        if !is_observation {
+            self.wake = self.next_wake();
+        }
     }
 
     /// When `Tick` must come at the latest, on the monotonic timeline; now or earlier when something is to be settled.
@@ -206,8 +216,11 @@ impl Machine {
             return Some(earliest);
         }
         let observed = self.unjudged.then(|| self.settled + self.observed_every());
-        let wakes = self.wakes().filter(|wake| *wake > self.settled).map(|wake| wake.max(earliest));
-        wakes.chain(observed).min()
+        self.wake.map(|wake| wake.max(earliest)).into_iter().chain(observed).min()
+    }
+
+    fn next_wake(&self) -> Option<Timestamp> {
+        self.wakes().filter(|wake| *wake > self.settled).min()
     }
 
     /// How often what was observed is looked at, at most.

@@ -300,7 +300,7 @@ impl Machine {
         unseen.map(|service| format!("all triggers of {} are blind", service.rules.name))
     }
 
-    /// What it may not do or cannot see, though it is alive.
+    /// What it may not do, cannot see, or can never fire at, though it is alive.
     fn limits(&self, now: &Now) -> Vec<String> {
         let mut limits = Vec::new();
         for service in self.services.iter().filter(|service| !service.retired) {
@@ -314,6 +314,9 @@ impl Machine {
             for (trigger, state) in service.rules.triggers.iter().zip(&service.triggers) {
                 if state.phase() == Phase::Blind {
                     limits.push(format!("{name}: {} is blind", trigger.name));
+                }
+                if state.never_fires(trigger).is_some() {
+                    limits.push(format!("{name}: {} can never fire", trigger.name));
                 }
             }
         }

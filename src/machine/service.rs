@@ -13,7 +13,7 @@ use crate::decide::incident::Patience;
 use crate::decide::regression::{Baseline, Baselines};
 use crate::decide::release::Releases;
 use crate::decide::rules::{Question, ServiceRules, Trigger};
-use crate::decide::trigger::{Finding, Findings};
+use crate::decide::trigger::{Finding, Findings, never_fires};
 use crate::decide::verdict::{Hold, Phase, Verdict};
 use crate::promql::{Labels, ServiceId};
 use crate::time::Timestamp;
@@ -52,8 +52,9 @@ pub struct TriggerState {
     pub dirty: bool,
     /// A notice said that it is blind.
     pub blind_told: bool,
-    /// It was told that its threshold lies beyond this bucket.
-    pub never_told: Option<f64>,
+    /// Of a quantile: the highest finite bucket of its histogram, as it was seen last. What cannot be seen now is not known
+    /// to have changed.
+    highest_bucket: Option<f64>,
 }
 
 impl TriggerState {
@@ -69,7 +70,7 @@ impl TriggerState {
             looked: now,
             dirty: true,
             blind_told: false,
-            never_told: None,
+            highest_bucket: None,
         }
     }
 
@@ -83,6 +84,17 @@ impl TriggerState {
                 again.max(self.taken + trigger.patience() + Duration::from_millis(1))
             }
         }
+    }
+
+    /// Takes the highest finite bucket. Some: its threshold lies beyond this one, which is news.
+    pub fn bucket_seen(&mut self, trigger: &Trigger, highest: f64) -> Option<String> {
+        let before = self.highest_bucket.replace(highest);
+        if before == Some(highest) { None } else { self.never_fires(trigger) }
+    }
+
+    /// Why it can never fire, while that is so.
+    pub fn never_fires(&self, trigger: &Trigger) -> Option<String> {
+        never_fires(&trigger.question, self.highest_bucket?)
     }
 
     /// The verdict of a label set that was not there before. It was not breached before it existed, unless what it is the

@@ -106,6 +106,8 @@ pub struct TriggerView {
     pub hold: Duration,
     /// Why it is unknown, or what it found, in one sentence.
     pub sentence: String,
+    /// Why its threshold is never reached, in one sentence, from what was seen last; None where that is not known.
+    pub never_fires: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -168,6 +168,7 @@ impl Machine {
             held: worst.map_or(Duration::ZERO, |verdict| verdict.held),
             hold: trigger.hold,
             sentence,
+            never_fires: state.never_fires(trigger),
         }
     }
 

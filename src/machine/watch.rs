@@ -169,9 +169,7 @@ impl Machine {
     ) {
         let generation = self.rules.generation;
         let Some(target) = self.targets.get_mut(&id) else { return };
-        let labels = target.labels.clone();
-        let own = |name: &str| with_name(&labels, name);
-        let mut series = vec![(own("scrape_duration_seconds"), duration.as_secs_f64())];
+        let mut series = vec![("scrape_duration_seconds", duration.as_secs_f64())];
         let names = (service_label(&target.key), Arc::clone(&target.key.source));
         match outcome {
             // Selected by another interest set: what it lacks was not asked for then.
@@ -180,16 +178,16 @@ impl Machine {
                 return;
             }
             Ok(scrape) => {
-                series.push((own("up"), 1.0));
+                series.push(("up", 1.0));
                 #[expect(clippy::cast_precision_loss, reason = "a body holds far fewer than 2^52 samples")]
-                series.push((own("scrape_samples_scraped"), scrape.samples_exposed as f64));
+                series.push(("scrape_samples_scraped", scrape.samples_exposed as f64));
                 target.series = scrape.batch.samples.len();
                 target.saw(Look { at, ok: true, reached: true, sent: true, error: None });
                 *self.counters.looks.entry(names).or_default() += 1;
                 self.store.push(id, at, &scrape.batch);
             }
             Err(failure) => {
-                series.push((own("up"), 0.0));
+                series.push(("up", 0.0));
                 let reached = !matches!(failure.reason, "timeout" | "dns" | "unsent" | "unreachable" | "secret");
                 if target.last.as_ref().is_none_or(|last| last.ok) {
                     let message = format!("{}: scrape failed: {}", target.key.address, failure.detail);
@@ -203,17 +201,13 @@ impl Machine {
                 }
             }
         }
-        for (labels, value) in &series {
-            self.store.push_own(id, at, labels, *value);
-        }
+        self.push_own(id, at, &series);
         self.read_metric_detectors(id, at);
         self.looked(id, at);
     }
 
     fn probed(&mut self, id: TargetId, at: Timestamp, duration: Duration, outcome: ProbeOutcome) {
         let Some(target) = self.targets.get_mut(&id) else { return };
-        let labels = target.labels.clone();
-        let own = |name: &str| with_name(&labels, name);
         let names = (service_label(&target.key), Arc::clone(&target.key.source));
         let (success, status, release) = match outcome {
             ProbeOutcome::Up { status, release } => {
@@ -233,8 +227,8 @@ impl Machine {
                 return;
             }
         };
-        let mut series = vec![(own("probe_success"), success), (own("probe_duration_seconds"), duration.as_secs_f64())];
-        series.extend(status.map(|status| (own("probe_http_status_code"), f64::from(status))));
+        let mut series = vec![("probe_success", success), ("probe_duration_seconds", duration.as_secs_f64())];
+        series.extend(status.map(|status| ("probe_http_status_code", f64::from(status))));
         let source = Arc::clone(&target.key.source);
         if let Scope::Service(of) = target.scope
             && let Some(service) = self.services.iter_mut().find(|service| service.id == of)
@@ -242,14 +236,23 @@ impl Machine {
             let failed = target.last.as_ref().filter(|look| !look.ok);
             service.probe_failed = failed.map(|_| (at, format!("{PROBE} {source}")));
         }
-        for (labels, value) in &series {
-            self.store.push_own(id, at, labels, *value);
-        }
+        self.push_own(id, at, &series);
         match release {
             Some(release) => self.read_probe_detectors(id, &source, &release, at),
             None => self.services.iter_mut().for_each(|service| service.releases.unread(id)),
         }
         self.looked(id, at);
+    }
+
+    /// What backstop itself measured of a target, by name.
+    fn push_own(&mut self, id: TargetId, at: Timestamp, series: &[(&str, f64)]) {
+        let Some(target) = self.targets.get(&id) else { return };
+        for (name, value) in series {
+            // Mostly nobody asks, and a label set costs more than the answer.
+            if self.store.may_want(name) {
+                self.store.push_own(id, at, &with_name(&target.labels, name), *value);
+            }
+        }
     }
 
     /// Marks what depends on a target as dirty, and ends a start-up that has succeeded.

@@ -178,7 +178,10 @@ async fn within<T>(limit: Duration, lookup: impl Future<Output = io::Result<T>>)
 
 /// The body, at most `max` bytes after decompression; a longer one is an error, not a prefix.
 pub async fn body(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
+    // What is announced is mostly right; of a lie no more is believed than this.
+    const ANNOUNCED_MAX: usize = 1 << 20;
+    let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+    let mut body = Vec::with_capacity(announced.min(max).min(ANNOUNCED_MAX));
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Cut)? {
         if body.len() + chunk.len() > max {
             return Err(BodyError::TooLarge(max));

@@ -34,19 +34,22 @@ impl Labels {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
-    /// Those that `keep` wants.
-    pub(super) fn filter(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
+    /// Those that `keep` wants; the same set where it wants all.
+    pub(super) fn filter(&self, keep: impl Fn(&str) -> bool) -> Labels {
+        if self.0.iter().all(|(name, _)| keep(name)) {
+            return self.clone();
+        }
         Labels(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
     }
 
     /// Without `__name__`, and without its type and unit, as after an operation that makes another quantity.
     pub(super) fn nameless(&self) -> Labels {
-        let is_of_metric = |name: &str| matches!(name, "__name__" | "__type__" | "__unit__");
-        if self.iter().any(|(name, _)| is_of_metric(name)) {
-            self.filter(|name| !is_of_metric(name))
-        } else {
-            self.clone()
-        }
+        self.filter(|name| !Labels::is_of_metric(name))
+    }
+
+    /// Does the label tell of the metric itself, rather than of what was measured?
+    pub(super) fn is_of_metric(name: &str) -> bool {
+        matches!(name, "__name__" | "__type__" | "__unit__")
     }
 
     /// With one label set; an empty value removes it.

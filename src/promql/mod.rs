@@ -13,7 +13,7 @@ mod testkit;
 pub use eval::{
     Annotation, BurnPair, EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, go_number,
 };
-pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, ParseError, Shape};
+pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, Need, ParseError, Shape};
 pub use labels::Labels;
 pub use selector::Selector;
 pub use store::{

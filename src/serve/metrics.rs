@@ -144,6 +144,12 @@ pub const FAMILIES: &[Family] = &[
         "1 for the verdict that the trigger has now",
         verdicts,
     ),
+    gauge(
+        "backstop_trigger_never_fires",
+        &["service", "trigger"],
+        "1 while the trigger's threshold lies beyond the highest finite bucket of its histogram: it can never fire",
+        never_fires,
+    ),
     gauge("backstop_trigger_value", &["service", "trigger"], "The trigger's latest value, where it has one", values),
     gauge(
         "backstop_target_up",
@@ -441,6 +447,15 @@ fn verdicts(seen: &Seen) -> Vec<Sample> {
         }
     }
     samples
+}
+
+fn never_fires(seen: &Seen) -> Vec<Sample> {
+    let of = |service: &ServiceView| {
+        let name = service.name.to_string();
+        let triggers = service.triggers.iter();
+        triggers.map(|t| (vec![name.clone(), t.name.to_string()], flag(t.never_fires.is_some()))).collect::<Vec<_>>()
+    };
+    seen.snapshot.services.iter().flat_map(of).collect()
 }
 
 fn values(seen: &Seen) -> Vec<Sample> {

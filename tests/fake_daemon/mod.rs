@@ -188,6 +188,39 @@ fn asked(name: &str, standing: &'static str, sentence: &str) -> AskedView {
     AskedView { kind: "way_back", name: Arc::from(name), standing, sentence: sentence.to_owned(), last_wall }
 }
 
+fn triggers() -> Vec<TriggerView> {
+    let errors = TriggerView {
+        name: Arc::from("error-rate"),
+        severity: Severity::High,
+        verdict: "firing",
+        finding: "breached",
+        since_wall: Some(wall(600)),
+        value: Some(0.43),
+        value_text: Some("43 %".to_owned()),
+        threshold: "above 15 %".to_owned(),
+        held: Duration::from_mins(10),
+        hold: Duration::from_mins(10),
+        sentence: "43 % of 120 requests failed in 1 m".to_owned(),
+        never_fires: None,
+    };
+    let beyond = "above 5 s can never fire: the highest finite bucket of its histogram ends at 2.5 s";
+    let slow = TriggerView {
+        name: Arc::from("slow"),
+        severity: Severity::High,
+        verdict: "quiet",
+        finding: "clear",
+        since_wall: Some(wall(0)),
+        value: Some(0.9),
+        value_text: Some("0.9 s".to_owned()),
+        threshold: "above 5 s".to_owned(),
+        held: Duration::ZERO,
+        hold: Duration::from_mins(10),
+        sentence: "0.9 s (above 5 s)".to_owned(),
+        never_fires: Some(beyond.to_owned()),
+    };
+    vec![errors, slow]
+}
+
 fn service() -> ServiceView {
     let target = |source: &str, up, error: Option<&str>| TargetView {
         kind: "scrape",
@@ -210,19 +243,7 @@ fn service() -> ServiceView {
             good: true,
             bad: false,
         }],
-        triggers: vec![TriggerView {
-            name: Arc::from("error-rate"),
-            severity: Severity::High,
-            verdict: "firing",
-            finding: "breached",
-            since_wall: Some(wall(600)),
-            value: Some(0.43),
-            value_text: Some("43 %".to_owned()),
-            threshold: "above 15 %".to_owned(),
-            held: Duration::from_mins(10),
-            hold: Duration::from_mins(10),
-            sentence: "43 % of 120 requests failed in 1 m".to_owned(),
-        }],
+        triggers: triggers(),
         targets: vec![target("app", Some(true), None), target("db", Some(false), Some("connection refused"))],
         signals: vec![SignalView {
             name: "cve".to_owned(),

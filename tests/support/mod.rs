@@ -21,7 +21,7 @@ use backstop::machine::input::{
     Answer, Command, CommandId, DeliveryOutcome, Input, Observation, ProbeOutcome, Scrape, ScrapeFailure, TargetKey,
     TargetKind,
 };
-use backstop::machine::output::{CheckOrder, Output, StepOrder};
+use backstop::machine::output::{CheckOrder, LogLevel, Output, StepOrder};
 use backstop::machine::snapshot::{IncidentView, ServiceView, Snapshot};
 use backstop::machine::{Machine, Recovered, Unreadable};
 use backstop::promql::{Batch, Comparison, Expr, Labels, LocalId, Selector, TargetId};
@@ -76,6 +76,12 @@ pub fn error_rate(hold: u64) -> Trigger {
 pub fn down() -> Trigger {
     let expr = Expr::streak(selector(r#"probe_success{job="health"}"#), 3, 3);
     trigger("down", ValueKind::Health, expr, Comparison::AtLeast, 3.0, 0)
+}
+
+/// The slowest hundredth of the requests of the last 30 s takes more than `above` seconds.
+pub fn slow(above: f64) -> Trigger {
+    let expr = Expr::quantile(selector("seconds"), 0.99, secs(30), 20.0).expect("a histogram of the test");
+    trigger("slow", ValueKind::Quantile, expr, Comparison::Above, above, 0)
 }
 
 pub fn signal(name: &str, gate: Gate) -> Trigger {
@@ -229,6 +235,8 @@ pub struct Fleet {
     pub symlink_readable: bool,
     /// How long a process takes to start.
     pub boot_ms: i64,
+    /// Bounds of the histogram `seconds`; every request is in its first bucket.
+    pub buckets: &'static [&'static str],
 }
 
 impl Fleet {
@@ -311,6 +319,8 @@ impl Fleet {
         if process.bad >= 1.0 {
             shown.push((with("http_requests_total", &[("status", "500")]), process.bad.floor()));
         }
+        let bucket = |le: &&str| (with("seconds_bucket", &[("le", le)]), process.ok.floor());
+        shown.extend(self.buckets.iter().map(bucket));
         let mut batch = Batch { rebind: process.fresh_task, ..Batch::default() };
         #[allow(clippy::cast_precision_loss, reason = "milliseconds of a test")]
         {
@@ -426,6 +436,8 @@ pub struct World {
     pub receivers_up: BTreeMap<String, bool>,
     pub seen: Vec<Seen>,
     pub answers: Vec<(CommandId, Answer)>,
+    /// Lines of the log that warn.
+    pub warnings: Vec<String>,
     /// Newest last.
     pub checkpoints: Vec<Checkpoint>,
     /// Entries that this version cannot read.
@@ -476,6 +488,7 @@ impl World {
                 flag_off: false,
                 symlink_readable: true,
                 boot_ms: 2 * SECOND,
+                buckets: &[],
             },
             steps: Vec::new(),
             scripts: BTreeMap::new(),
@@ -487,6 +500,7 @@ impl World {
             receivers_up: BTreeMap::new(),
             seen: Vec::new(),
             answers: Vec::new(),
+            warnings: Vec::new(),
             checkpoints: Vec::new(),
             unreadable: Vec::new(),
             crash_in: None,
@@ -628,7 +642,8 @@ impl World {
                 });
             }
             Output::Reply { id, answer } => self.answers.push((id, answer)),
-            Output::Log { .. } => {}
+            Output::Log { level: LogLevel::Warn, message, .. } => self.warnings.push(message),
+            Output::Log { level: LogLevel::Info | LogLevel::Error, .. } => {}
         }
     }
 

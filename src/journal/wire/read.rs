@@ -1,6 +1,6 @@
 //! The reader's side: frames one after the other, target by target, into the windows that they tell of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,22 @@ pub(in crate::journal) struct Read {
     verdicts: Vec<VerdictFrame>,
     baselines: Vec<BaselineFrame>,
     ever: BTreeMap<EverKey, BTreeSet<u64>>,
+    texts: Texts,
+}
+
+/// The texts of labels, each kept once: nearly all of them are those of many series.
+#[derive(Debug, Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn get(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = Arc::from(text);
+        self.0.insert(Arc::clone(&new));
+        new
+    }
 }
 
 #[derive(Debug)]
@@ -54,7 +70,7 @@ impl Read {
             let target: TargetFrame<'_> = take(&mut bytes)?;
             let id = target.head.id;
             let known = before.remove(&id);
-            self.targets.insert(id, read_target(known, target)?);
+            self.targets.insert(id, read_target(known, target, &mut self.texts)?);
         }
         self.now = Some(Now {
             monotonic: Timestamp::from_millis(head.monotonic),
@@ -100,7 +116,11 @@ impl Read {
     }
 }
 
-fn read_target(known: Option<ReadTarget>, frame: TargetFrame<'_>) -> Result<ReadTarget, Inconsistent> {
+fn read_target(
+    known: Option<ReadTarget>,
+    frame: TargetFrame<'_>,
+    texts: &mut Texts,
+) -> Result<ReadTarget, Inconsistent> {
     let TargetFrame { head, scrapes, changed, born, gone } = frame;
     let TargetHead { id: _, key, target: number, process_start } = head;
     let mut target = match (known, key) {
@@ -124,6 +144,7 @@ fn read_target(known: Option<ReadTarget>, frame: TargetFrame<'_>) -> Result<Read
         read_history(target.series.get_mut(&id).ok_or(Inconsistent)?, history)?;
     }
     for SeriesFrame { head: SeriesHead { id, labels, own }, history } in born {
+        let labels = labels.into_iter().map(|(name, value)| (texts.get(name), texts.get(value)));
         let labels = Labels::from_pairs(labels);
         let mut series = SeriesDump { labels, own, samples: Vec::new(), from_zero: false, replaced: Vec::new() };
         read_history(&mut series, history)?;

@@ -137,6 +137,8 @@ impl WrittenSeries {
             samples.keep == before.count as u64 && count(samples.new.samples) == 0 && self.from_zero == view.from_zero;
         self.span = span;
         self.from_zero = view.from_zero;
+        // Equal, but maybe not the same texts: only those are held that the store holds too.
+        self.labels.clone_from(view.labels);
         if is_same {
             return None;
         }

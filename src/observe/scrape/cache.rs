@@ -6,7 +6,8 @@
 //! Ids are dense and never given twice within one binding; when too many have been used up, or the interest set or the
 //! format changed, or a scrape was refused after it was scanned, the next batch is a `rebind`: all ids are new.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::processes::{Processes, Signs};
@@ -40,7 +41,8 @@ pub struct Scanned {
 /// What is remembered of one target's series between two scrapes.
 #[derive(Debug)]
 pub struct Cache {
-    target_labels: Vec<(String, String)>,
+    target_labels: Vec<(Arc<str>, Arc<str>)>,
+    texts: Texts,
     samples_max: usize,
     interest: Arc<Interest>,
     options: Options,
@@ -82,7 +84,8 @@ impl Cache {
     /// `target_labels` are `job`, `instance` and the operator's.
     pub fn new(target_labels: Vec<(String, String)>, samples_max: usize, interest: Arc<Interest>) -> Cache {
         Cache {
-            target_labels,
+            target_labels: target_labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            texts: Texts::default(),
             samples_max,
             options: options(&interest, Format::Text),
             interest,
@@ -166,6 +169,7 @@ impl Cache {
     fn forget(&mut self) {
         self.by_bytes = HashMap::new();
         self.by_labels = HashMap::new();
+        self.texts = Texts::default();
         self.series = Vec::new();
         self.free = Vec::new();
         self.scan = 0;
@@ -216,23 +220,21 @@ impl Cache {
 
     /// The exposed labels and the target's. Where both have a name the target's counts, and the exposed one is called
     /// `exported_…`, as Prometheus does it (`honor_labels: false`).
-    fn labels_of(&self, sample: &Sample<'_>) -> Labels {
-        let exposed: Vec<(String, String)> = sample
-            .labels()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect();
-        let of_target = |name: &str| self.target_labels.iter().any(|(label, _)| label == name);
+    fn labels_of(&mut self, sample: &Sample<'_>) -> Labels {
+        let exposed: Vec<(Cow<'_, str>, Cow<'_, str>)> =
+            sample.labels().filter(|(_, value)| !value.is_empty()).collect();
+        let (target_labels, texts) = (&self.target_labels, &mut self.texts);
+        let of_target = |name: &str| target_labels.iter().any(|(label, _)| **label == *name);
         let renamed = exposed.iter().map(|(name, value)| {
-            let mut name = name.clone();
+            let mut name = Cow::clone(name);
             if of_target(&name) {
                 while of_target(&name) || exposed.iter().any(|(other, _)| *other == name) {
-                    name.insert_str(0, "exported_");
+                    name.to_mut().insert_str(0, "exported_");
                 }
             }
-            (name, value.clone())
+            (texts.shared(&name), texts.shared(value))
         });
-        Labels::from_pairs(renamed.chain(self.target_labels.iter().cloned()))
+        Labels::from_pairs(renamed.chain(target_labels.iter().cloned()))
     }
 
     /// Notes each series of a scan once, with its first value, and gathers what they show.
@@ -285,6 +287,7 @@ impl Cache {
         let series = &self.series;
         self.by_bytes.retain(|_, place| !is_spent(&series[*place]));
         self.by_labels.retain(|_, place| !is_spent(&series[*place]));
+        self.texts.sweep();
         for (place, series) in self.series.iter_mut().enumerate() {
             if is_spent(series) {
                 spent.push(place);
@@ -339,6 +342,26 @@ impl Cache {
         }
         self.rebind = false;
         batch
+    }
+}
+
+/// The texts of all labels, each once: the series of a target mostly differ in one or two of them.
+#[derive(Debug, Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+
+    /// Forgets those that no label set holds any more.
+    fn sweep(&mut self) {
+        self.0.retain(|text| Arc::strong_count(text) > 1);
     }
 }
 

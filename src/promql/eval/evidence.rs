@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Context;
+use super::{Context, Found, Through};
 use crate::promql::Selector;
 use crate::promql::expr::{BURN_PAIRS, Function, LOOKBACK, Node, When};
 use crate::promql::store::Target;
@@ -174,32 +174,41 @@ impl Walk<'_> {
             observers.iter().map(|(target, own)| target.observed(*own, after, frame.until).as_millis()).sum();
         let mean = observed / u128::try_from(observers.len().max(1)).unwrap_or(u128::MAX);
 
-        let reach = if looks_at_instant { frame.until - LOOKBACK } else { after };
-        let mut series_now = 0;
-        let mut newest = None;
-        for (_, series) in self.context.store.select(self.context.service, selector) {
-            let point = match look {
-                Look::Instant if looks_at_instant => series.ring.at(frame.until).filter(|point| point.at > reach),
-                Look::Newest => series.ring.at(frame.until),
-                Look::Instant | Look::Window(_) => series.ring.newest_in(reach, frame.until),
-            };
-            if let Some(point) = point {
-                series_now += 1;
-                newest = newest.max(Some(point.at));
-            }
-        }
+        let through = match look {
+            Look::Newest => None,
+            Look::Instant if looks_at_instant => Some(Through::Instant(frame.until)),
+            Look::Instant | Look::Window(_) => Some(Through::Window(after, frame.until)),
+        };
+        let known = through.and_then(|through| self.context.found(selector, through));
+        let found = known.unwrap_or_else(|| self.search(selector, through, frame.until));
         self.out.push(SelectorEvidence {
             selector: selector.to_string(),
             targets: number(targets.len()),
             targets_fresh: number(fresh.len()),
             targets_seen: number(seen),
-            series_now,
+            series_now: found.series,
             series_ever: self.context.store.series_ever(self.context.service, selector),
             observed: Duration::from_millis(u64::try_from(mean).unwrap_or(u64::MAX)).min(window),
             window,
-            newest,
+            newest: found.newest,
             may_be_absent: frame.may_be_absent,
         });
+    }
+
+    /// `through`: nothing for the newest sample, however old it is.
+    fn search(&self, selector: &Selector, through: Option<Through>, until: Timestamp) -> Found {
+        let mut found = Found::default();
+        self.context.store.select(self.context.service, selector, |_, series| {
+            let point = match through {
+                None => series.ring.at(until),
+                Some(Through::Instant(at)) => series.ring.at(at).filter(|point| point.at > at - LOOKBACK),
+                Some(Through::Window(after, until)) => series.ring.newest_in(after, until),
+            };
+            if let Some(point) = point {
+                found.note(point.at);
+            }
+        });
+        found
     }
 
     /// The targets that could have such series, and whether backstop itself makes these.

@@ -4,7 +4,7 @@ use super::aggregate::{greatest, least, mean, nan_last, quantile, sum, variance}
 use super::dates::{Date, date};
 use super::{Annotation, Context, EvalError, Sample, Val, histogram, labelled, ranges};
 use crate::promql::Labels;
-use crate::promql::expr::{Function, LOOKBACK, Node};
+use crate::promql::expr::{Function, Node};
 use crate::time::Timestamp;
 
 /// How the names of counters end.
@@ -217,13 +217,11 @@ fn timestamp(call: &Call<'_>) -> Result<Val, EvalError> {
         let now = context.wall_secs(call.at);
         return call.map(|_| now);
     };
-    let at = context.instant(*when, call.at);
-    let found = context.store.select(context.service, selector).into_iter();
-    let samples = found.filter_map(|(_, series)| {
-        let point = series.ring.at(at).filter(|point| point.at > at - LOOKBACK)?;
-        Some(Sample::bare(series.labels.clone(), 0.0).turned(context.wall_secs(point.at)))
+    let mut samples = Vec::new();
+    context.points(selector, *when, call.at, |series, point| {
+        samples.push(Sample::bare(series.labels.clone(), 0.0).turned(context.wall_secs(point.at)));
     });
-    Ok(Val::Vector(samples.collect()))
+    Ok(Val::Vector(samples))
 }
 
 fn clamp(call: &Call<'_>) -> Result<Val, EvalError> {

@@ -18,8 +18,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::expr::{Aggregator, BurnWindows, Function, LOOKBACK, Node, When};
-use super::store::Store;
-use super::{Expr, Labels, ServiceId};
+use super::store::{Point, Series, Store};
+use super::{Expr, Labels, Selector, ServiceId};
 use crate::time::Timestamp;
 pub use aggregate::go_number;
 pub use annotation::Annotation;
@@ -91,8 +91,9 @@ pub struct EvalError(pub String);
 /// Evaluates what `service` sees (its own targets and shared ones) at an instant. What can be known from the expression
 /// is refused by `Expr::parse`; a many-to-many match or the like, which only data can cause, is an `EvalError`.
 pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> Result<Evaluation, EvalError> {
-    let annotations = RefCell::default();
-    let context = Context { store, service, top: at.at, wall_offset_ms: at.wall_offset_ms, annotations: &annotations };
+    let (annotations, looks) = (RefCell::default(), RefCell::default());
+    let (top, wall_offset_ms) = (at.at, at.wall_offset_ms);
+    let context = Context { store, service, top, wall_offset_ms, annotations: &annotations, looks: &looks };
     let answer = match &expr.root {
         Node::Ratio(ratio) => Some(typed::ratio(context, ratio, at.at)),
         Node::Increase { counter, window } => Some(typed::increase(context, counter, *window, at.at)),
@@ -136,7 +137,6 @@ pub fn evaluate(expr: &Expr, store: &Store, service: ServiceId, at: Instant) -> 
 
 fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, EvalError> {
     let mut rows: Vec<(Labels, f64)> = samples.into_iter().map(Sample::shown).collect();
-    unique(rows.iter().map(|row| &row.0))?;
     let by_value = match root {
         Node::Call { function, .. } => matches!(function, Function::Sort | Function::SortDesc),
         Node::Aggregate(aggregate) => matches!(aggregate.aggregator, Aggregator::Topk | Aggregator::Bottomk),
@@ -153,8 +153,13 @@ fn arranged(root: &Node, samples: Vec<Sample>) -> Result<Vec<(Labels, f64)>, Eva
         | Node::BurnRate(_)
         | Node::Streak { .. } => false,
     };
-    if !by_value {
+    if by_value {
+        unique(rows.iter().map(|row| &row.0))?;
+    } else {
         rows.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some(pair) = rows.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(twice(&pair[0].0));
+        }
     }
     Ok(rows)
 }
@@ -222,7 +227,43 @@ struct Context<'a> {
     top: Timestamp,
     wall_offset_ms: i64,
     annotations: &'a RefCell<BTreeSet<Annotation>>,
+    /// What the value was computed from, for the evidence: to go through all windows again would cost as much as the value.
+    looks: &'a RefCell<Vec<Look<'a>>>,
 }
+
+/// What a selector found in a window.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    selector: &'a Selector,
+    through: Through,
+    found: Found,
+}
+
+/// The part of time that a selector looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Through {
+    /// The newest sample at or before this instant, within the lookback: a series that has ended is not seen.
+    Instant(Timestamp),
+    /// After the first instant, until the second one.
+    Window(Timestamp, Timestamp),
+}
+
+/// Series with a sample in the window, and the newest of these samples.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    series: u32,
+    newest: Option<Timestamp>,
+}
+
+impl Found {
+    fn note(&mut self, newest: Timestamp) {
+        self.series = self.series.saturating_add(1);
+        self.newest = self.newest.max(Some(newest));
+    }
+}
+
+/// More looks are not kept. A subquery looks thousands of times, and its evidence is of another window than each of them.
+const LOOKS_MAX: usize = 16;
 
 impl<'a> Context<'a> {
     fn eval(self, node: &'a Node, at: Timestamp) -> Result<Val, EvalError> {
@@ -230,13 +271,11 @@ impl<'a> Context<'a> {
             Node::Number(number) => Ok(Val::Scalar(*number)),
             Node::Text(text) => Ok(Val::Text(text.clone())),
             Node::Instant { selector, when } => {
-                let at = self.instant(*when, at);
-                let found = self.store.select(self.service, selector).into_iter();
-                let samples = found.filter_map(|(_, series)| {
-                    let point = series.ring.at(at).filter(|point| point.at > at - LOOKBACK)?;
-                    Some(Sample::bare(series.labels.clone(), point.value))
+                let mut samples = Vec::new();
+                self.points(selector, *when, at, |series, point| {
+                    samples.push(Sample::bare(series.labels.clone(), point.value));
                 });
-                Ok(Val::Vector(samples.collect()))
+                Ok(Val::Vector(samples))
             }
             Node::Range(_) | Node::Subquery(_) => Err(EvalError("a range of samples is not a value".to_owned())),
             Node::Negate(of) => match self.eval(of, at)? {
@@ -261,6 +300,33 @@ impl<'a> Context<'a> {
             Node::BurnRate(burn) => Ok(typed::burn_rate(self, burn, at).into_val()),
             Node::Streak { probe, failures, of } => Ok(Val::Vector(typed::streak(self, probe, *failures, *of, at))),
         }
+    }
+
+    /// The newest samples of an instant selector, as far as they are within the lookback.
+    fn points(self, selector: &'a Selector, when: When, at: Timestamp, mut each: impl FnMut(&'a Series, Point)) {
+        let at = self.instant(when, at);
+        let mut found = Found::default();
+        self.store.select(self.service, selector, |_, series| {
+            if let Some(point) = series.ring.at(at).filter(|point| point.at > at - LOOKBACK) {
+                found.note(point.at);
+                each(series, point);
+            }
+        });
+        self.looked(selector, Through::Instant(at), found);
+    }
+
+    fn looked(self, selector: &'a Selector, through: Through, found: Found) {
+        let mut looks = self.looks.borrow_mut();
+        if looks.len() < LOOKS_MAX {
+            looks.push(Look { selector, through, found });
+        }
+    }
+
+    /// What was found when the value was computed; nothing if it did not look there.
+    fn found(self, selector: &Selector, through: Through) -> Option<Found> {
+        let looks = self.looks.borrow();
+        let same = |look: &&Look<'_>| look.through == through && look.selector == selector;
+        looks.iter().find(same).map(|look| look.found)
     }
 
     /// The instant that a selector or a subquery looks at.
@@ -288,8 +354,12 @@ fn unique<'a>(labels: impl Iterator<Item = &'a Labels>) -> Result<(), EvalError>
     let mut seen = HashSet::new();
     for one in labels {
         if !seen.insert(one) {
-            return Err(EvalError(format!("vector cannot contain metrics with the same labelset: {one}")));
+            return Err(twice(one));
         }
     }
     Ok(())
+}
+
+fn twice(labels: &Labels) -> EvalError {
+    EvalError(format!("vector cannot contain metrics with the same labelset: {labels}"))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::aggregate::{add, count};
-use super::{Context, EvalError, Sample};
+use super::{Context, EvalError, Found, Sample, Through};
 use crate::promql::Labels;
 use crate::promql::expr::{Node, millis};
 use crate::promql::store::{Point, Span, Window, span_of};
@@ -76,13 +76,17 @@ pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Res
         Node::Range(range) => {
             let until = context.instant(range.when, at);
             let after = until - range.range;
-            let found = context.store.select(context.service, &range.selector).into_iter();
-            let series = found.filter_map(|(_, series)| {
-                let window = series.ring.window(after, until);
-                window.points().next()?;
-                Some(Range { labels: series.labels.clone(), drops_name: false, points: Points::Kept(window) })
+            let (mut series, mut found) = (Vec::new(), Found::default());
+            context.store.select(context.service, &range.selector, |_, one| {
+                let window = one.ring.window(after, until);
+                if let Some(newest) = window.points().next_back() {
+                    found.note(newest.at);
+                    let points = Points::Kept(window);
+                    series.push(Range { labels: one.labels.clone(), drops_name: false, points });
+                }
             });
-            Ok(Ranges { after, until, range: range.range, series: series.collect() })
+            context.looked(&range.selector, Through::Window(after, until), found);
+            Ok(Ranges { after, until, range: range.range, series })
         }
         Node::Subquery(subquery) => {
             let until = context.instant(subquery.when, at);

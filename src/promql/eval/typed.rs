@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::aggregate::{count, sum};
 use super::histogram::{Bucket, bound, bucket_quantile};
-use super::{BurnPair, Context, RatioParts, Sample, Val};
+use super::{BurnPair, Context, Found, RatioParts, Sample, Through, Val};
 use crate::promql::expr::{BURN_PAIRS, BurnRate, LOOKBACK, Quantile, Ratio};
 use crate::promql::store::{Series, Target};
 use crate::promql::{Labels, Selector};
@@ -27,24 +27,54 @@ impl Answer {
     }
 }
 
-/// The observed increase of one series; nothing if it has no sample in the window.
-fn of_series(target: &Target, series: &Series, window: Duration, at: Timestamp) -> Option<f64> {
-    series.ring.observed_increase(at - window, at, |before| target.was_watched_until(series.own, before))
+/// The observed increase of each series that has a sample in the window.
+fn increases<'a>(
+    context: Context<'a>,
+    selector: &'a Selector,
+    window: Duration,
+    at: Timestamp,
+    mut each: impl FnMut(&'a Series, f64),
+) {
+    let (mut watched, mut found) = (Watched::default(), Found::default());
+    context.store.select(context.service, selector, |target, series| {
+        let watched = |before| watched.until(target, series.own, before);
+        if let Some((increase, newest)) = series.ring.observed_increase(at - window, at, watched) {
+            found.note(newest);
+            each(series, increase);
+        }
+    });
+    context.looked(selector, Through::Window(at - window, at), found);
+}
+
+/// Whether a target was watched until just before an instant. The series of a target mostly share their instants, so
+/// that what was found for one is right for the next.
+#[derive(Default)]
+struct Watched<'a> {
+    last: Option<(&'a Target, bool, Timestamp, bool)>,
+}
+
+impl<'a> Watched<'a> {
+    fn until(&mut self, target: &'a Target, own: bool, at: Timestamp) -> bool {
+        match self.last {
+            Some((of, by, before, watched)) if std::ptr::eq(of, target) && by == own && before == at => watched,
+            _ => {
+                let watched = target.was_watched_until(own, at);
+                self.last = Some((target, own, at, watched));
+                watched
+            }
+        }
+    }
 }
 
 /// Each series first, then the sum over all targets; nothing if no series has a sample in the window.
-fn observed(context: Context<'_>, selector: &Selector, window: Duration, at: Timestamp) -> Option<f64> {
-    let increases: Vec<f64> = context
-        .store
-        .select(context.service, selector)
-        .into_iter()
-        .filter_map(|(target, series)| of_series(target, series, window, at))
-        .collect();
-    if increases.is_empty() { None } else { Some(sum(&increases)) }
+fn observed<'a>(context: Context<'a>, selector: &'a Selector, window: Duration, at: Timestamp) -> Option<f64> {
+    let mut all: Vec<f64> = Vec::new();
+    increases(context, selector, window, at, |_, increase| all.push(increase));
+    if all.is_empty() { None } else { Some(sum(&all)) }
 }
 
 /// Both sides over the same window. While there are too few events the window doubles, up to `widen_to`.
-pub(super) fn ratio(context: Context<'_>, ratio: &Ratio, at: Timestamp) -> Answer {
+pub(super) fn ratio<'a>(context: Context<'a>, ratio: &'a Ratio, at: Timestamp) -> Answer {
     let mut window = ratio.window;
     let mut whole = observed(context, &ratio.whole, window, at);
     while whole.unwrap_or(0.0) < ratio.min_events && window < ratio.widen_to {
@@ -65,7 +95,7 @@ pub(super) fn ratio(context: Context<'_>, ratio: &Ratio, at: Timestamp) -> Answe
 
 /// The value: how much of the burn that pages is reached, in the pair that is nearest to it; nothing without any `whole`.
 /// Events are those of the shortest long window.
-pub(super) fn burn_rate(context: Context<'_>, burn: &BurnRate, at: Timestamp) -> Answer {
+pub(super) fn burn_rate<'a>(context: Context<'a>, burn: &'a BurnRate, at: Timestamp) -> Answer {
     let part_ever = context.store.series_ever(context.service, &burn.part) > 0;
     let over = |window| RatioParts {
         part: observed(context, &burn.part, window, at),
@@ -88,19 +118,18 @@ pub(super) fn burn_rate(context: Context<'_>, burn: &BurnRate, at: Timestamp) ->
     }
 }
 
-pub(super) fn increase(context: Context<'_>, counter: &Selector, window: Duration, at: Timestamp) -> Answer {
+pub(super) fn increase<'a>(context: Context<'a>, counter: &'a Selector, window: Duration, at: Timestamp) -> Answer {
     Answer { value: observed(context, counter, window, at), ratio: None, events: None, window, burn: None, bound: None }
 }
 
 /// Without observations there is no quantile: NaN, with zero events.
-pub(super) fn quantile(context: Context<'_>, quantile: &Quantile, at: Timestamp) -> Answer {
+pub(super) fn quantile<'a>(context: Context<'a>, quantile: &'a Quantile, at: Timestamp) -> Answer {
     let mut by_bound: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (target, series) in context.store.select(context.service, &quantile.buckets) {
-        let Some(le) = series.labels.get("le") else { continue };
-        if let Some(increase) = of_series(target, series, quantile.window, at) {
+    increases(context, &quantile.buckets, quantile.window, at, |series, increase| {
+        if let Some(le) = series.labels.get("le") {
             by_bound.entry(le).or_default().push(increase);
         }
-    }
+    });
     let buckets: Vec<Bucket> = by_bound
         .iter()
         .filter_map(|(le, increases)| Some(Bucket { upper: bound(le)?, count: sum(increases) }))
@@ -127,7 +156,7 @@ pub(super) fn streak(context: Context<'_>, probe: &Selector, failures: u32, of: 
     let failures = failures as usize;
     let of = of.max(1) as usize;
     let mut out = Vec::new();
-    for (target, series) in context.store.select(context.service, probe) {
+    context.store.select(context.service, probe, |target, series| {
         let tolerance = target.tolerance();
         let points = series.ring.points().rev().skip_while(|point| point.at > at);
         let mut run: Vec<f64> = Vec::with_capacity(of);
@@ -141,12 +170,12 @@ pub(super) fn streak(context: Context<'_>, probe: &Selector, failures: u32, of: 
             next = Some(point.at);
         }
         if run.is_empty() && !(target.attached && series.is_live()) {
-            continue;
+            return;
         }
         let zeros = run.iter().filter(|value| **value == 0.0).count();
         let is_told = zeros >= failures || zeros + (of - run.len()) < failures;
         let value = if is_told { count(zeros) } else { f64::NAN };
         out.push(Sample::bare(series.labels.nameless(), value));
-    }
+    });
     out
 }

@@ -97,12 +97,21 @@ pub(super) enum Grouping {
 impl Grouping {
     /// The part of a label set that is compared. `__name__` counts only where it is asked for by name.
     pub(super) fn key(&self, labels: &Labels) -> Labels {
+        labels.filter(|label| self.takes(label))
+    }
+
+    /// Is this label one of those that tell groups apart?
+    pub(super) fn takes(&self, label: &str) -> bool {
         match self {
-            Grouping::Only(names) => labels.filter(|label| names.iter().any(|name| **name == *label)),
-            Grouping::AllBut(names) => {
-                labels.filter(|label| label != "__name__" && !names.iter().any(|name| **name == *label))
-            }
+            Grouping::Only(_) => self.lists(label),
+            Grouping::AllBut(_) => label != "__name__" && !self.lists(label),
         }
+    }
+
+    /// Does the operator's list name this label?
+    pub(super) fn lists(&self, label: &str) -> bool {
+        let (Grouping::Only(names) | Grouping::AllBut(names)) = self;
+        names.iter().any(|name| **name == *label)
     }
 }
 
@@ -218,9 +227,11 @@ pub(super) enum Node {
 
 /// What a selector needs the store to keep of the series that it selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub enum Need {
     /// So far back from the instant of evaluation.
     Reach(Duration),
+    /// The newest sample, if it is within the lookback: nobody asks what was before it.
+    Newest,
     /// The newest so many samples.
     Samples(u32),
 }
@@ -352,13 +363,16 @@ impl Expr {
             .into_iter()
             .map(|(_, need)| match need {
                 Need::Reach(reach) => reach,
+                Need::Newest => LOOKBACK,
                 Need::Samples(_) => Duration::ZERO,
             })
             .max()
             .unwrap_or(Duration::ZERO)
     }
 
-    pub(super) fn needs(&self) -> Vec<(&Selector, Need)> {
+    /// Every selector, in the order of the text, and what must be kept for it.
+    #[must_use]
+    pub fn needs(&self) -> Vec<(&Selector, Need)> {
         let mut needs = Vec::new();
         self.root.collect_needs(0, &mut needs);
         needs
@@ -398,6 +412,7 @@ impl Node {
         };
         match self {
             Node::Number(_) | Node::Text(_) => {}
+            Node::Instant { selector, when } if when.back_ms(beyond_ms) == 0 => needs.push((selector, Need::Newest)),
             Node::Instant { selector, when } => needs.push((selector, reach(LOOKBACK, *when))),
             Node::Range(range) => needs.push((&range.selector, reach(range.range, range.when))),
             Node::Subquery(subquery) => {

@@ -108,6 +108,7 @@ impl Retention {
         for (selector, need) in exprs.into_iter().flat_map(Expr::needs) {
             match need {
                 Need::Reach(reach) => retention.longest = retention.longest.max(reach),
+                Need::Newest => retention.most_samples = retention.most_samples.max(1),
                 Need::Samples(samples) => retention.most_samples = retention.most_samples.max(samples),
             }
             let list = match selector.exact_name() {
@@ -129,6 +130,11 @@ impl Retention {
             .map(|(selector, need)| (selector, *need))
     }
 
+    /// May a series of this name be selected?
+    pub fn may_want(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || !self.unnamed.is_empty()
+    }
+
     /// The selectors that name this metric outright; one that is needed in two ways comes twice.
     pub fn selectors_naming(&self, name: &str) -> impl Iterator<Item = &Selector> {
         self.by_name.get(name).into_iter().flatten().map(|(selector, _)| selector)
@@ -141,6 +147,7 @@ impl Retention {
             let wanted: &mut Keep = keep.get_or_insert_default();
             match need {
                 Need::Reach(reach) => wanted.reach = wanted.reach.max(reach),
+                Need::Newest => wanted.samples = wanted.samples.max(1),
                 Need::Samples(samples) => wanted.samples = wanted.samples.max(samples),
             }
         }

@@ -21,7 +21,7 @@ mod target;
 mod tests;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,8 +82,8 @@ pub struct Batch {
 
 /// So many distinct series are told apart per selector; after that the count stands still.
 const EVER_MAX: usize = 1 << 16;
-/// Ended series are swept once in so many pushes.
-const SWEEP_EVERY: u32 = 64;
+/// Ended series are swept once in so many pushes of each target.
+const SWEEP_EVERY: usize = 64;
 
 /// The windows of all series of all targets. Retention per series is the longest reach of the expressions that
 /// select it, plus one interval; a series keeps the last sample before that too, as the anchor of increases.
@@ -95,7 +95,8 @@ pub struct Store {
     sources: HashMap<(Scope, Arc<str>), HashMap<Box<str>, bool>>,
     /// Hashes of the series that ever matched, per scope and selector as written.
     ever: HashMap<(Scope, Box<str>), HashSet<u64>>,
-    pushes: u32,
+    /// Since the last sweep.
+    pushes: usize,
 }
 
 impl Store {
@@ -157,8 +158,9 @@ impl Store {
             self.note_name(scope, &source, &labels, false);
             self.note_ever(scope, &labels);
         }
-        self.pushes = self.pushes.wrapping_add(1);
-        if self.pushes.is_multiple_of(SWEEP_EVERY) {
+        self.pushes += 1;
+        if self.pushes >= SWEEP_EVERY * self.targets.len() {
+            self.pushes = 0;
             self.sweep(at);
         }
     }
@@ -177,6 +179,12 @@ impl Store {
         if let Some(target) = self.targets.get_mut(&target).filter(|target| target.attached) {
             target.fail(at);
         }
+    }
+
+    /// Whether some expression may select a series of this name. Says nothing yet about its other labels.
+    #[must_use]
+    pub fn may_want(&self, name: &str) -> bool {
+        self.retention.may_want(name)
     }
 
     /// One sample of a series that backstop itself makes (`up`, `probe_success`, …): independent of the target's
@@ -206,12 +214,14 @@ impl Store {
     #[must_use]
     pub fn label_values(&self, selector: &Selector, label: &str, target: TargetId) -> Vec<String> {
         let Some(target) = self.targets.get(&target) else { return Vec::new() };
-        let mut values: BTreeSet<&str> = BTreeSet::new();
+        let mut values: Vec<&str> = Vec::new();
         target.select(selector, |series| {
             if series.is_live() {
                 values.extend(series.labels.get(label));
             }
         });
+        values.sort_unstable();
+        values.dedup();
         values.into_iter().map(str::to_owned).collect()
     }
 
@@ -307,13 +317,16 @@ impl Store {
         })
     }
 
-    /// The series that a selector matches, with their targets.
-    pub(super) fn select<'a>(&'a self, service: ServiceId, selector: &'a Selector) -> Vec<(&'a Target, &'a Series)> {
-        let mut found = Vec::new();
+    /// Gives each series that a selector matches to `found`, with its target; target after target.
+    pub(super) fn select<'a>(
+        &'a self,
+        service: ServiceId,
+        selector: &Selector,
+        mut found: impl FnMut(&'a Target, &'a Series),
+    ) {
         for target in self.seen_by(service) {
-            target.select(selector, |series| found.push((target, series)));
+            target.select(selector, |series| found(target, series));
         }
-        found
     }
 }
 

@@ -37,18 +37,27 @@ struct Reset {
 
 /// Samples in order of time. Resets, staleness markers and samples that are not finite are rare, so they are kept
 /// beside the samples: an increase costs a few binary searches, not a walk.
+///
+/// A daemon has thousands of rings and asks each of them several times a second, mostly for the newest sample: what
+/// that takes stands in the ring itself, and what most rings lack does not make it larger.
 #[derive(Clone, Debug, Default)]
 pub(in crate::promql) struct Ring {
     points: VecDeque<Point>,
+    /// The newest sample that is not a staleness marker. It is among `points`.
+    last: Option<Point>,
+    rare: Option<Box<Rare>>,
+    /// The series began at zero after the first instant that the ring knows, rather than at an unknown value.
+    pub from_zero: bool,
+}
+
+/// What most series never have.
+#[derive(Clone, Debug, Default)]
+struct Rare {
     resets: VecDeque<Reset>,
     /// Instants of samples that are NaN or infinite.
     unusable: VecDeque<Timestamp>,
     /// Instants of staleness markers.
     stale: VecDeque<Timestamp>,
-    /// The series began at zero after the first instant that the ring knows, rather than at an unknown value.
-    pub from_zero: bool,
-    /// The newest sample that is not a staleness marker, as the next one is compared with it.
-    last_value: Option<f64>,
 }
 
 impl Ring {
@@ -58,27 +67,32 @@ impl Ring {
         if self.newest().is_some_and(|newest| at <= newest.at) {
             return;
         }
-        if !is_stale(value) {
-            if let Some(last) = self.last_value {
+        if is_stale(value) {
+            self.rare_mut().stale.push_back(at);
+        } else {
+            if let Some(Point { value: last, .. }) = self.last {
                 let dropped = value < last;
                 // An infinite counter is broken; adding it up would spoil every later increase.
                 if last.is_finite() && (dropped || replaced) {
-                    let before = self.resets.back().map_or((0.0, 0.0), |reset| (reset.drops, reset.observed));
+                    let resets = &mut self.rare_mut().resets;
+                    let before = resets.back().map_or((0.0, 0.0), |reset| (reset.drops, reset.observed));
                     let drops = if dropped { before.0 + last } else { before.0 };
-                    self.resets.push_back(Reset { at, drops, observed: before.1 + last });
+                    resets.push_back(Reset { at, drops, observed: before.1 + last });
                 }
             }
-            self.last_value = Some(value);
-        }
-        if is_stale(value) {
-            self.stale.push_back(at);
-        } else if !value.is_finite() {
-            self.unusable.push_back(at);
+            if !value.is_finite() {
+                self.rare_mut().unusable.push_back(at);
+            }
+            self.last = Some(Point { at, value });
         }
         self.points.push_back(Point { at, value });
         if self.points.len() > SAMPLES_MAX {
             self.pop_front();
         }
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Drops what no window that ends at or after now can need: everything before the newest sample at or before
@@ -96,15 +110,16 @@ impl Ring {
     fn pop_front(&mut self) {
         let Some(front) = self.points.pop_front() else { return };
         self.from_zero = false;
-        for rare in [&mut self.unusable, &mut self.stale] {
-            if rare.front().is_some_and(|at| *at <= front.at) {
-                rare.pop_front();
+        let Some(rare) = &mut self.rare else { return };
+        for instants in [&mut rare.unusable, &mut rare.stale] {
+            if instants.front().is_some_and(|at| *at <= front.at) {
+                instants.pop_front();
             }
         }
         // The sums of a reset are needed while an anchor at or after it remains: keep the newest of the dropped ones.
         let first = self.points.front().map_or(Timestamp::MAX, |point| point.at);
-        while self.resets.len() > 1 && self.resets[1].at <= first {
-            self.resets.pop_front();
+        while rare.resets.len() > 1 && rare.resets[1].at <= first {
+            rare.resets.pop_front();
         }
     }
 
@@ -131,21 +146,23 @@ impl Ring {
 
     /// How many samples there are at or before `at`.
     ///
-    /// Mostly it is asked for the newest; and scrapes come at a steady pace, so that where a sample lies can nearly be
-    /// told from its time. In a long window, whose samples are no longer in the processor's cache, that is what counts.
+    /// Mostly it is asked for the newest, or for the oldest, since no more is kept than the longest window; and scrapes
+    /// come at a steady pace, so that where a sample lies can nearly be told from its time. In a long window, whose
+    /// samples are no longer in the processor's cache, that is what counts.
     fn count_until(&self, at: Timestamp) -> usize {
-        /// So far a guess may be off.
+        /// So far a guess may be off; so many of the oldest are looked at first.
         const NEAR: usize = 4;
         let len = self.points.len();
+        if let Some(place) = self.points.iter().take(NEAR).position(|point| point.at > at) {
+            return place;
+        }
         let (Some(first), Some(last)) = (self.points.front(), self.points.back()) else { return 0 };
         if at >= last.at {
             return len;
         }
-        if at < first.at {
-            return 0;
-        }
-        let (span, offset) = (last.at.since(first.at).as_millis(), at.since(first.at).as_millis());
-        let guess = usize::try_from(offset * (len as u128 - 1) / span.max(1)).unwrap_or(0);
+        let (span, offset) = (last.at.millis_since(first.at), at.millis_since(first.at));
+        let guess = offset.saturating_mul(i64::try_from(len - 1).unwrap_or(i64::MAX)) / span.max(1);
+        let guess = usize::try_from(guess).unwrap_or(0).min(len - 1);
         let (mut low, mut high) = (guess.saturating_sub(NEAR), (guess + NEAR).min(len));
         let is_near = self.points[low].at <= at && self.points.get(high).is_none_or(|point| point.at > at);
         if !is_near {
@@ -165,6 +182,12 @@ impl Ring {
 
     /// The newest sample at or before `at`; nothing if it is a staleness marker.
     pub fn at(&self, at: Timestamp) -> Option<Point> {
+        if let Some(last) = self.last
+            && last.at <= at
+            && self.ended_at().is_none_or(|end| end < last.at)
+        {
+            return Some(last);
+        }
         let end = self.count_until(at);
         let point = *self.points.get(end.checked_sub(1)?)?;
         (!is_stale(point.value)).then_some(point)
@@ -172,8 +195,16 @@ impl Ring {
 
     /// The newest sample in `(after, until]` that is no staleness marker.
     pub fn newest_in(&self, after: Timestamp, until: Timestamp) -> Option<Point> {
-        let newest = self.points.range(..self.count_until(until)).rfind(|point| !is_stale(point.value))?;
-        (newest.at > after).then_some(*newest)
+        let newest = match self.last {
+            Some(last) if last.at <= until => last,
+            _ => *self.points.range(..self.count_until(until)).rfind(|point| !is_stale(point.value))?,
+        };
+        (newest.at > after).then_some(newest)
+    }
+
+    /// The newest staleness marker.
+    fn ended_at(&self) -> Option<Timestamp> {
+        self.rare.as_ref().and_then(|rare| rare.stale.back().copied())
     }
 
     /// The samples in `(after, until]`, without staleness markers.
@@ -184,18 +215,20 @@ impl Ring {
     }
 
     fn sums_at(&self, at: Timestamp) -> (f64, f64) {
-        if let Some(last) = self.resets.back().filter(|last| last.at <= at) {
+        let Some(resets) = self.rare.as_ref().map(|rare| &rare.resets) else { return (0.0, 0.0) };
+        if let Some(last) = resets.back().filter(|last| last.at <= at) {
             return (last.drops, last.observed);
         }
-        let end = self.resets.partition_point(|reset| reset.at <= at);
-        let reset = end.checked_sub(1).and_then(|place| self.resets.get(place));
+        let end = resets.partition_point(|reset| reset.at <= at);
+        let reset = end.checked_sub(1).and_then(|place| resets.get(place));
         reset.map_or((0.0, 0.0), |reset| (reset.drops, reset.observed))
     }
 
     /// Was there a NaN or an infinity, other than a staleness marker?
     fn has_unusable(&self, from: Timestamp, until: Timestamp) -> bool {
-        let place = self.unusable.partition_point(|at| *at < from);
-        self.unusable.get(place).is_some_and(|at| *at <= until)
+        let Some(unusable) = self.rare.as_ref().map(|rare| &rare.unusable) else { return false };
+        let place = unusable.partition_point(|at| *at < from);
+        unusable.get(place).is_some_and(|at| *at <= until)
     }
 
     /// What happened in `(after, until]`, as far as it was observed: from the anchor (the last sample at or before
@@ -208,17 +241,22 @@ impl Ring {
     ///   window; otherwise what happened between them may have happened long before the window, and that first sample
     ///   is the baseline.
     /// - NaN if a sample from the anchor on is NaN or infinite.
+    ///
+    /// With it comes the instant of that last sample.
     pub fn observed_increase(
         &self,
         after: Timestamp,
         until: Timestamp,
-        watched: impl Fn(Timestamp) -> bool,
-    ) -> Option<f64> {
+        watched: impl FnOnce(Timestamp) -> bool,
+    ) -> Option<(f64, Timestamp)> {
+        let last = self.newest_in(after, until)?;
+        Some((self.increase_to(last, after, watched)?, last.at))
+    }
+
+    fn increase_to(&self, last: Point, after: Timestamp, watched: impl FnOnce(Timestamp) -> bool) -> Option<f64> {
         let low = self.count_until(after);
-        let high = self.count_until(until);
         let real = |point: &&Point| !is_stale(point.value);
-        let first = self.points.range(low..high.max(low)).find(real)?;
-        let last = self.points.range(low..high.max(low)).rfind(real)?;
+        let first = self.points.range(low..).find(real)?;
         let anchor = self.points.range(..low).rfind(real);
         let base = match anchor {
             Some(anchor) if watched(first.at) => anchor,
@@ -245,10 +283,11 @@ impl Ring {
     /// When another process had taken over although the value did not drop, as far as it is newer than `after`. Every
     /// other reset follows from the samples.
     pub fn replaced_after(&self, after: Timestamp) -> Vec<Timestamp> {
-        let from = self.resets.partition_point(|reset| reset.at <= after);
-        let mut drops = from.checked_sub(1).map_or(0.0, |before| self.resets[before].drops);
         let mut replaced = Vec::new();
-        for reset in self.resets.range(from..) {
+        let Some(Rare { resets, .. }) = self.rare.as_deref() else { return replaced };
+        let from = resets.partition_point(|reset| reset.at <= after);
+        let mut drops = from.checked_sub(1).map_or(0.0, |before| resets[before].drops);
+        for reset in resets.range(from..) {
             // What is too small to change the sum may be told too: pushed again, it is the same reset.
             if reset.drops.to_bits() == drops.to_bits() {
                 replaced.push(reset.at);
@@ -302,9 +341,10 @@ impl<'a> Window<'a> {
         let low = self.ring.points.partition_point(|point| point.at < first.at);
         let high = self.ring.points.partition_point(|point| point.at <= last.at);
         let dropped = self.ring.sums_at(last.at).0 - self.ring.sums_at(first.at).0;
-        let stale = &self.ring.stale;
-        let markers =
-            stale.partition_point(|at| *at <= last.at).saturating_sub(stale.partition_point(|at| *at < first.at));
+        let markers = self.ring.rare.as_ref().map_or(0, |rare| {
+            let until = |end: Timestamp| rare.stale.partition_point(|at| *at <= end);
+            until(last.at).saturating_sub(until(first.at))
+        });
         Some(Span { first, last, count: high - low - markers, dropped })
     }
 }

@@ -217,6 +217,8 @@ impl Target {
             }
             if is_new {
                 fresh.push(labels.clone());
+            } else {
+                self.adopt_labels(slot, labels);
             }
         }
         for (local, value) in &batch.samples {
@@ -243,6 +245,16 @@ impl Target {
         self.resync = false;
         self.failing = false;
         fresh
+    }
+
+    /// A series that comes back, as after a restart, has its labels twice, and the scraping task keeps its own.
+    fn adopt_labels(&mut self, slot: usize, labels: &Labels) {
+        if let Some(series) = self.series[slot].as_mut()
+            && self.by_labels.remove(labels).is_some()
+        {
+            series.labels = labels.clone();
+            self.by_labels.insert(labels.clone(), slot);
+        }
     }
 
     fn horizon(&self, retention: &Retention) -> Duration {

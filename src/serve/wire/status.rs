@@ -152,6 +152,9 @@ pub struct TriggerBody {
     pub held: String,
     pub hold: String,
     pub sentence: String,
+    /// Why its threshold is never reached; None where that is not known.
+    #[serde(default)]
+    pub never_fires: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -331,6 +334,7 @@ impl From<&TriggerView> for TriggerBody {
             held: duration(trigger.held),
             hold: duration(trigger.hold),
             sentence: trigger.sentence.clone(),
+            never_fires: trigger.never_fires.clone(),
         }
     }
 }
