@@ -201,7 +201,7 @@ fn the_series_of_a_query_survive_a_restart() {
         dump.series.iter().map(|series| (series.labels.clone(), series.samples.len())).collect::<Vec<_>>()
     };
     let before = kept(&mut world);
-    assert!(before[0].1 > 10, "{before:?}");
+    assert!(before[0].1 > 0, "{before:?}");
     world.restart();
     come(&mut world);
     assert_eq!(kept(&mut world), before);
