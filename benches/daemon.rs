@@ -12,10 +12,10 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstop::exposition::Format;
 use backstop::platform::http::{self, ClientSpec, Connections, RequestLimits};
@@ -25,6 +25,8 @@ const TARGETS: u32 = 100;
 const SERIES: u64 = 1000;
 const INTERVAL: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 3;
+/// The programs that only drain: on as many threads as tokio takes, and on one, as the daemon runs.
+const DRAINS: [&str; 2] = ["drain", "drain-one"];
 /// Of `/proc`: what Linux shows to programs is in hundredths, whatever its own clock does.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Until the first scrapes are done: series are born, connections made, code is read from the disk.
@@ -56,9 +58,9 @@ for      = "1m"
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [mode, address] = arguments.as_slice()
-        && mode == "drain"
+        && let Some(drain) = DRAINS.into_iter().find(|drain| drain == mode)
     {
-        return drain(address.parse().expect("an address"));
+        return self::drain(address.parse().expect("an address"), drain == DRAINS[1]);
     }
     // `cargo test --benches` only wants to see that it runs.
     let (rounds, turn) = if arguments.iter().any(|argument| argument == "--test") {
@@ -74,26 +76,31 @@ fn main() -> io::Result<()> {
     std::fs::write(&file, configuration(address, folder.path()))?;
 
     println!("{TARGETS} targets × {SERIES} series each second, {} s a turn", turn.as_secs());
-    println!("{:10} {:>20} {:>18} {:>10}", "", "samples offered", "CPU s per million", "peak MB");
-    let mut best = [f64::INFINITY; 2];
+    println!("{:14} {:>20} {:>18} {:>10}", "", "samples offered", "CPU s per million", "peak MB");
+    let mut best = [f64::INFINITY; 3];
     for _ in 0..rounds {
-        for (index, name) in ["drain", "daemon"].into_iter().enumerate() {
-            let mut command = if index == 0 {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args(["drain", &address.to_string()]);
-                command
-            } else {
+        for (index, name) in [DRAINS[0], DRAINS[1], "daemon"].into_iter().enumerate() {
+            let mut command = if name == "daemon" {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
                 command.arg("run").arg(&file);
+                command
+            } else {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args([name, &address.to_string()]);
                 command
             };
             let child = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
             let turn = child.watch(&offered, turn)?;
-            println!("{name:10} {:>20} {:>18.3} {:>10.1}", turn.samples, turn.cpu_per_million, turn.peak_megabytes);
+            println!("{name:14} {:>20} {:>18.3} {:>10.1}", turn.samples, turn.cpu_per_million, turn.peak_megabytes);
             best[index] = best[index].min(turn.cpu_per_million);
         }
     }
-    println!("the daemon costs {:.2} times the drain (the least of each)", best[1] / best[0]);
+    let [drain, one_thread, daemon] = best;
+    println!(
+        "the daemon costs {:.2} times the drain, {:.2} times the one on one thread (the least of each)",
+        daemon / drain,
+        daemon / one_thread
+    );
     Ok(())
 }
 
@@ -179,10 +186,12 @@ fn serve(offered: &Arc<AtomicU64>) -> io::Result<SocketAddr> {
 }
 
 fn answer(mut stream: TcpStream, offered: &AtomicU64) -> io::Result<()> {
+    /// What is counted goes on whatever connection a target is asked over.
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     stream.set_nodelay(true)?;
     let mut body = String::new();
     let mut head = Vec::new();
-    for scrape in 1.. {
+    loop {
         head.clear();
         while !head.ends_with(b"\r\n\r\n") {
             let mut some = [0; 2048];
@@ -193,6 +202,7 @@ fn answer(mut stream: TcpStream, offered: &AtomicU64) -> io::Result<()> {
             head.extend_from_slice(&some[..read]);
         }
         body.clear();
+        let scrape = 1 + BEGAN.elapsed().as_secs();
         expose(&mut body, scrape).expect("writing to memory");
         let length = body.len();
         write!(
@@ -201,7 +211,6 @@ fn answer(mut stream: TcpStream, offered: &AtomicU64) -> io::Result<()> {
         )?;
         offered.fetch_add(SERIES, Ordering::Relaxed);
     }
-    Ok(())
 }
 
 /// A thousand series as a service exposes them, in the middle of them those that somebody asks for.
@@ -254,8 +263,12 @@ fn expose(body: &mut String, scrape: u64) -> std::fmt::Result {
 }
 
 /// Only drains the bodies, each second, all targets with one client as the daemon has it.
-fn drain(address: SocketAddr) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+fn drain(address: SocketAddr, one_thread: bool) -> io::Result<()> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if one_thread {
+        runtime.worker_threads(1);
+    }
+    let runtime = runtime.enable_all().build()?;
     let limits = RequestLimits { connect_timeout: INTERVAL, timeout: INTERVAL, body_bytes_max: 16 << 20 };
     runtime.block_on(async {
         let client = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");

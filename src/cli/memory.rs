@@ -42,8 +42,9 @@ pub(super) fn windows(config: &Config, service: &str, expr: &Expr) -> Vec<Window
             // A streak is of samples, not of time.
             Need::Samples(of) => u64::from(of) + 1,
         };
-        // A window grows by doubling.
-        let series_bytes = samples.next_power_of_two().saturating_mul(SAMPLE_BYTES).saturating_add(SERIES_BYTES);
+        // A window grows by a quarter.
+        let room = samples.saturating_add(samples / 4 + 4);
+        let series_bytes = room.saturating_mul(SAMPLE_BYTES).saturating_add(SERIES_BYTES);
         Windows { selector: selector.to_string(), samples, series_bytes, series_max }
     };
     expr.needs().into_iter().map(of_selector).collect()
@@ -111,8 +112,8 @@ mod tests {
         let [far, near] = <[Windows; 2]>::try_from(of(&expr)).unwrap();
         assert_eq!((far.samples, far.series_max), (3, 7), "only the newest is looked at");
         assert_eq!((near.samples, near.series_max), (33, 200));
-        assert_eq!(near.series_bytes, 64 * 16 + 768);
-        assert_eq!(near.bytes_max(), 200 * (64 * 16 + 768));
+        assert_eq!(near.series_bytes, (33 + 12) * 16 + 768);
+        assert_eq!(near.bytes_max(), 200 * ((33 + 12) * 16 + 768));
         let streak = &of(&Expr::streak(Selector::parse("probe_success").unwrap(), 3, 5))[0];
         assert_eq!((streak.samples, streak.series_max), (6, 1));
     }

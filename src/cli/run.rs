@@ -10,6 +10,10 @@ use super::failure::{Exit, Failure};
 use crate::app::logging::LogFormat;
 use crate::app::{self, AppError, Options};
 
+/// A hundred targets of a thousand series each second are a twentieth of what one thread can do, and a second one would
+/// mostly be woken to find nothing left. What may block has threads of its own.
+const WORKERS: usize = 1;
+
 /// After an end in order nothing runs any more; after a fault whatever still does is not waited for.
 const RUNTIME_STOP_MAX: Duration = Duration::from_millis(500);
 
@@ -36,7 +40,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     if let Err(error) = app::logging::start(args.log_format) {
         return Failure::new(Exit::Usage, app::chain(&error)).tell();
     }
-    let runtime = match Builder::new_multi_thread().enable_all().build() {
+    let runtime = match Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::new(Exit::Unavailable, format!("cannot start the runtime: {error}")).tell(),
     };

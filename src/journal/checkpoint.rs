@@ -25,9 +25,9 @@ const CHANGES_PER_WHOLE_MAX: u64 = 2;
 /// Below this, rewriting is not worth a file of its own.
 const CHANGES_BYTES_MIN: u64 = 256 * 1024;
 
-/// So many samples of new series are encoded at once, about a third of a megabyte: whoever encodes has other things to
+/// So many samples of new series are encoded at once, some hundred kilobytes: whoever encodes has other things to
 /// do, and a whole file at once could be as large as all windows.
-const SAMPLES_AT_ONCE: usize = 1 << 16;
+const SAMPLES_AT_ONCE: usize = 1 << 14;
 
 type Sum = [u8; SUM_BYTES];
 

@@ -169,7 +169,7 @@ fn verdict(at: i64) -> VerdictDump {
     VerdictDump {
         service: "api".into(),
         trigger: "error-rate".into(),
-        question: "a / b > 0.15".to_owned(),
+        question: "a / b > 0.15".into(),
         labels: Labels::from_pairs([("pod", "a")]),
         verdict: Verdict {
             phase: Phase::Pending,
@@ -197,7 +197,7 @@ fn baseline(at: i64) -> BaselineDump {
     BaselineDump {
         service: "api".into(),
         trigger: "slower".into(),
-        question: "latency, more than 50 % above its median".to_owned(),
+        question: "latency, more than 50 % above its median".into(),
         labels: Labels::from_pairs([("route", "a")]),
         slots: vec![(at, 0.25)],
         frozen: Some(0.2),

@@ -250,7 +250,7 @@ fn verdict_frame(dump: &VerdictDump) -> VerdictFrame {
     VerdictFrame {
         service: service.as_ref().to_owned(),
         trigger: trigger.as_ref().to_owned(),
-        question: question.clone(),
+        question: question.as_ref().to_owned(),
         labels: pairs(labels),
         phase: match phase {
             Phase::Quiet => PhaseFrame::Quiet,
@@ -291,7 +291,7 @@ fn verdict_of(frame: VerdictFrame) -> VerdictDump {
     VerdictDump {
         service: Arc::from(frame.service),
         trigger: Arc::from(frame.trigger),
-        question: frame.question,
+        question: frame.question.into(),
         labels: Labels::from_pairs(frame.labels),
         verdict: Verdict {
             phase: match frame.phase {
@@ -320,7 +320,7 @@ fn baseline_frame(dump: &BaselineDump) -> BaselineFrame {
     BaselineFrame {
         service: service.as_ref().to_owned(),
         trigger: trigger.as_ref().to_owned(),
-        question: question.clone(),
+        question: question.as_ref().to_owned(),
         labels: pairs(labels),
         slots: slots.iter().map(|(at, value)| (at.as_millis(), *value)).collect(),
         frozen: *frozen,
@@ -332,7 +332,7 @@ fn baseline_of(frame: BaselineFrame) -> BaselineDump {
     BaselineDump {
         service: Arc::from(frame.service),
         trigger: Arc::from(frame.trigger),
-        question: frame.question,
+        question: frame.question.into(),
         labels: Labels::from_pairs(frame.labels),
         slots: frame.slots.into_iter().map(|(at, value)| (Timestamp::from_millis(at), value)).collect(),
         frozen: frame.frozen,

@@ -42,7 +42,7 @@ pub struct VerdictDump {
     pub service: Arc<str>,
     pub trigger: Arc<str>,
     /// What was asked; a trigger that asks something else now starts anew.
-    pub question: String,
+    pub question: Arc<str>,
     pub labels: Labels,
     pub verdict: Verdict,
 }
@@ -53,7 +53,7 @@ pub struct BaselineDump {
     pub service: Arc<str>,
     pub trigger: Arc<str>,
     /// What was asked; a trigger that asks something else now starts anew.
-    pub question: String,
+    pub question: Arc<str>,
     pub labels: Labels,
     pub slots: Vec<(Timestamp, f64)>,
     pub frozen: Option<f64>,

@@ -55,11 +55,8 @@ const SETTLE_EVERY: Duration = Duration::from_millis(5);
 /// together, or the cost would grow with their square. Of a few targets so long for each,
 const SETTLE_PER_TARGET: Duration = Duration::from_micros(500);
 
-/// and of more than these
+/// and of more than these the shortest interval, which is how old a sample may be anyway,
 const FEW_TARGETS: usize = 32;
-
-/// this part of the shortest interval, which is how old a sample may be anyway,
-const SETTLES_PER_INTERVAL: u32 = 2;
 
 /// but never longer than this.
 const SETTLE_EVERY_MAX: Duration = Duration::from_secs(1);
@@ -231,7 +228,7 @@ impl Machine {
             return least;
         }
         let interval = self.targets.values().map(|target| target.interval).min().unwrap_or_default();
-        (interval / SETTLES_PER_INTERVAL).clamp(least, SETTLE_EVERY_MAX)
+        interval.clamp(least, SETTLE_EVERY_MAX)
     }
 
     /// Steps under way: a shutdown waits for them, within a bound.

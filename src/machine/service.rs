@@ -258,11 +258,12 @@ impl Service {
     }
 
     pub fn dump_verdicts(&self) -> impl Iterator<Item = VerdictDump> {
-        self.rules.triggers.iter().zip(&self.triggers).flat_map(|(trigger, state)| {
-            state.verdicts.iter().map(|(labels, verdict)| VerdictDump {
+        self.rules.triggers.iter().zip(&self.triggers).flat_map(move |(trigger, state)| {
+            let question: Arc<str> = identity(trigger).into();
+            state.verdicts.iter().map(move |(labels, verdict)| VerdictDump {
                 service: Arc::clone(&self.rules.name),
                 trigger: Arc::clone(&trigger.name),
-                question: identity(trigger),
+                question: Arc::clone(&question),
                 labels: labels.clone(),
                 verdict: verdict.clone(),
             })
@@ -274,7 +275,7 @@ impl Service {
     /// that is longer than a gap may be, nothing that was held counts.
     pub fn restore_verdict(&mut self, dump: &VerdictDump, lived_until: Timestamp, now: Timestamp) {
         for (trigger, state) in self.rules.triggers.iter().zip(&mut self.triggers) {
-            if trigger.name == dump.trigger && identity(trigger) == dump.question {
+            if trigger.name == dump.trigger && identity(trigger) == *dump.question {
                 let mut verdict = dump.verdict.clone();
                 let known = verdict.known.map_or(lived_until, |(at, _)| at);
                 verdict.restored(now);
@@ -288,11 +289,12 @@ impl Service {
     }
 
     pub fn dump_baselines(&self) -> impl Iterator<Item = BaselineDump> {
-        self.rules.triggers.iter().zip(&self.triggers).flat_map(|(trigger, state)| {
-            state.baselines.0.iter().map(|(labels, baseline)| BaselineDump {
+        self.rules.triggers.iter().zip(&self.triggers).flat_map(move |(trigger, state)| {
+            let question: Arc<str> = identity(trigger).into();
+            state.baselines.0.iter().map(move |(labels, baseline)| BaselineDump {
                 service: Arc::clone(&self.rules.name),
                 trigger: Arc::clone(&trigger.name),
-                question: identity(trigger),
+                question: Arc::clone(&question),
                 labels: labels.clone(),
                 slots: baseline.slots.clone(),
                 frozen: baseline.frozen,
@@ -304,7 +306,7 @@ impl Service {
     /// Puts a baseline back after a restart, if its trigger still asks the same.
     pub fn restore_baseline(&mut self, dump: &BaselineDump) {
         for (trigger, state) in self.rules.triggers.iter().zip(&mut self.triggers) {
-            if trigger.name == dump.trigger && identity(trigger) == dump.question {
+            if trigger.name == dump.trigger && identity(trigger) == *dump.question {
                 let baseline = Baseline { slots: dump.slots.clone(), frozen: dump.frozen, seen: dump.seen };
                 state.baselines.0.insert(dump.labels.clone(), baseline);
             }

@@ -209,6 +209,9 @@ impl Cache {
             self.series[place] = series;
             place
         } else {
+            if self.series.len() == self.series.capacity() {
+                self.series.reserve_exact(self.series.len() / 4 + 4);
+            }
             self.series.push(series);
             self.series.len() - 1
         };

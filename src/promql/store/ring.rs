@@ -67,6 +67,20 @@ impl Ring {
         if self.newest().is_some_and(|newest| at <= newest.at) {
             return;
         }
+        self.note(at, value, replaced);
+        // Windows are most of what the daemon holds, and grow only until they are full. By doubling, a third of them would
+        // be empty.
+        if self.points.len() == self.points.capacity() {
+            self.points.reserve_exact(self.points.len() / 4 + 4);
+        }
+        self.points.push_back(Point { at, value });
+        if self.points.len() > SAMPLES_MAX {
+            self.pop_front();
+        }
+    }
+
+    /// What is kept of a new sample beside the sample itself.
+    fn note(&mut self, at: Timestamp, value: f64, replaced: bool) {
         if is_stale(value) {
             self.rare_mut().stale.push_back(at);
         } else {
@@ -84,10 +98,6 @@ impl Ring {
                 self.rare_mut().unusable.push_back(at);
             }
             self.last = Some(Point { at, value });
-        }
-        self.points.push_back(Point { at, value });
-        if self.points.len() > SAMPLES_MAX {
-            self.pop_front();
         }
     }
 
@@ -300,10 +310,11 @@ impl Ring {
     /// Puts a ring back together from its checkpoint. Its sums of resets begin anew, and all that counts are their
     /// differences.
     pub fn restored(samples: Vec<Point>, replaced: &[Timestamp], from_zero: bool) -> Ring {
-        let mut ring = Ring { points: VecDeque::with_capacity(samples.len()), ..Ring::default() };
-        for Point { at, value } in samples {
-            ring.push(at, value, replaced.binary_search(&at).is_ok());
+        let mut ring = Ring::default();
+        for Point { at, value } in &samples {
+            ring.note(*at, *value, replaced.binary_search(at).is_ok());
         }
+        ring.points = samples.into();
         ring.from_zero = from_zero && !ring.is_empty();
         ring
     }

@@ -176,6 +176,9 @@ impl Target {
             self.series[slot] = Some(series);
             slot
         } else {
+            if self.series.len() == self.series.capacity() {
+                self.series.reserve_exact(self.series.len() / 4 + 4);
+            }
             self.series.push(Some(series));
             self.series.len() - 1
         };
