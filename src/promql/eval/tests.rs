@@ -269,6 +269,19 @@ fn the_evidence_of_a_subquery_covers_its_range() {
 }
 
 #[test]
+fn what_an_instant_finds_is_no_evidence_of_a_window_that_ends_with_it() {
+    let mut kit = Kit::new(&[expr("count_over_time(c[5m])"), expr("c")]);
+    for secs in (0..=60).step_by(15) {
+        kit.scrape(secs, &[("c", 1.0), ("c{a=\"1\"}", 1.0)]);
+    }
+    kit.scrape(75, &[("c", 1.0)]);
+    let question = expr("c or count_over_time(c[5m])");
+    let evidence = kit.ask(&question, 75).evidence;
+    let found: Vec<_> = evidence.iter().map(|one| (one.series_now, one.newest)).collect();
+    assert_eq!(found, [(1, Some(at(75))), (2, Some(at(75)))], "one of them has ended");
+}
+
+#[test]
 fn a_new_target_beside_nine_old_ones_does_not_blind() {
     let question = Expr::increase(selector("c"), MINUTE);
     let mut kit = Kit::new(std::slice::from_ref(&question));

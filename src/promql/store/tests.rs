@@ -236,6 +236,22 @@ fn only_series_that_somebody_asks_for_are_kept() {
 }
 
 #[test]
+fn where_only_the_newest_sample_is_asked_for_no_more_are_kept() {
+    let asked = ["c", "c offset 1m", "max_over_time(c[1m:15s])", "sum(c) > 3 unless c == 1"];
+    let kept = asked.map(|text| {
+        let question = expr(text);
+        let mut kit = Kit::new(std::slice::from_ref(&question));
+        for secs in (0..=3600).step_by(15) {
+            kit.scrape(secs, &[("c", 7.0)]);
+        }
+        assert_eq!(kit.value(&question, 3600), Some(7.0), "{text}");
+        assert_eq!(kit.value(&question, 3600 + 299), Some(7.0), "{text}: within the lookback");
+        kit.dump()[0].series[0].samples.len()
+    });
+    assert_eq!(kept, [2, 26, 26, 2]);
+}
+
+#[test]
 fn retention_is_the_reach_and_one_interval_and_an_anchor() {
     let mut kit = Kit::new(&[counter()]);
     for secs in (0..=3600).step_by(15) {
