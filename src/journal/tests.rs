@@ -570,7 +570,7 @@ fn many_samples_are_saved_in_parts_and_take_the_place_of_the_old_file_together()
         }
         assert_eq!(std::fs::read(&path).unwrap(), old, "part {parts}");
     }
-    assert_eq!(parts, 3, "of 65,536 samples or a little more");
+    assert_eq!(parts, 7, "of 16,384 samples, and a series is never cut");
     assert_eq!(plain(&file.load().unwrap()), plain(&checkpoint));
 
     // One that is encoded and never written: the next begins anew.

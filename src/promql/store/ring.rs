@@ -309,8 +309,16 @@ impl Ring {
 
     /// Puts a ring back together from its checkpoint. Its sums of resets begin anew, and all that counts are their
     /// differences.
-    pub fn restored(samples: Vec<Point>, replaced: &[Timestamp], from_zero: bool) -> Ring {
+    pub fn restored(mut samples: Vec<Point>, replaced: &[Timestamp], from_zero: bool) -> Ring {
         let mut ring = Ring::default();
+        // They should rise; everything here rests on it.
+        let mut newest = Timestamp::MIN;
+        samples.retain(|point| {
+            let rises = point.at > newest;
+            newest = newest.max(point.at);
+            rises
+        });
+        samples.shrink_to_fit();
         for Point { at, value } in &samples {
             ring.note(*at, *value, replaced.binary_search(at).is_ok());
         }
