@@ -6,8 +6,7 @@ use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
 use super::{
-    BaselineFrame, Bits, EverFrame, EverKey, Head, SeriesHead, TargetHead, VerdictFrame, baseline_frame, difference,
-    key_frame, verdict_frame,
+    Bits, EverFrame, EverKey, Head, SeriesHead, TargetHead, baseline_frame, difference, key_frame, verdict_frame,
 };
 use crate::machine::checkpoint::{EverMatched, View};
 use crate::machine::input::TargetKey;
@@ -51,6 +50,9 @@ struct Span {
     count: usize,
     last: Bits,
 }
+
+/// The labels of a series are about as long in the file as so many samples.
+const LABELS_AS_SAMPLES: usize = 16;
 
 /// What is new of one series.
 #[derive(Serialize)]
@@ -211,9 +213,11 @@ impl Written {
             self.target(key, *target, &mut writing)?;
         }
         self.targets.retain(|_, target| target.number == self.number);
-        let verdicts: Vec<VerdictFrame> = verdicts.iter().map(verdict_frame).collect();
-        let baselines: Vec<BaselineFrame> = baselines.iter().map(baseline_frame).collect();
-        put(&(verdicts, baselines, self.ever(ever)), writing.bytes)?;
+        put(&(verdicts.len() as u64), writing.bytes)?;
+        verdicts.iter().try_for_each(|verdict| put(&verdict_frame(verdict), writing.bytes))?;
+        put(&(baselines.len() as u64), writing.bytes)?;
+        baselines.iter().try_for_each(|baseline| put(&baseline_frame(baseline), writing.bytes))?;
+        put(&self.ever(ever), writing.bytes)?;
         Ok(writing.is_all)
     }
 
@@ -294,7 +298,7 @@ impl WrittenTarget {
                 to.is_all = false;
                 continue;
             }
-            to.room = to.room.saturating_sub(count(series.samples));
+            to.room = to.room.saturating_sub(count(series.samples) + LABELS_AS_SAMPLES);
             *next += 1;
             let mut written = WrittenSeries {
                 id: *next,
