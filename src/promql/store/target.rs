@@ -1,6 +1,6 @@
 //! One target: its series, its process, and when it was watched.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::interest::{Keep, Retention};
@@ -86,7 +86,8 @@ pub(in crate::promql) struct Target {
     free: Vec<usize>,
     by_local: HashMap<LocalId, usize>,
     by_labels: HashMap<Labels, usize>,
-    by_name: HashMap<Box<str>, Named>,
+    /// In order, so that a selector of several names finds its series in the same one in every run.
+    by_name: BTreeMap<Box<str>, Named>,
     /// Names of metrics shown since the windows began.
     pub shown: std::collections::HashSet<Box<str>>,
 }
@@ -107,7 +108,7 @@ impl Target {
             free: Vec::new(),
             by_local: HashMap::new(),
             by_labels: HashMap::new(),
-            by_name: HashMap::new(),
+            by_name: BTreeMap::new(),
             shown: std::collections::HashSet::new(),
         }
     }

@@ -235,6 +235,19 @@ fn only_series_that_somebody_asks_for_are_kept() {
     assert_eq!(kit.dump()[0].series.len(), 1);
 }
 
+/// Floats add up differently in another order, and what a trigger says must be the same after a restart.
+#[test]
+fn a_selector_of_many_names_finds_them_in_order() {
+    let any = selector("{__name__=~\"m.*\"}");
+    let mut kit = Kit::new(&[Expr::from(any.clone())]);
+    let names: Vec<String> = (0..40).map(|n| format!("m{n:02}")).collect();
+    let shown: Vec<(&str, f64)> = names.iter().rev().map(|name| (name.as_str(), 1.0)).collect();
+    kit.scrape(0, &shown);
+    let mut found = Vec::new();
+    kit.store.select(API, &any, |_, series| found.push(series.labels.name().to_owned()));
+    assert_eq!(found, names);
+}
+
 #[test]
 fn where_only_the_newest_sample_is_asked_for_no_more_are_kept() {
     let asked = ["c", "c offset 1m", "max_over_time(c[1m:15s])", "sum(c) > 3 unless c == 1"];
