@@ -1,5 +1,6 @@
 //! Label sets.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -61,6 +62,26 @@ impl Labels {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// The texts of many label sets, each once: those of one target mostly differ in one or two of them.
+#[derive(Debug, Default)]
+pub struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    pub fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+
+    /// Forgets those that no label set holds any more.
+    pub fn sweep(&mut self) {
+        self.0.retain(|text| Arc::strong_count(text) > 1);
     }
 }
 

@@ -14,7 +14,7 @@ pub use eval::{
     Annotation, BurnPair, EvalError, Evaluation, Gap, Instant, RatioParts, SelectorEvidence, Value, evaluate, go_number,
 };
 pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, Need, ParseError, Shape};
-pub use labels::Labels;
+pub use labels::{Labels, Texts};
 pub use selector::Selector;
 pub use store::{
     Batch, EverDump, Interest, LocalId, Point, Scope, SeriesDump, SeriesView, ServiceId, Store, TargetDump, TargetId,

@@ -1,6 +1,6 @@
 //! The reader's side: frames one after the other, target by target, into the windows that they tell of.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::machine::checkpoint::{Checkpoint, EverMatched};
 use crate::machine::input::TargetKey;
-use crate::promql::{Labels, Point, SeriesDump, TargetDump, TargetId};
+use crate::promql::{Labels, Point, SeriesDump, TargetDump, TargetId, Texts};
 use crate::time::{BootId, Now, Timestamp};
 
 /// What the frames so far amount to.
@@ -24,21 +24,6 @@ pub(in crate::journal) struct Read {
     baselines: Vec<BaselineFrame>,
     ever: BTreeMap<EverKey, BTreeSet<u64>>,
     texts: Texts,
-}
-
-/// The texts of labels, each kept once: nearly all of them are those of many series.
-#[derive(Debug, Default)]
-struct Texts(HashSet<Arc<str>>);
-
-impl Texts {
-    fn get(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = Arc::from(text);
-        self.0.insert(Arc::clone(&new));
-        new
-    }
 }
 
 #[derive(Debug)]
@@ -144,7 +129,7 @@ fn read_target(
         read_history(target.series.get_mut(&id).ok_or(Inconsistent)?, history)?;
     }
     for SeriesFrame { head: SeriesHead { id, labels, own }, history } in born {
-        let labels = labels.into_iter().map(|(name, value)| (texts.get(name), texts.get(value)));
+        let labels = labels.into_iter().map(|(name, value)| (texts.shared(name), texts.shared(value)));
         let labels = Labels::from_pairs(labels);
         let mut series = SeriesDump { labels, own, samples: Vec::new(), from_zero: false, replaced: Vec::new() };
         read_history(&mut series, history)?;

@@ -7,12 +7,12 @@
 //! format changed, or a scrape was refused after it was scanned, the next batch is a `rebind`: all ids are new.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::processes::{Processes, Signs};
 use crate::exposition::{Format, Limits, Memory, Names, Options, Sample, ScanError, scan_remembering};
-use crate::promql::{Batch, Interest, Labels, LocalId};
+use crate::promql::{Batch, Interest, Labels, LocalId, Texts};
 
 const PROCESS_START: &str = "process_start_time_seconds";
 /// A kept series that comes back within so many scrapes needs no new labels. Small: with series that are new in each
@@ -345,26 +345,6 @@ impl Cache {
         }
         self.rebind = false;
         batch
-    }
-}
-
-/// The texts of all labels, each once: the series of a target mostly differ in one or two of them.
-#[derive(Debug, Default)]
-struct Texts(HashSet<Arc<str>>);
-
-impl Texts {
-    fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&new));
-        new
-    }
-
-    /// Forgets those that no label set holds any more.
-    fn sweep(&mut self) {
-        self.0.retain(|text| Arc::strong_count(text) > 1);
     }
 }
 
