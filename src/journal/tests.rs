@@ -295,11 +295,11 @@ fn scrape(dump: &mut TargetDump, values: &[Option<u64>], replaced: bool, at: Tim
         let sample = Point { at, value: f64::from_bits(*bits) };
         if let Some(series) = dump.series.iter_mut().find(|series| series.labels == labels) {
             series.replaced.extend((replaced && !series.samples.is_empty()).then_some(at));
-            series.samples.push(sample);
+            series.samples.push_back(sample);
             continue;
         }
         let (own, replaced) = (index == 2, Vec::new());
-        dump.series.push(SeriesDump { labels, own, samples: vec![sample], from_zero: false, replaced });
+        dump.series.push(SeriesDump { labels, own, samples: [sample].into_iter().collect(), from_zero: false, replaced });
     }
 }
 
@@ -334,7 +334,9 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
         Change::Trim { keep, .. } => {
             keep_last(&mut dump.scrapes, *keep);
             for series in &mut dump.series {
-                keep_last(&mut series.samples, *keep);
+                while series.samples.len() > *keep {
+                    series.samples.pop_front();
+                }
                 let first = series.samples.first().map_or(Timestamp::MAX, |point| point.at);
                 series.replaced.retain(|at| *at > first);
             }
@@ -345,8 +347,11 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
             }
         }
         Change::Rewritten { .. } => {
-            if let Some(last) = dump.series.first_mut().and_then(|series| series.samples.last_mut()) {
-                last.value = 77.25;
+            if let Some(SeriesDump { samples, .. }) = dump.series.first_mut()
+                && let Some(newest) = samples.len().checked_sub(1)
+            {
+                let rewritten = |(place, point)| if place == newest { Point { value: 77.25, ..point } } else { point };
+                *samples = samples.iter().enumerate().map(rewritten).collect();
             }
         }
         Change::Began { from_zero, .. } => {

@@ -348,7 +348,9 @@ fn forget_before(dump: &mut crate::promql::TargetDump, from: Timestamp) {
     dump.scrapes.retain(|at| *at >= from);
     for series in &mut dump.series {
         let all = series.samples.len();
-        series.samples.retain(|point| point.at >= from);
+        while series.samples.first().is_some_and(|point| point.at < from) {
+            series.samples.pop_front();
+        }
         series.from_zero &= series.samples.len() == all;
     }
     dump.series.retain(|series| !series.samples.is_empty());

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::machine::checkpoint::{Checkpoint, EverMatched};
 use crate::machine::input::TargetKey;
-use crate::promql::{Labels, Point, SeriesDump, TargetDump, TargetId, Texts};
+use crate::promql::{Labels, Point, Samples, SeriesDump, TargetDump, TargetId, Texts};
 use crate::time::{BootId, Now, Timestamp};
 
 /// What the frames so far amount to.
@@ -121,7 +121,7 @@ fn read_target(
     };
     target.target = number;
     target.process_start = process_start;
-    extend(&mut target.scrapes, scrapes, |at| (at.as_millis(), 0), |(at, _)| Timestamp::from_millis(at))?;
+    extend(&mut target.scrapes, scrapes)?;
     for id in gone {
         target.series.remove(&id).ok_or(Inconsistent)?;
     }
@@ -131,7 +131,7 @@ fn read_target(
     for SeriesFrame { head: SeriesHead { id, labels, own }, history } in born {
         let labels = labels.into_iter().map(|(name, value)| (texts.shared(name), texts.shared(value)));
         let labels = Labels::from_pairs(labels);
-        let mut series = SeriesDump { labels, own, samples: Vec::new(), from_zero: false, replaced: Vec::new() };
+        let mut series = SeriesDump { labels, own, samples: Samples::default(), from_zero: false, replaced: Vec::new() };
         read_history(&mut series, history)?;
         target.series.insert(id, series);
     }
@@ -140,12 +140,10 @@ fn read_target(
 
 fn read_history(series: &mut SeriesDump, history: HistoryFrame) -> Result<(), Inconsistent> {
     let HistoryFrame { samples, from_zero, replaced } = history;
-    let bits = |point: &Point| (point.at.as_millis(), point.value.to_bits());
-    let point = |(at, bits)| Point { at: Timestamp::from_millis(at), value: f64::from_bits(bits) };
     if samples.keep == 0 {
         series.replaced.clear();
     }
-    extend(&mut series.samples, samples, bits, point)?;
+    extend(&mut series.samples, samples)?;
     series.from_zero = from_zero;
     series.replaced.extend(replaced.into_iter().map(Timestamp::from_millis));
     let first = series.samples.first().map_or(Timestamp::MAX, |point| point.at);
@@ -153,20 +151,60 @@ fn read_history(series: &mut SeriesDump, history: HistoryFrame) -> Result<(), In
     Ok(())
 }
 
-fn extend<T>(
-    samples: &mut Vec<T>,
-    growth: Growth,
-    bits: impl Fn(&T) -> Bits,
-    sample: impl Fn(Bits) -> T,
-) -> Result<(), Inconsistent> {
+/// What frames make grow.
+trait Grown {
+    fn len(&self) -> usize;
+    fn newest(&self) -> Option<Bits>;
+    fn drop_oldest(&mut self, count: usize);
+    fn push(&mut self, bits: Bits);
+}
+
+impl Grown for Vec<Timestamp> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn newest(&self) -> Option<Bits> {
+        self.last().map(|at| (at.as_millis(), 0))
+    }
+
+    fn drop_oldest(&mut self, count: usize) {
+        self.drain(..count);
+    }
+
+    fn push(&mut self, (at, _): Bits) {
+        Vec::push(self, Timestamp::from_millis(at));
+    }
+}
+
+impl Grown for Samples {
+    fn len(&self) -> usize {
+        Samples::len(self)
+    }
+
+    fn newest(&self) -> Option<Bits> {
+        self.last().map(|point| (point.at.as_millis(), point.value.to_bits()))
+    }
+
+    fn drop_oldest(&mut self, count: usize) {
+        for _ in 0..count {
+            self.pop_front();
+        }
+    }
+
+    fn push(&mut self, (at, bits): Bits) {
+        self.push_back(Point { at: Timestamp::from_millis(at), value: f64::from_bits(bits) });
+    }
+}
+
+fn extend(samples: &mut impl Grown, growth: Growth) -> Result<(), Inconsistent> {
     let keep = usize::try_from(growth.keep).map_err(|_| Inconsistent)?;
     let drop = samples.len().checked_sub(keep).ok_or(Inconsistent)?;
-    let mut last = if keep == 0 { Bits::default() } else { bits(samples.last().ok_or(Inconsistent)?) };
-    samples.drain(..drop);
-    samples.reserve(growth.new.len());
+    let mut last = if keep == 0 { Bits::default() } else { samples.newest().ok_or(Inconsistent)? };
+    samples.drop_oldest(drop);
     for new in growth.new {
         last = follow(last, new);
-        samples.push(sample(last));
+        samples.push(last);
     }
     Ok(())
 }

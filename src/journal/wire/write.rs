@@ -10,7 +10,7 @@ use super::{
 };
 use crate::machine::checkpoint::{EverMatched, View};
 use crate::machine::input::TargetKey;
-use crate::promql::{Labels, Point, SeriesView, TargetView};
+use crate::promql::{Labels, Samples, SeriesView, TargetView};
 use crate::time::Timestamp;
 
 /// What the file holds, as its writer remembers it. An empty one makes a whole frame.
@@ -57,73 +57,84 @@ const LABELS_AS_SAMPLES: usize = 16;
 /// What is new of one series.
 #[derive(Serialize)]
 struct History<'a> {
-    samples: Added<'a, Point>,
+    samples: Added<&'a Samples>,
     from_zero: bool,
     replaced: Vec<i64>,
 }
 
 #[derive(Serialize)]
 #[serde(bound = "")]
-struct Added<'a, T: Sample> {
+struct Added<L: List> {
     keep: u64,
-    new: New<'a, T>,
+    new: New<L>,
 }
 
 /// New samples and the one before them; written as differences.
 #[derive(Clone, Copy)]
-struct New<'a, T> {
+struct New<L> {
     last: Bits,
-    samples: [&'a [T]; 2],
+    list: L,
+    from: usize,
 }
 
-trait Sample: Copy {
-    fn bits(self) -> Bits;
+/// Samples as the store lends them.
+trait List: Copy {
+    fn len(self) -> usize;
+    /// Of the sample at a place before `len`.
+    fn bits(self, place: usize) -> Bits;
 }
 
-impl Sample for Point {
-    fn bits(self) -> Bits {
-        (self.at.as_millis(), self.value.to_bits())
+impl List for &Samples {
+    fn len(self) -> usize {
+        Samples::len(self)
+    }
+
+    fn bits(self, place: usize) -> Bits {
+        self.get(place).map_or(Bits::default(), |point| (point.at.as_millis(), point.value.to_bits()))
     }
 }
 
-impl Sample for Timestamp {
-    fn bits(self) -> Bits {
-        (self.as_millis(), 0)
+impl List for [&[Timestamp]; 2] {
+    fn len(self) -> usize {
+        self[0].len() + self[1].len()
+    }
+
+    fn bits(self, place: usize) -> Bits {
+        let [older, newer] = self;
+        let at = older.get(place).or_else(|| newer.get(place.checked_sub(older.len())?));
+        at.map_or(Bits::default(), |at| (at.as_millis(), 0))
     }
 }
 
-impl<T: Sample> Serialize for New<'_, T> {
+impl<L: List> New<L> {
+    fn len(&self) -> usize {
+        self.list.len() - self.from
+    }
+}
+
+impl<L: List> Serialize for New<L> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut all = serializer.serialize_seq(Some(count(self.samples)))?;
+        let mut all = serializer.serialize_seq(Some(self.len()))?;
         let mut last = self.last;
-        for sample in self.samples.iter().copied().flatten() {
-            all.serialize_element(&difference(last, sample.bits()))?;
-            last = sample.bits();
+        for place in self.from..self.list.len() {
+            let bits = self.list.bits(place);
+            all.serialize_element(&difference(last, bits))?;
+            last = bits;
         }
         all.end()
     }
 }
 
-fn count<T>(parts: [&[T]; 2]) -> usize {
-    parts[0].len() + parts[1].len()
-}
-
-/// Without the first `n`.
-fn skip<T>([older, newer]: [&[T]; 2], n: usize) -> [&[T]; 2] {
-    let (of_older, of_newer) = (n.min(older.len()), n.saturating_sub(older.len()));
-    [&older[of_older..], &newer[of_newer..]]
-}
-
-/// What is new in rising `samples`, and where they end. Anything but growth and trimming, as far as it can be told from
+/// What is new in a rising list, and where it ends. Anything but growth and trimming, as far as it can be told from
 /// the number of samples and the newest one, writes them whole. Costs as much as is new.
-fn grow<T: Sample>(span: Span, samples: [&[T]; 2]) -> (Added<'_, T>, Span) {
-    let from_the_end = || samples[1].iter().rev().chain(samples[0].iter().rev()).map(|sample| sample.bits());
-    let all = count(samples);
-    let old = all - from_the_end().take_while(|sample| sample.0 > span.last.0).count();
-    let continues = old > 0 && old <= span.count && from_the_end().nth(all - old) == Some(span.last);
+fn grow<L: List>(span: Span, list: L) -> (Added<L>, Span) {
+    let all = list.len();
+    let new = (0..all).rev().take_while(|place| list.bits(*place).0 > span.last.0).count();
+    let old = all - new;
+    let continues = old > 0 && old <= span.count && list.bits(old - 1) == span.last;
     let (keep, last) = if continues { (old, span.last) } else { (0, Bits::default()) };
-    let added = Added { keep: keep as u64, new: New { last, samples: skip(samples, keep) } };
-    (added, Span { count: all, last: from_the_end().next().unwrap_or_default() })
+    let added = Added { keep: keep as u64, new: New { last, list, from: keep } };
+    (added, Span { count: all, last: all.checked_sub(1).map(|newest| list.bits(newest)).unwrap_or_default() })
 }
 
 impl WrittenSeries {
@@ -136,7 +147,7 @@ impl WrittenSeries {
         let before = self.span;
         let (samples, span) = grow(before, view.samples);
         let is_same =
-            samples.keep == before.count as u64 && count(samples.new.samples) == 0 && self.from_zero == view.from_zero;
+            samples.keep == before.count as u64 && samples.new.len() == 0 && self.from_zero == view.from_zero;
         self.span = span;
         self.from_zero = view.from_zero;
         // Equal, but maybe not the same texts: only those are held that the store holds too.
@@ -145,9 +156,8 @@ impl WrittenSeries {
             return None;
         }
         // What was there before the first sample is over; what was before the last written one is written.
-        let known =
-            if samples.keep > 0 { before.last.0 } else { view.samples.iter().copied().flatten().next()?.bits().0 };
-        let replaced = view.replaced_after(Timestamp::from_millis(known));
+        let known = if samples.keep > 0 { Timestamp::from_millis(before.last.0) } else { view.samples.first()?.at };
+        let replaced = view.replaced_after(known);
         let replaced = replaced.into_iter().map(Timestamp::as_millis).collect();
         Some(History { samples, from_zero: view.from_zero, replaced })
     }
@@ -298,7 +308,7 @@ impl WrittenTarget {
                 to.is_all = false;
                 continue;
             }
-            to.room = to.room.saturating_sub(count(series.samples) + LABELS_AS_SAMPLES);
+            to.room = to.room.saturating_sub(series.samples.len() + LABELS_AS_SAMPLES);
             *next += 1;
             let mut written = WrittenSeries {
                 id: *next,

@@ -2,7 +2,8 @@
 //!
 //! All windows together are most of what the daemon holds, so nobody copies all of them at once.
 
-use super::ring::{Point, Ring};
+use super::ring::Ring;
+use super::samples::Samples;
 use super::target::{Series, Target};
 use super::{Scope, TargetId};
 use crate::promql::Labels;
@@ -23,7 +24,7 @@ pub struct SeriesDump {
     pub labels: Labels,
     pub own: bool,
     /// Rising. Staleness markers among them, as the NaN that Prometheus uses: the bits of a value must survive.
-    pub samples: Vec<Point>,
+    pub samples: Samples,
     /// The series is known to have begun at zero.
     pub from_zero: bool,
     /// Instants of samples that came from another process than the one before them although the value did not drop: the
@@ -56,8 +57,8 @@ pub struct SeriesView<'a> {
     pub place: usize,
     pub labels: &'a Labels,
     pub own: bool,
-    /// Rising: the second part goes on where the first ends.
-    pub samples: [&'a [Point]; 2],
+    /// Rising.
+    pub samples: &'a Samples,
     pub from_zero: bool,
     replaced: Replaced<'a>,
 }
@@ -127,7 +128,7 @@ impl TargetDump {
 
 impl SeriesView<'_> {
     fn is_empty(&self) -> bool {
-        self.samples.iter().all(|part| part.is_empty())
+        self.samples.is_empty()
     }
 
     /// What [`SeriesDump::replaced`] says, as far as it is newer than `after`.
@@ -139,12 +140,11 @@ impl SeriesView<'_> {
     }
 
     fn dump(self) -> SeriesDump {
-        let [older, newer] = self.samples;
-        let first = older.first().or(newer.first()).map_or(Timestamp::MAX, |point| point.at);
+        let first = self.samples.first().map_or(Timestamp::MAX, |point| point.at);
         SeriesDump {
             labels: self.labels.clone(),
             own: self.own,
-            samples: self.samples.concat(),
+            samples: self.samples.clone(),
             from_zero: self.from_zero,
             replaced: self.replaced_after(first),
         }
@@ -157,7 +157,7 @@ impl Series {
             place,
             labels: &self.labels,
             own: self.own,
-            samples: self.ring.parts(),
+            samples: self.ring.samples(),
             from_zero: self.ring.from_zero,
             replaced: Replaced::Of(&self.ring),
         }
@@ -170,7 +170,7 @@ impl SeriesDump {
             place,
             labels: &self.labels,
             own: self.own,
-            samples: [&self.samples, &[]],
+            samples: &self.samples,
             from_zero: self.from_zero,
             replaced: Replaced::At(&self.replaced),
         }

@@ -16,6 +16,7 @@
 mod dump;
 mod interest;
 mod ring;
+mod samples;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,8 @@ use std::time::Duration;
 pub use dump::{EverDump, SeriesDump, SeriesView, TargetDump, TargetView};
 pub use interest::Interest;
 use interest::Retention;
-pub use ring::Point;
 pub(super) use ring::{Span, Window, span_of};
+pub use samples::{Point, Samples, quarter_more};
 pub(super) use target::{Series, Target};
 
 use super::{Expr, Labels, Selector};

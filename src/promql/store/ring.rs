@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::samples::{Point, Samples};
 use crate::time::Timestamp;
 
 /// The NaN by which Prometheus marks the end of a series (`value.StaleNaN`).
@@ -16,13 +17,6 @@ pub(in crate::promql) fn stale_marker() -> f64 {
 
 pub(in crate::promql) fn is_stale(value: f64) -> bool {
     value.to_bits() == STALE_BITS
-}
-
-/// One sample.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
-    pub at: Timestamp,
-    pub value: f64,
 }
 
 /// What all resets up to and with this instant took away.
@@ -42,8 +36,8 @@ struct Reset {
 /// that takes stands in the ring itself, and what most rings lack does not make it larger.
 #[derive(Clone, Debug, Default)]
 pub(in crate::promql) struct Ring {
-    points: VecDeque<Point>,
-    /// The newest sample that is not a staleness marker. It is among `points`.
+    samples: Samples,
+    /// The newest sample that is not a staleness marker. It is among `samples`.
     last: Option<Point>,
     rare: Option<Box<Rare>>,
     /// The series began at zero after the first instant that the ring knows, rather than at an unknown value.
@@ -68,13 +62,8 @@ impl Ring {
             return;
         }
         self.note(at, value, replaced);
-        // Windows are most of what the daemon holds, and grow only until they are full. By doubling, a third of them would
-        // be empty.
-        if self.points.len() == self.points.capacity() {
-            self.points.reserve_exact(self.points.len() / 4 + 4);
-        }
-        self.points.push_back(Point { at, value });
-        if self.points.len() > SAMPLES_MAX {
+        self.samples.push_back(Point { at, value });
+        if self.samples.len() > SAMPLES_MAX {
             self.pop_front();
         }
     }
@@ -108,8 +97,8 @@ impl Ring {
     /// Drops what no window that ends at or after now can need: everything before the newest sample at or before
     /// `horizon`, which stays as the anchor, but no more than leaves `least` samples.
     pub fn forget_before(&mut self, horizon: Timestamp, least: usize) {
-        while self.points.len() > least.max(1) {
-            let next = self.points.iter().skip(1).find(|point| !is_stale(point.value));
+        while self.samples.len() > least.max(1) {
+            let next = self.samples.range(1, self.samples.len()).find(|point| !is_stale(point.value));
             match next {
                 Some(next) if next.at <= horizon => self.pop_front(),
                 Some(_) | None => break,
@@ -118,7 +107,7 @@ impl Ring {
     }
 
     fn pop_front(&mut self) {
-        let Some(front) = self.points.pop_front() else { return };
+        let Some(front) = self.samples.pop_front() else { return };
         self.from_zero = false;
         let Some(rare) = &mut self.rare else { return };
         for instants in [&mut rare.unusable, &mut rare.stale] {
@@ -127,7 +116,7 @@ impl Ring {
             }
         }
         // The sums of a reset are needed while an anchor at or after it remains: keep the newest of the dropped ones.
-        let first = self.points.front().map_or(Timestamp::MAX, |point| point.at);
+        let first = self.samples.instant_at(0).unwrap_or(Timestamp::MAX);
         while rare.resets.len() > 1 && rare.resets[1].at <= first {
             rare.resets.pop_front();
         }
@@ -135,7 +124,7 @@ impl Ring {
 
     /// Forgets all that is older than `from`; what remains begins anew.
     pub fn restart(&mut self, from: Timestamp) {
-        let kept: Vec<Point> = self.points.iter().filter(|point| point.at >= from).copied().collect();
+        let kept: Vec<Point> = self.samples.iter().filter(|point| point.at >= from).collect();
         *self = Ring::default();
         for point in kept {
             self.push(point.at, point.value, false);
@@ -143,15 +132,15 @@ impl Ring {
     }
 
     pub fn newest(&self) -> Option<Point> {
-        self.points.back().copied()
+        self.samples.last()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.points.is_empty()
+        self.samples.is_empty()
     }
 
     pub fn points(&self) -> impl DoubleEndedIterator<Item = Point> {
-        self.points.iter().copied()
+        self.samples.iter()
     }
 
     /// How many samples there are at or before `at`.
@@ -162,26 +151,27 @@ impl Ring {
     fn count_until(&self, at: Timestamp) -> usize {
         /// So far a guess may be off; so many of the oldest are looked at first.
         const NEAR: usize = 4;
-        let len = self.points.len();
-        if let Some(place) = self.points.iter().take(NEAR).position(|point| point.at > at) {
+        let len = self.samples.len();
+        let instant = |place: usize| self.samples.instant_at(place);
+        if let Some(place) = (0..len.min(NEAR)).find(|place| instant(*place).is_some_and(|one| one > at)) {
             return place;
         }
-        let (Some(first), Some(last)) = (self.points.front(), self.points.back()) else { return 0 };
-        if at >= last.at {
+        let (Some(first), Some(last)) = (instant(0), len.checked_sub(1).and_then(instant)) else { return 0 };
+        if at >= last {
             return len;
         }
-        let (span, offset) = (last.at.millis_since(first.at), at.millis_since(first.at));
+        let (span, offset) = (last.millis_since(first), at.millis_since(first));
         let guess = offset.saturating_mul(i64::try_from(len - 1).unwrap_or(i64::MAX)) / span.max(1);
         let guess = usize::try_from(guess).unwrap_or(0).min(len - 1);
         let (mut low, mut high) = (guess.saturating_sub(NEAR), (guess + NEAR).min(len));
-        let is_near = self.points[low].at <= at && self.points.get(high).is_none_or(|point| point.at > at);
-        if !is_near {
-            return self.points.partition_point(|point| point.at <= at);
+        let counts = |place: usize| instant(place).is_some_and(|one| one <= at);
+        if !counts(low) || counts(high) {
+            return self.samples.partition_point(|one| one <= at);
         }
         // What is at `low` counts, what is at `high` does not.
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
-            if self.points[middle].at <= at {
+            if counts(middle) {
                 low = middle;
             } else {
                 high = middle;
@@ -199,7 +189,7 @@ impl Ring {
             return Some(last);
         }
         let end = self.count_until(at);
-        let point = *self.points.get(end.checked_sub(1)?)?;
+        let point = self.samples.get(end.checked_sub(1)?)?;
         (!is_stale(point.value)).then_some(point)
     }
 
@@ -207,7 +197,7 @@ impl Ring {
     pub fn newest_in(&self, after: Timestamp, until: Timestamp) -> Option<Point> {
         let newest = match self.last {
             Some(last) if last.at <= until => last,
-            _ => *self.points.range(..self.count_until(until)).rfind(|point| !is_stale(point.value))?,
+            _ => self.samples.range(0, self.count_until(until)).rfind(|point| !is_stale(point.value))?,
         };
         (newest.at > after).then_some(newest)
     }
@@ -265,9 +255,9 @@ impl Ring {
 
     fn increase_to(&self, last: Point, after: Timestamp, watched: impl FnOnce(Timestamp) -> bool) -> Option<f64> {
         let low = self.count_until(after);
-        let real = |point: &&Point| !is_stale(point.value);
-        let first = self.points.range(low..).find(real)?;
-        let anchor = self.points.range(..low).rfind(real);
+        let real = |point: &Point| !is_stale(point.value);
+        let first = self.samples.range(low, self.samples.len()).find(real)?;
+        let anchor = self.samples.range(0, low).rfind(real);
         let base = match anchor {
             Some(anchor) if watched(first.at) => anchor,
             None if self.from_zero => {
@@ -284,10 +274,8 @@ impl Ring {
         Some((last.value - base.value) + (self.sums_at(last.at).1 - self.sums_at(base.at).1))
     }
 
-    /// All samples, in the two parts in which they are kept.
-    pub fn parts(&self) -> [&[Point]; 2] {
-        let (older, newer) = self.points.as_slices();
-        [older, newer]
+    pub fn samples(&self) -> &Samples {
+        &self.samples
     }
 
     /// When another process had taken over although the value did not drop, as far as it is newer than `after`. Every
@@ -309,20 +297,22 @@ impl Ring {
 
     /// Puts a ring back together from its checkpoint. Its sums of resets begin anew, and all that counts are their
     /// differences.
-    pub fn restored(mut samples: Vec<Point>, replaced: &[Timestamp], from_zero: bool) -> Ring {
+    pub fn restored(mut samples: Samples, replaced: &[Timestamp], from_zero: bool) -> Ring {
         let mut ring = Ring::default();
         // They should rise; everything here rests on it.
-        let mut newest = Timestamp::MIN;
-        samples.retain(|point| {
-            let rises = point.at > newest;
-            newest = newest.max(point.at);
-            rises
-        });
-        samples.shrink_to_fit();
-        for Point { at, value } in &samples {
-            ring.note(*at, *value, replaced.binary_search(at).is_ok());
+        if !samples.iter().is_sorted_by(|one, next| one.at < next.at) {
+            let mut newest = Timestamp::MIN;
+            let mut rises = |at: Timestamp| {
+                let rises = at > newest;
+                newest = newest.max(at);
+                rises
+            };
+            samples = samples.iter().filter(|point| rises(point.at)).collect();
         }
-        ring.points = samples.into();
+        for Point { at, value } in samples.iter() {
+            ring.note(at, value, replaced.binary_search(&at).is_ok());
+        }
+        ring.samples = samples;
         ring.from_zero = from_zero && !ring.is_empty();
         ring
     }
@@ -348,7 +338,7 @@ pub(in crate::promql) struct Span {
 
 impl<'a> Window<'a> {
     pub fn points(self) -> impl DoubleEndedIterator<Item = Point> + 'a {
-        self.ring.points.range(self.low..self.high).copied().filter(|point| !is_stale(point.value))
+        self.ring.samples.range(self.low, self.high).filter(|point| !is_stale(point.value))
     }
 
     /// A few binary searches while all samples are finite, else a walk; nothing for an empty window.
@@ -357,8 +347,8 @@ impl<'a> Window<'a> {
         if self.ring.has_unusable(first.at, last.at) {
             return span_of(&self.points().collect::<Vec<_>>());
         }
-        let low = self.ring.points.partition_point(|point| point.at < first.at);
-        let high = self.ring.points.partition_point(|point| point.at <= last.at);
+        let low = self.ring.samples.partition_point(|at| at < first.at);
+        let high = self.ring.samples.partition_point(|at| at <= last.at);
         let dropped = self.ring.sums_at(last.at).0 - self.ring.sums_at(first.at).0;
         let markers = self.ring.rare.as_ref().map_or(0, |rare| {
             let until = |end: Timestamp| rare.stale.partition_point(|at| *at <= end);

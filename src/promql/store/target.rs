@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::interest::{Keep, Retention};
 use super::ring::{Ring, is_stale, stale_marker};
+use super::samples::quarter_more;
 use super::watch::{Watch, tolerance};
 use super::{Batch, LocalId, TargetDump, TargetMeta};
 use crate::promql::{Labels, Selector};
@@ -178,7 +179,7 @@ impl Target {
             slot
         } else {
             if self.series.len() == self.series.capacity() {
-                self.series.reserve_exact(self.series.len() / 4 + 4);
+                self.series.reserve_exact(quarter_more(self.series.len()));
             }
             self.series.push(Some(series));
             self.series.len() - 1

@@ -271,7 +271,7 @@ fn retention_is_the_reach_and_one_interval_and_an_anchor() {
         kit.scrape(secs, &[("c", f64::from(i32::try_from(secs).expect("small")))]);
     }
     let dump = &kit.dump()[0];
-    let first = dump.series[0].samples[0].at;
+    let first = dump.series[0].samples.first().unwrap().at;
     assert_eq!(first, at(3600 - 75));
     assert!(dump.scrapes.len() < 12, "{} instants", dump.scrapes.len());
     assert_eq!(kit.value(&counter(), 3600), Some(60.0));

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::samples::append;
 use crate::time::Timestamp;
 
 /// Two successive successes at most two and a half intervals apart observe the time between them: one miss is
@@ -23,7 +24,7 @@ impl Watch {
         if self.newest().is_some_and(|newest| at <= newest) {
             return;
         }
-        self.instants.push_back(at);
+        append(&mut self.instants, at);
         match self.spans.back_mut() {
             Some(span) if at.since(span.1) <= tolerance => span.1 = at,
             Some(_) | None => self.spans.push_back((at, at)),
