@@ -299,7 +299,13 @@ fn scrape(dump: &mut TargetDump, values: &[Option<u64>], replaced: bool, at: Tim
             continue;
         }
         let (own, replaced) = (index == 2, Vec::new());
-        dump.series.push(SeriesDump { labels, own, samples: [sample].into_iter().collect(), from_zero: false, replaced });
+        dump.series.push(SeriesDump {
+            labels,
+            own,
+            samples: [sample].into_iter().collect(),
+            from_zero: false,
+            replaced,
+        });
     }
 }
 

@@ -17,6 +17,6 @@ pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, Need, ParseError, Shap
 pub use labels::{Labels, Texts};
 pub use selector::Selector;
 pub use store::{
-    Batch, EverDump, Interest, LocalId, Point, Samples, Scope, SeriesDump, SeriesView, ServiceId, Store, TargetDump, TargetId,
-    TargetMeta, TargetView, quarter_more,
+    Batch, EverDump, Interest, LocalId, Point, Samples, Scope, SeriesDump, SeriesView, ServiceId, Store, TargetDump,
+    TargetId, TargetMeta, TargetView, quarter_more,
 };

@@ -131,7 +131,8 @@ fn read_target(
     for SeriesFrame { head: SeriesHead { id, labels, own }, history } in born {
         let labels = labels.into_iter().map(|(name, value)| (texts.shared(name), texts.shared(value)));
         let labels = Labels::from_pairs(labels);
-        let mut series = SeriesDump { labels, own, samples: Samples::default(), from_zero: false, replaced: Vec::new() };
+        let mut series =
+            SeriesDump { labels, own, samples: Samples::default(), from_zero: false, replaced: Vec::new() };
         read_history(&mut series, history)?;
         target.series.insert(id, series);
     }

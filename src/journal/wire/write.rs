@@ -10,7 +10,7 @@ use super::{
 };
 use crate::machine::checkpoint::{EverMatched, View};
 use crate::machine::input::TargetKey;
-use crate::promql::{Labels, Samples, SeriesView, TargetView};
+use crate::promql::{Labels, Samples, SeriesView, TargetView, quarter_more};
 use crate::time::Timestamp;
 
 /// What the file holds, as its writer remembers it. An empty one makes a whole frame.
@@ -146,8 +146,7 @@ impl WrittenSeries {
     fn follow<'a>(&mut self, view: &SeriesView<'a>) -> Option<History<'a>> {
         let before = self.span;
         let (samples, span) = grow(before, view.samples);
-        let is_same =
-            samples.keep == before.count as u64 && samples.new.len() == 0 && self.from_zero == view.from_zero;
+        let is_same = samples.keep == before.count as u64 && samples.new.len() == 0 && self.from_zero == view.from_zero;
         self.span = span;
         self.from_zero = view.from_zero;
         // Equal, but maybe not the same texts: only those are held that the store holds too.
@@ -292,6 +291,10 @@ impl WrittenTarget {
         for series in view.series() {
             let place = series.place;
             if place >= self.series.len() {
+                if place >= self.series.capacity() {
+                    let more = place + 1 - self.series.len();
+                    self.series.reserve_exact(more.max(quarter_more(self.series.len())));
+                }
                 self.series.resize_with(place + 1, || None);
             }
             let nobody = self.series[behind..place].iter_mut().filter_map(Option::take);

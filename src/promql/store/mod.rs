@@ -13,6 +13,7 @@
 //!
 //! What was watched: two successive successes at most two and a half intervals apart observe the time between them.
 
+mod column;
 mod dump;
 mod interest;
 mod ring;
@@ -26,11 +27,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use column::quarter_more;
 pub use dump::{EverDump, SeriesDump, SeriesView, TargetDump, TargetView};
 pub use interest::Interest;
 use interest::Retention;
 pub(super) use ring::{Span, Window, span_of};
-pub use samples::{Point, Samples, quarter_more};
+pub use samples::{Point, Samples};
 pub(super) use target::{Series, Target};
 
 use super::{Expr, Labels, Selector};

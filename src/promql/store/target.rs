@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::column::quarter_more;
 use super::interest::{Keep, Retention};
 use super::ring::{Ring, is_stale, stale_marker};
-use super::samples::quarter_more;
 use super::watch::{Watch, tolerance};
 use super::{Batch, LocalId, TargetDump, TargetMeta};
 use crate::promql::{Labels, Selector};
@@ -60,6 +60,35 @@ impl Named {
     }
 }
 
+/// The slot that each local id stands for. Ids are dense, so they are places.
+#[derive(Clone, Debug, Default)]
+struct Locals(Vec<Option<u32>>);
+
+impl Locals {
+    fn get(&self, local: LocalId) -> Option<usize> {
+        self.0.get(local.0 as usize)?.map(|slot| slot as usize)
+    }
+
+    /// Returns the slot that the id stood for before.
+    fn insert(&mut self, local: LocalId, slot: usize) -> Option<usize> {
+        let place = local.0 as usize;
+        if place >= self.0.len() {
+            self.0.resize(place + 1, None);
+        }
+        let before = self.get(local);
+        self.0[place] = u32::try_from(slot).ok();
+        before
+    }
+
+    fn remove(&mut self, local: LocalId) -> Option<usize> {
+        self.0.get_mut(local.0 as usize)?.take().map(|slot| slot as usize)
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 impl Series {
     pub fn is_live(&self) -> bool {
         self.ring.newest().is_some_and(|newest| !is_stale(newest.value))
@@ -85,7 +114,7 @@ pub(in crate::promql) struct Target {
     /// Slots; an empty one is used again.
     series: Vec<Option<Series>>,
     free: Vec<usize>,
-    by_local: HashMap<LocalId, usize>,
+    locals: Locals,
     by_labels: HashMap<Labels, usize>,
     /// In order, so that a selector of several names finds its series in the same one in every run.
     by_name: BTreeMap<Box<str>, Named>,
@@ -107,7 +136,7 @@ impl Target {
             own: Watch::default(),
             series: Vec::new(),
             free: Vec::new(),
-            by_local: HashMap::new(),
+            locals: Locals::default(),
             by_labels: HashMap::new(),
             by_name: BTreeMap::new(),
             shown: std::collections::HashSet::new(),
@@ -201,7 +230,7 @@ impl Target {
         // A task that has just started may ask for other series than the one before: what it shows first is no birth.
         let counts_from_zero = !self.baseline && !batch.rebind && self.scrapes.until(at, self.tolerance());
         if batch.rebind {
-            self.by_local.clear();
+            self.locals.clear();
             for series in self.series.iter_mut().flatten() {
                 series.local = None;
             }
@@ -227,7 +256,7 @@ impl Target {
             }
         }
         for (local, value) in &batch.samples {
-            let Some(series) = self.by_local.get(local).and_then(|slot| self.series[*slot].as_mut()) else { continue };
+            let Some(series) = self.locals.get(*local).and_then(|slot| self.series[slot].as_mut()) else { continue };
             if series.own {
                 continue;
             }
@@ -270,11 +299,11 @@ impl Target {
     fn bind(&mut self, local: LocalId, slot: usize) {
         let before = self.series[slot].as_ref().and_then(|series| series.local);
         if let Some(before) = before
-            && self.by_local.get(&before) == Some(&slot)
+            && self.locals.get(before) == Some(slot)
         {
-            self.by_local.remove(&before);
+            self.locals.remove(before);
         }
-        if let Some(other) = self.by_local.insert(local, slot)
+        if let Some(other) = self.locals.insert(local, slot)
             && other != slot
             && let Some(series) = self.series[other].as_mut()
         {
@@ -286,7 +315,7 @@ impl Target {
     }
 
     fn vanish(&mut self, local: LocalId, at: Timestamp) {
-        let Some(series) = self.by_local.remove(&local).and_then(|slot| self.series[slot].as_mut()) else { return };
+        let Some(series) = self.locals.remove(local).and_then(|slot| self.series[slot].as_mut()) else { return };
         series.local = None;
         if series.is_live() {
             series.ring.push(at, stale_marker(), false);
@@ -301,7 +330,7 @@ impl Target {
 
     pub(super) fn detach(&mut self, at: Timestamp) {
         self.mark_stale(at, |_| true);
-        self.by_local.clear();
+        self.locals.clear();
         for series in self.series.iter_mut().flatten() {
             series.local = None;
         }
@@ -376,7 +405,7 @@ impl Target {
     fn remove(&mut self, slot: usize) {
         let Some(series) = self.series[slot].take() else { return };
         if let Some(local) = series.local {
-            self.by_local.remove(&local);
+            self.locals.remove(local);
         }
         self.by_labels.remove(&series.labels);
         if let Some(named) = self.by_name.get_mut(series.labels.name()) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::samples::append;
+use super::column::quarter_more;
 use crate::time::Timestamp;
 
 /// Two successive successes at most two and a half intervals apart observe the time between them: one miss is
@@ -24,7 +24,10 @@ impl Watch {
         if self.newest().is_some_and(|newest| at <= newest) {
             return;
         }
-        append(&mut self.instants, at);
+        if self.instants.len() == self.instants.capacity() {
+            self.instants.reserve_exact(quarter_more(self.instants.len()));
+        }
+        self.instants.push_back(at);
         match self.spans.back_mut() {
             Some(span) if at.since(span.1) <= tolerance => span.1 = at,
             Some(_) | None => self.spans.push_back((at, at)),
