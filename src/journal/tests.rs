@@ -16,7 +16,8 @@ use crate::decide::worsened::{Past, Slot, Worse};
 use crate::machine::checkpoint::{BaselineDump, Checkpoint, EverMatched, VerdictDump, View};
 use crate::machine::input::{TargetKey, TargetKind};
 use crate::promql::{
-    Batch, Expr, Labels, LocalId, Point, Scope, SeriesDump, Store as Windows, TargetDump, TargetId, TargetMeta,
+    Batch, Expr, Instants, Labels, LocalId, Point, Scope, SeriesDump, Store as Windows, TargetDump, TargetId,
+    TargetMeta,
 };
 use crate::time::{BootId, Now, Timestamp};
 
@@ -269,10 +270,6 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn keep_last<T>(list: &mut Vec<T>, keep: usize) {
-    list.drain(..list.len().saturating_sub(keep));
-}
-
 /// One selector per target, which matches all that it ever showed.
 fn note_ever(checkpoint: &mut Checkpoint, key: &TargetKey, values: &[Option<u64>]) {
     let place = checkpoint.ever.iter().position(|one| one.selector == *key.source).unwrap_or_else(|| {
@@ -329,7 +326,7 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
         let dump = TargetDump {
             target: TargetId(u32::try_from(at % 1_000).unwrap()),
             process_start: Some(12.5),
-            scrapes: Vec::new(),
+            scrapes: Instants::default(),
             series: Vec::new(),
         };
         checkpoint.windows.push((key.clone(), dump));
@@ -338,7 +335,9 @@ fn make(checkpoint: &mut Checkpoint, change: &Change, at: i64) {
     match change {
         Change::Scrape { values, replaced, .. } => scrape(dump, values, *replaced, Timestamp::from_millis(at)),
         Change::Trim { keep, .. } => {
-            keep_last(&mut dump.scrapes, *keep);
+            while dump.scrapes.len() > *keep {
+                dump.scrapes.pop();
+            }
             for series in &mut dump.series {
                 while series.samples.len() > *keep {
                     series.samples.pop_front();

@@ -345,7 +345,9 @@ impl Machine {
 
 /// Leaves of a checkpoint only what happened from `from` on.
 fn forget_before(dump: &mut crate::promql::TargetDump, from: Timestamp) {
-    dump.scrapes.retain(|at| *at >= from);
+    while dump.scrapes.get(0).is_some_and(|at| at < from) {
+        dump.scrapes.pop();
+    }
     for series in &mut dump.series {
         let all = series.samples.len();
         while series.samples.first().is_some_and(|point| point.at < from) {

@@ -3,6 +3,7 @@
 mod eval;
 mod expr;
 mod labels;
+mod places;
 #[cfg(test)]
 mod props;
 mod selector;
@@ -15,8 +16,9 @@ pub use eval::{
 };
 pub use expr::{BURN_PAIRS, BurnWindows, Comparison, Expr, Need, ParseError, Shape};
 pub use labels::{Labels, Texts};
+pub use places::Places;
 pub use selector::Selector;
 pub use store::{
-    Batch, EverDump, Interest, LocalId, Point, Samples, Scope, SeriesDump, SeriesView, ServiceId, Store, TargetDump,
-    TargetId, TargetMeta, TargetView, quarter_more,
+    Batch, EverDump, Instants, Interest, LocalId, Point, Samples, Scope, SeriesDump, SeriesView, ServiceId, Store,
+    TargetDump, TargetId, TargetMeta, TargetView, quarter_more,
 };

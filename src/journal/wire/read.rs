@@ -12,7 +12,7 @@ use super::{
 };
 use crate::machine::checkpoint::{Checkpoint, EverMatched};
 use crate::machine::input::TargetKey;
-use crate::promql::{Labels, Point, Samples, SeriesDump, TargetDump, TargetId, Texts};
+use crate::promql::{Instants, Labels, Point, Samples, SeriesDump, TargetDump, TargetId, Texts};
 use crate::time::{BootId, Now, Timestamp};
 
 /// What the frames so far amount to.
@@ -31,7 +31,7 @@ struct ReadTarget {
     key: TargetKey,
     target: u32,
     process_start: Option<f64>,
-    scrapes: Vec<Timestamp>,
+    scrapes: Instants,
     series: BTreeMap<u32, SeriesDump>,
 }
 
@@ -114,7 +114,7 @@ fn read_target(
             key: key_of(&key),
             target: number,
             process_start: None,
-            scrapes: Vec::new(),
+            scrapes: Instants::default(),
             series: BTreeMap::new(),
         },
         (Some(_), Some(_)) | (None, None) => return Err(Inconsistent),
@@ -160,9 +160,9 @@ trait Grown {
     fn push(&mut self, bits: Bits);
 }
 
-impl Grown for Vec<Timestamp> {
+impl Grown for Instants {
     fn len(&self) -> usize {
-        Vec::len(self)
+        Instants::len(self)
     }
 
     fn newest(&self) -> Option<Bits> {
@@ -170,11 +170,13 @@ impl Grown for Vec<Timestamp> {
     }
 
     fn drop_oldest(&mut self, count: usize) {
-        self.drain(..count);
+        for _ in 0..count {
+            self.pop();
+        }
     }
 
     fn push(&mut self, (at, _): Bits) {
-        Vec::push(self, Timestamp::from_millis(at));
+        Instants::push(self, Timestamp::from_millis(at));
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::machine::checkpoint::{EverMatched, View};
 use crate::machine::input::TargetKey;
-use crate::promql::{Labels, Samples, SeriesView, TargetView, quarter_more};
+use crate::promql::{Instants, Labels, Samples, SeriesView, TargetView, quarter_more};
 use crate::time::Timestamp;
 
 /// What the file holds, as its writer remembers it. An empty one makes a whole frame.
@@ -94,15 +94,13 @@ impl List for &Samples {
     }
 }
 
-impl List for [&[Timestamp]; 2] {
+impl List for &Instants {
     fn len(self) -> usize {
-        self[0].len() + self[1].len()
+        Instants::len(self)
     }
 
     fn bits(self, place: usize) -> Bits {
-        let [older, newer] = self;
-        let at = older.get(place).or_else(|| newer.get(place.checked_sub(older.len())?));
-        at.map_or(Bits::default(), |at| (at.as_millis(), 0))
+        self.get(place).map_or(Bits::default(), |at| (at.as_millis(), 0))
     }
 }
 

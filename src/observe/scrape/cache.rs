@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::processes::{Processes, Signs};
 use crate::exposition::{Format, Limits, Memory, Names, Options, Sample, ScanError, scan_remembering};
-use crate::promql::{Batch, Interest, Labels, LocalId, Texts, quarter_more};
+use crate::promql::{Batch, Interest, Labels, LocalId, Places, Texts, quarter_more};
 
 const PROCESS_START: &str = "process_start_time_seconds";
 /// A kept series that comes back within so many scrapes needs no new labels. Small: with series that are new in each
@@ -46,9 +46,11 @@ pub struct Cache {
     samples_max: usize,
     interest: Arc<Interest>,
     options: Options,
-    by_bytes: HashMap<Arc<[u8]>, usize>,
-    /// Two spellings of one series (another order of labels) share a place.
-    by_labels: HashMap<Labels, usize>,
+    by_bytes: Places,
+    /// Two spellings of one series (another order of labels) share a place; these are the others.
+    respelled: HashMap<Box<[u8]>, usize>,
+    /// Those that are wanted.
+    by_labels: Places,
     series: Vec<Series>,
     free: Vec<usize>,
     /// The place of the series that a body began with the last time.
@@ -65,7 +67,7 @@ pub struct Cache {
 #[derive(Debug)]
 struct Series {
     /// As it was written when it was first seen.
-    bytes: Arc<[u8]>,
+    bytes: Box<[u8]>,
     /// The place of the series that came after it the last time.
     next: usize,
     /// `None`: nobody wants it, or nobody but us ([`PROCESS_START`]).
@@ -89,8 +91,9 @@ impl Cache {
             samples_max,
             options: options(&interest, Format::Text),
             interest,
-            by_bytes: HashMap::new(),
-            by_labels: HashMap::new(),
+            by_bytes: Places::default(),
+            respelled: HashMap::new(),
+            by_labels: Places::default(),
             series: Vec::new(),
             free: Vec::new(),
             first: 0,
@@ -128,7 +131,8 @@ impl Cache {
     /// Scans a body into the places and values of its samples. The answer is how many it has, selected or not.
     fn scan_into(&mut self, places: &mut Vec<(usize, f64)>, body: &[u8]) -> Result<u64, Refused> {
         let mut unknown: Vec<(usize, Sample<'_>)> = Vec::new();
-        let memory = Known { by_bytes: &self.by_bytes, series: &self.series, next: self.first };
+        let memory =
+            Known { by_bytes: &self.by_bytes, respelled: &self.respelled, series: &self.series, next: self.first };
         let summary = scan_remembering(body, &self.options, memory, |sample, place| {
             if place.is_none() {
                 unknown.push((places.len(), sample));
@@ -167,8 +171,9 @@ impl Cache {
 
     /// Empties the cache.
     fn forget(&mut self) {
-        self.by_bytes = HashMap::new();
-        self.by_labels = HashMap::new();
+        self.by_bytes = Places::default();
+        self.respelled = HashMap::new();
+        self.by_labels = Places::default();
         self.texts = Texts::default();
         self.series = Vec::new();
         self.free = Vec::new();
@@ -178,24 +183,22 @@ impl Cache {
 
     /// The place of a series that is not known by these bytes.
     fn place(&mut self, sample: &Sample<'_>) -> usize {
-        if let Some(place) = self.by_bytes.get(sample.series) {
-            return *place;
+        if let Some(place) = place_of(sample.series, &self.by_bytes, &self.respelled, &self.series) {
+            return place;
         }
-        let bytes: Arc<[u8]> = sample.series.into();
         let labels = self.labels_of(sample);
+        if let Some(place) = self.by_labels.find(&labels, labels_at(&self.series)) {
+            self.respelled.insert(sample.series.into(), place);
+            return place;
+        }
         let wanted = self.interest.wants(&labels);
-        let place = match self.by_labels.get(&labels) {
-            Some(place) => *place,
-            None => self.insert(Arc::clone(&bytes), &labels, wanted),
-        };
-        self.by_bytes.insert(bytes, place);
-        place
+        self.insert(sample.series, &labels, wanted)
     }
 
-    fn insert(&mut self, bytes: Arc<[u8]>, labels: &Labels, wanted: bool) -> usize {
+    fn insert(&mut self, bytes: &[u8], labels: &Labels, wanted: bool) -> usize {
         let name = labels.name();
         let series = Series {
-            bytes,
+            bytes: bytes.into(),
             next: usize::MAX,
             labels: wanted.then(|| labels.clone()),
             id: None,
@@ -215,8 +218,9 @@ impl Cache {
             self.series.push(series);
             self.series.len() - 1
         };
+        self.by_bytes.insert(place, bytes_at(&self.series));
         if wanted {
-            self.by_labels.insert(labels.clone(), place);
+            self.by_labels.insert(place, labels_at(&self.series));
         }
         place
     }
@@ -288,8 +292,9 @@ impl Cache {
         }
         let mut spent: Vec<usize> = Vec::new();
         let series = &self.series;
-        self.by_bytes.retain(|_, place| !is_spent(&series[*place]));
-        self.by_labels.retain(|_, place| !is_spent(&series[*place]));
+        self.by_bytes.retain(|place| !is_spent(&series[place]));
+        self.respelled.retain(|_, place| !is_spent(&series[*place]));
+        self.by_labels.retain(|place| !is_spent(&series[place]));
         self.texts.sweep();
         for (place, series) in self.series.iter_mut().enumerate() {
             if is_spent(series) {
@@ -297,7 +302,7 @@ impl Cache {
                 series.seen = 0;
                 series.labels = None;
                 series.id = None;
-                series.bytes = Arc::default();
+                series.bytes = Box::default();
             }
         }
         self.free.extend(spent);
@@ -348,9 +353,29 @@ impl Cache {
     }
 }
 
+fn bytes_at<'s>(series: &'s [Series]) -> impl Fn(usize) -> &'s [u8] {
+    |place| &series[place].bytes
+}
+
+/// Of a series that is wanted.
+fn labels_at<'s>(series: &'s [Series]) -> impl Fn(usize) -> &'s Labels {
+    |place| series[place].labels.as_ref().expect("a wanted series")
+}
+
+/// The place of the series that was written with these bytes before.
+fn place_of(
+    bytes: &[u8],
+    by_bytes: &Places,
+    respelled: &HashMap<Box<[u8]>, usize>,
+    series: &[Series],
+) -> Option<usize> {
+    by_bytes.find(bytes, bytes_at(series)).or_else(|| respelled.get(bytes).copied())
+}
+
 /// The cache as a scan asks it.
 struct Known<'c> {
-    by_bytes: &'c HashMap<Arc<[u8]>, usize>,
+    by_bytes: &'c Places,
+    respelled: &'c HashMap<Box<[u8]>, usize>,
     series: &'c [Series],
     next: usize,
 }
@@ -369,7 +394,7 @@ impl Memory for Known<'_> {
     }
 
     fn find(&mut self, bytes: &[u8]) -> Option<usize> {
-        let place = *self.by_bytes.get(bytes)?;
+        let place = place_of(bytes, self.by_bytes, self.respelled, self.series)?;
         self.next = self.series[place].next;
         Some(place)
     }

@@ -3,7 +3,7 @@
 //! All windows together are most of what the daemon holds, so nobody copies all of them at once.
 
 use super::ring::Ring;
-use super::samples::Samples;
+use super::samples::{Instants, Samples};
 use super::target::{Series, Target};
 use super::{Scope, TargetId};
 use crate::promql::Labels;
@@ -15,7 +15,7 @@ pub struct TargetDump {
     pub target: TargetId,
     pub process_start: Option<f64>,
     /// Instants of successful scrapes within reach: what was observed.
-    pub scrapes: Vec<Timestamp>,
+    pub scrapes: Instants,
     pub series: Vec<SeriesDump>,
 }
 
@@ -88,11 +88,11 @@ impl<'a> TargetView<'a> {
         }
     }
 
-    /// Rising, in two parts.
-    pub fn scrapes(self) -> [&'a [Timestamp]; 2] {
+    /// Instants of successful scrapes.
+    pub fn scrapes(self) -> &'a Instants {
         match self.0 {
-            Lender::Store(_, target) => target.scrapes.parts(),
-            Lender::Dump(dump) => [&dump.scrapes, &[]],
+            Lender::Store(_, target) => target.scrapes.instants(),
+            Lender::Dump(dump) => &dump.scrapes,
         }
     }
 
@@ -114,7 +114,7 @@ impl<'a> TargetView<'a> {
         TargetDump {
             target: self.target(),
             process_start: self.process_start(),
-            scrapes: self.scrapes().concat(),
+            scrapes: self.scrapes().clone(),
             series,
         }
     }

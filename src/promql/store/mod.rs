@@ -32,7 +32,7 @@ pub use dump::{EverDump, SeriesDump, SeriesView, TargetDump, TargetView};
 pub use interest::Interest;
 use interest::Retention;
 pub(super) use ring::{Span, Window, span_of};
-pub use samples::{Point, Samples};
+pub use samples::{Instants, Point, Samples};
 pub(super) use target::{Series, Target};
 
 use super::{Expr, Labels, Selector};

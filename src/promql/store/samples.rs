@@ -14,10 +14,74 @@ pub struct Point {
     pub value: f64,
 }
 
-/// Samples in the order in which they came. What is read is bit for bit what was pushed.
+/// Instants that rise.
+#[derive(Clone, Debug, Default)]
+pub struct Instants(Column);
+
+impl Instants {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The oldest is at 0.
+    pub fn get(&self, place: usize) -> Option<Timestamp> {
+        self.0.get(place).map(Timestamp::from_millis)
+    }
+
+    pub fn last(&self) -> Option<Timestamp> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Timestamp> + '_ {
+        (0..self.len()).filter_map(|place| self.get(place))
+    }
+
+    /// How many stand before the first that is not `before`.
+    pub fn partition_point(&self, before: impl Fn(Timestamp) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.get(middle).is_some_and(&before) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    pub fn push(&mut self, at: Timestamp) {
+        self.0.push(at.as_millis());
+    }
+
+    pub fn pop(&mut self) -> Option<Timestamp> {
+        self.0.pop().map(Timestamp::from_millis)
+    }
+}
+
+/// The same instants, in whatever form.
+impl PartialEq for Instants {
+    fn eq(&self, other: &Instants) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl FromIterator<Timestamp> for Instants {
+    fn from_iter<I: IntoIterator<Item = Timestamp>>(instants: I) -> Instants {
+        let mut column = Instants::default();
+        instants.into_iter().for_each(|at| column.push(at));
+        column
+    }
+}
+
+/// Samples whose instants rise. What is read is bit for bit what was pushed.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
-    instants: Column,
+    instants: Instants,
     /// As whole numbers, with the marker for staleness.
     values: Column,
     /// Some value is no whole number, so `values` has the bits of all.
@@ -65,7 +129,7 @@ impl Samples {
 
     /// The instant of the sample at a place.
     pub fn instant_at(&self, place: usize) -> Option<Timestamp> {
-        self.instants.get(place).map(Timestamp::from_millis)
+        self.instants.get(place)
     }
 
     fn value_at(&self, place: usize) -> Option<f64> {
@@ -93,22 +157,13 @@ impl Samples {
         (from..to).filter_map(|place| self.get(place))
     }
 
-    /// How many samples stand before the first whose instant is not `before`, given that their instants rise.
+    /// How many samples stand before the first whose instant is not `before`.
     pub fn partition_point(&self, before: impl Fn(Timestamp) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if self.instant_at(middle).is_some_and(&before) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        self.instants.partition_point(before)
     }
 
     pub fn push_back(&mut self, Point { at, value }: Point) {
-        self.instants.push(at.as_millis());
+        self.instants.push(at);
         if self.is_bits {
             self.values.push(bits(value));
         } else if let Some(whole) = whole(value) {
@@ -234,7 +289,7 @@ mod tests {
     }
 
     fn width(samples: &Samples) -> (usize, usize) {
-        (samples.instants.width(), samples.values.width())
+        (samples.instants.0.width(), samples.values.width())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One target: its series, its process, and when it was watched.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::column::quarter_more;
@@ -8,7 +8,7 @@ use super::interest::{Keep, Retention};
 use super::ring::{Ring, is_stale, stale_marker};
 use super::watch::{Watch, tolerance};
 use super::{Batch, LocalId, TargetDump, TargetMeta};
-use crate::promql::{Labels, Selector};
+use crate::promql::{Labels, Places, Selector};
 use crate::time::Timestamp;
 
 /// A scrape keeps at most 50,000 samples; beyond twice that, series that have ended are dropped at once, whatever
@@ -89,6 +89,11 @@ impl Locals {
     }
 }
 
+/// For [`Places`], which has no places of empty slots.
+fn labels_at<'s>(series: &'s [Option<Series>]) -> impl Fn(usize) -> &'s Labels {
+    |slot| &series[slot].as_ref().expect("a series").labels
+}
+
 impl Series {
     pub fn is_live(&self) -> bool {
         self.ring.newest().is_some_and(|newest| !is_stale(newest.value))
@@ -115,7 +120,7 @@ pub(in crate::promql) struct Target {
     series: Vec<Option<Series>>,
     free: Vec<usize>,
     locals: Locals,
-    by_labels: HashMap<Labels, usize>,
+    by_labels: Places,
     /// In order, so that a selector of several names finds its series in the same one in every run.
     by_name: BTreeMap<Box<str>, Named>,
     /// Names of metrics shown since the windows began.
@@ -137,7 +142,7 @@ impl Target {
             series: Vec::new(),
             free: Vec::new(),
             locals: Locals::default(),
-            by_labels: HashMap::new(),
+            by_labels: Places::default(),
             by_name: BTreeMap::new(),
             shown: std::collections::HashSet::new(),
         }
@@ -188,8 +193,8 @@ impl Target {
 
     /// The slot of a series; a new one if nobody has it yet. `true` if it is new.
     fn slot(&mut self, labels: &Labels, own: bool, keep: Keep, retention: &Retention) -> (usize, bool) {
-        if let Some(slot) = self.by_labels.get(labels) {
-            return (*slot, false);
+        if let Some(slot) = self.by_labels.find(labels, labels_at(&self.series)) {
+            return (slot, false);
         }
         if self.by_labels.len() >= SERIES_MAX {
             self.sweep(Timestamp::MAX);
@@ -213,7 +218,7 @@ impl Target {
             self.series.push(Some(series));
             self.series.len() - 1
         };
-        self.by_labels.insert(labels.clone(), slot);
+        self.by_labels.insert(slot, labels_at(&self.series));
         let named = self.by_name.entry(labels.name().into()).or_insert_with(|| Named::of(labels.name(), retention));
         named.insert(slot, labels);
         (slot, true)
@@ -244,15 +249,15 @@ impl Target {
             let Some(keep) = retention.keep(labels) else { continue };
             let (slot, is_new) = self.slot(labels, false, keep, retention);
             self.bind(*local, slot);
-            if let Some(series) = self.series[slot].as_mut()
-                && series.ring.is_empty()
-            {
-                series.ring.from_zero = counts_from_zero;
-            }
             if is_new {
                 fresh.push(labels.clone());
-            } else {
-                self.adopt_labels(slot, labels);
+            }
+            if let Some(series) = self.series[slot].as_mut() {
+                // Of one that comes back, as after a restart, the scraping task holds labels of its own.
+                series.labels.clone_from(labels);
+                if series.ring.is_empty() {
+                    series.ring.from_zero = counts_from_zero;
+                }
             }
         }
         for (local, value) in &batch.samples {
@@ -279,16 +284,6 @@ impl Target {
         self.resync = false;
         self.failing = false;
         fresh
-    }
-
-    /// A series that comes back, as after a restart, has its labels twice, and the scraping task keeps its own.
-    fn adopt_labels(&mut self, slot: usize, labels: &Labels) {
-        if let Some(series) = self.series[slot].as_mut()
-            && self.by_labels.remove(labels).is_some()
-        {
-            series.labels = labels.clone();
-            self.by_labels.insert(labels.clone(), slot);
-        }
     }
 
     fn horizon(&self, retention: &Retention) -> Duration {
@@ -407,7 +402,7 @@ impl Target {
         if let Some(local) = series.local {
             self.locals.remove(local);
         }
-        self.by_labels.remove(&series.labels);
+        self.by_labels.remove(&series.labels, slot);
         if let Some(named) = self.by_name.get_mut(series.labels.name()) {
             named.remove(slot);
             if named.slots.is_empty() {
@@ -446,7 +441,7 @@ impl Target {
     pub(super) fn restore(&mut self, dump: TargetDump, retention: &Retention) -> Vec<(Labels, bool)> {
         let tolerance = self.tolerance();
         self.process_start = dump.process_start;
-        for at in dump.scrapes {
+        for at in dump.scrapes.iter() {
             self.scrapes.note(at, tolerance);
         }
         let mut own: Vec<Timestamp> = Vec::new();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::column::quarter_more;
+use super::samples::Instants;
 use crate::time::Timestamp;
 
 /// Two successive successes at most two and a half intervals apart observe the time between them: one miss is
@@ -14,7 +14,7 @@ pub(super) fn tolerance(interval: Duration) -> Duration {
 
 #[derive(Clone, Debug, Default)]
 pub(in crate::promql) struct Watch {
-    instants: VecDeque<Timestamp>,
+    instants: Instants,
     /// The same joined to spans, so that coverage of a long window costs as much as it has holes.
     spans: VecDeque<(Timestamp, Timestamp)>,
 }
@@ -24,10 +24,7 @@ impl Watch {
         if self.newest().is_some_and(|newest| at <= newest) {
             return;
         }
-        if self.instants.len() == self.instants.capacity() {
-            self.instants.reserve_exact(quarter_more(self.instants.len()));
-        }
-        self.instants.push_back(at);
+        self.instants.push(at);
         match self.spans.back_mut() {
             Some(span) if at.since(span.1) <= tolerance => span.1 = at,
             Some(_) | None => self.spans.push_back((at, at)),
@@ -36,10 +33,10 @@ impl Watch {
 
     /// Keeps the newest instant at or before the horizon, as the beginning of what was observed.
     pub(super) fn forget_before(&mut self, horizon: Timestamp) {
-        while self.instants.get(1).is_some_and(|next| *next <= horizon) {
-            self.instants.pop_front();
+        while self.instants.get(1).is_some_and(|next| next <= horizon) {
+            self.instants.pop();
         }
-        let Some(first) = self.instants.front().copied() else { return };
+        let Some(first) = self.instants.get(0) else { return };
         while self.spans.front().is_some_and(|span| span.1 < first) {
             self.spans.pop_front();
         }
@@ -50,7 +47,7 @@ impl Watch {
 
     /// Forgets all from before `from`.
     pub(super) fn restart(&mut self, from: Timestamp, tolerance: Duration) {
-        let kept: Vec<Timestamp> = self.instants.iter().filter(|at| **at >= from).copied().collect();
+        let kept: Vec<Timestamp> = self.instants.iter().filter(|at| *at >= from).collect();
         *self = Watch::default();
         for at in kept {
             self.note(at, tolerance);
@@ -58,19 +55,18 @@ impl Watch {
     }
 
     pub fn newest(&self) -> Option<Timestamp> {
-        self.instants.back().copied()
+        self.instants.last()
     }
 
-    /// All successes, in the two parts in which they are kept.
-    pub(super) fn parts(&self) -> [&[Timestamp]; 2] {
-        let (older, newer) = self.instants.as_slices();
-        [older, newer]
+    /// All successes.
+    pub(super) fn instants(&self) -> &Instants {
+        &self.instants
     }
 
     /// Was there a success less than the tolerance before `at`?
     pub(super) fn until(&self, at: Timestamp, tolerance: Duration) -> bool {
-        let end = self.instants.partition_point(|instant| *instant < at);
-        end.checked_sub(1).and_then(|place| self.instants.get(place)).is_some_and(|last| at.since(*last) <= tolerance)
+        let end = self.instants.partition_point(|instant| instant < at);
+        end.checked_sub(1).and_then(|place| self.instants.get(place)).is_some_and(|last| at.since(last) <= tolerance)
     }
 
     /// How much of `(after, until]` was observed. The time since the newest success counts within the tolerance: the
