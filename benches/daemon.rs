@@ -1,7 +1,7 @@
 //! What the daemon costs where it runs: 100 targets over loopback, 1,000 series each, scraped each second, beside a
 //! program that only drains the same bodies with the same HTTP client.
 //!
-//! `cargo bench --bench daemon` (about two minutes; `DAEMON_SECONDS=60` for longer turns)
+//! `cargo bench --bench daemon` (about three minutes; `DAEMON_SECONDS=330 DAEMON_ROUNDS=1` shows full windows)
 //!
 //! Three processes: this one serves and counts what it offered; the daemon is the real binary with triggers of the usual
 //! kinds; the drain is this binary again. Daemon and drain take turns, so that a busy machine slows both. What counts is
@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval};
 const TARGETS: u32 = 100;
 const SERIES: u64 = 1000;
 const INTERVAL: Duration = Duration::from_secs(1);
-const ROUNDS: usize = 3;
+const ROUNDS: u64 = 3;
 /// The programs that only drain: on as many threads as tokio takes, and on one, as the daemon runs.
 const DRAINS: [&str; 2] = ["drain", "drain-one"];
 /// Of `/proc`: what Linux shows to programs is in hundredths, whatever its own clock does.
@@ -66,8 +66,8 @@ fn main() -> io::Result<()> {
     let (rounds, turn) = if arguments.iter().any(|argument| argument == "--test") {
         (1, Duration::from_secs(2))
     } else {
-        let seconds = std::env::var("DAEMON_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(15);
-        (ROUNDS, Duration::from_secs(seconds))
+        let set = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        (set("DAEMON_ROUNDS").unwrap_or(ROUNDS), Duration::from_secs(set("DAEMON_SECONDS").unwrap_or(15)))
     };
     let offered = Arc::new(AtomicU64::new(0));
     let address = serve(&offered)?;
@@ -77,7 +77,7 @@ fn main() -> io::Result<()> {
 
     println!("{TARGETS} targets × {SERIES} series each second, {} s a turn", turn.as_secs());
     println!("{:14} {:>20} {:>18} {:>10}", "", "samples offered", "CPU s per million", "peak MB");
-    let mut cost = [Sum::default(); 3];
+    let mut sums = [Turn::default(); 3];
     for _ in 0..rounds {
         for (index, name) in [DRAINS[0], DRAINS[1], "daemon"].into_iter().enumerate() {
             let mut command = if name == "daemon" {
@@ -93,12 +93,13 @@ fn main() -> io::Result<()> {
             let turn = child.watch(&offered, turn)?;
             let (samples, cpu) = (turn.samples, turn.cpu_per_million());
             println!("{name:14} {samples:>20} {cpu:>18.3} {:>10.1}", turn.peak_megabytes);
-            cost[index].add(&turn);
+            sums[index].add(&turn);
         }
     }
-    let [drain, one_thread, daemon] = cost.map(Sum::cpu_per_million);
+    let peak = sums[2].peak_megabytes;
+    let [drain, one_thread, daemon] = sums.map(|sum| sum.cpu_per_million());
     println!(
-        "over all turns the daemon costs {daemon:.3}: {:.2} times the drain, {:.2} times the one on one thread",
+        "over all turns the daemon costs {daemon:.3}: {:.2} times the drain, {:.2} times the one on one thread; {peak:.1} MB",
         daemon / drain,
         daemon / one_thread
     );
@@ -115,6 +116,9 @@ impl Drop for Running {
     }
 }
 
+/// One turn of a program, or several: a single one of a program that does so little depends on what else the machine does
+/// just then.
+#[derive(Clone, Copy, Default)]
 struct Turn {
     samples: u64,
     cpu_seconds: f64,
@@ -122,32 +126,16 @@ struct Turn {
 }
 
 impl Turn {
-    fn cpu_per_million(&self) -> f64 {
-        per_million(self.cpu_seconds, self.samples)
-    }
-}
-
-/// Of all turns: a single one of a program that does so little depends on what else the machine does just then.
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    samples: u64,
-    cpu_seconds: f64,
-}
-
-impl Sum {
     fn add(&mut self, turn: &Turn) {
         self.samples += turn.samples;
         self.cpu_seconds += turn.cpu_seconds;
+        self.peak_megabytes = self.peak_megabytes.max(turn.peak_megabytes);
     }
 
-    fn cpu_per_million(self) -> f64 {
-        per_million(self.cpu_seconds, self.samples)
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    fn cpu_per_million(&self) -> f64 {
+        self.cpu_seconds / (self.samples as f64 / 1e6)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn per_million(cpu_seconds: f64, samples: u64) -> f64 {
-    cpu_seconds / (samples as f64 / 1e6)
 }
 
 impl Running {

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use crate::config::model::{Config, QuerySpec, ScrapeSpec};
-use crate::promql::{Expr, Need, Selector};
+use crate::promql::{Expr, Need, Selector, quarter_more};
 
-/// A time and a value, of 8 bytes each.
-const SAMPLE_BYTES: u64 = 16;
+/// A value that is no whole number, and its instant where scrapes were missed. Counters at a steady pace take two to four
+/// bytes.
+const SAMPLE_BYTES: u64 = 12;
 /// A series without its samples: labels of about the usual length, its places in the indices, its window's head.
 const SERIES_BYTES: u64 = 768;
 
@@ -42,8 +43,8 @@ pub(super) fn windows(config: &Config, service: &str, expr: &Expr) -> Vec<Window
             // A streak is of samples, not of time.
             Need::Samples(of) => u64::from(of) + 1,
         };
-        // A window grows by a quarter.
-        let room = samples.saturating_add(samples / 4 + 4);
+        let kept = usize::try_from(samples).unwrap_or(usize::MAX);
+        let room = samples.saturating_add(u64::try_from(quarter_more(kept)).unwrap_or(u64::MAX));
         let series_bytes = room.saturating_mul(SAMPLE_BYTES).saturating_add(SERIES_BYTES);
         Windows { selector: selector.to_string(), samples, series_bytes, series_max }
     };
@@ -112,8 +113,8 @@ mod tests {
         let [far, near] = <[Windows; 2]>::try_from(of(&expr)).unwrap();
         assert_eq!((far.samples, far.series_max), (3, 7), "only the newest is looked at");
         assert_eq!((near.samples, near.series_max), (33, 200));
-        assert_eq!(near.series_bytes, (33 + 12) * 16 + 768);
-        assert_eq!(near.bytes_max(), 200 * ((33 + 12) * 16 + 768));
+        assert_eq!(near.series_bytes, (33 + 12) * 12 + 768);
+        assert_eq!(near.bytes_max(), 200 * ((33 + 12) * 12 + 768));
         let streak = &of(&Expr::streak(Selector::parse("probe_success").unwrap(), 3, 5))[0];
         assert_eq!((streak.samples, streak.series_max), (6, 1));
     }

@@ -93,6 +93,8 @@ pub struct Unwritten {
 pub struct Frames {
     written: Written,
     sum: Sum,
+    /// Of the newest frame; the next one is about as long.
+    length: usize,
 }
 
 impl Frames {
@@ -120,9 +122,11 @@ impl Frames {
     /// `room`: see [`Written::frame`]. Returns whether all of `view` is there.
     fn append(&mut self, view: &View<'_>, room: usize, bytes: &mut Vec<u8>) -> Result<bool, CheckpointError> {
         let head = bytes.len();
+        bytes.reserve_exact(self.length + self.length / 8 + FRAME_HEAD_BYTES);
         bytes.resize(head + FRAME_HEAD_BYTES, 0);
         let is_all = self.written.frame(view, room, bytes)?;
         let (head, payload) = bytes[head..].split_at_mut(FRAME_HEAD_BYTES);
+        self.length = payload.len();
         let length = u32::try_from(payload.len()).map_err(|_| CheckpointError::TooLong(payload.len()))?;
         self.sum = sum_of(&self.sum, payload);
         let (of_length, of_sum) = head.split_at_mut(FRAME_HEAD_BYTES - SUM_BYTES);

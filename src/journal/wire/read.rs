@@ -157,7 +157,7 @@ trait Grown {
     fn len(&self) -> usize;
     fn newest(&self) -> Option<Bits>;
     fn drop_oldest(&mut self, count: usize);
-    fn push(&mut self, bits: Bits);
+    fn append(&mut self, new: impl Iterator<Item = Bits>);
 }
 
 impl Grown for Instants {
@@ -175,8 +175,8 @@ impl Grown for Instants {
         }
     }
 
-    fn push(&mut self, (at, _): Bits) {
-        Instants::push(self, Timestamp::from_millis(at));
+    fn append(&mut self, new: impl Iterator<Item = Bits>) {
+        self.extend(new.map(|(at, _)| Timestamp::from_millis(at)));
     }
 }
 
@@ -195,8 +195,8 @@ impl Grown for Samples {
         }
     }
 
-    fn push(&mut self, (at, bits): Bits) {
-        self.push_back(Point { at: Timestamp::from_millis(at), value: f64::from_bits(bits) });
+    fn append(&mut self, new: impl Iterator<Item = Bits>) {
+        self.extend(new.map(|(at, bits)| Point { at: Timestamp::from_millis(at), value: f64::from_bits(bits) }));
     }
 }
 
@@ -205,9 +205,9 @@ fn extend(samples: &mut impl Grown, growth: Growth) -> Result<(), Inconsistent> 
     let drop = samples.len().checked_sub(keep).ok_or(Inconsistent)?;
     let mut last = if keep == 0 { Bits::default() } else { samples.newest().ok_or(Inconsistent)? };
     samples.drop_oldest(drop);
-    for new in growth.new {
+    samples.append(growth.new.into_iter().map(|new| {
         last = follow(last, new);
-        samples.push(last);
-    }
+        last
+    }));
     Ok(())
 }

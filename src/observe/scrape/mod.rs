@@ -89,7 +89,8 @@ impl Scraper {
 
     async fn once(&mut self, cache: &mut Cache, seat: &Seat) {
         let at = seat.clock.monotonic();
-        let fetched = timeout(self.limit, self.fetch()).await;
+        // Apart, so that a task that waits for its next scrape is small: there are many, and they hardly scrape at once.
+        let fetched = timeout(self.limit, Box::pin(self.fetch())).await;
         let fetched =
             fetched.unwrap_or_else(|_| Err(failure("timeout", format!("no whole answer within {:?}", self.limit))));
         let outcome = fetched.and_then(|(format, body)| read(cache, format, &body));

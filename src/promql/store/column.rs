@@ -81,6 +81,17 @@ impl Column {
         }
     }
 
+    /// The same as pushing each; takes no more room on the way.
+    pub fn extend(&mut self, numbers: &[i64]) {
+        if numbers.len() <= self.len() {
+            numbers.iter().for_each(|number| self.push(*number));
+            return;
+        }
+        let mut all: Vec<i64> = (0..self.len()).filter_map(|place| self.get(place)).collect();
+        all.extend(numbers);
+        *self = Column::of(&all);
+    }
+
     pub fn pop(&mut self) -> Option<i64> {
         let first = self.get(0)?;
         self.start += 1;
@@ -212,9 +223,13 @@ mod tests {
                     prop_assert_eq!(column.pop(), plain.pop_front());
                 }
                 prop_assert_eq!(column.len(), plain.len());
-                let all: VecDeque<i64> = (0..column.len()).filter_map(|place| column.get(place)).collect();
+                let mut all: VecDeque<i64> = (0..column.len()).filter_map(|place| column.get(place)).collect();
                 prop_assert_eq!(&all, &plain);
                 prop_assert_eq!(column.get(plain.len()), None);
+                let (older, newer) = all.make_contiguous().split_at(plain.len() / usize::from(kind + 1));
+                let mut parts = Column::of(older);
+                parts.extend(newer);
+                prop_assert!((0..=plain.len()).map(|place| parts.get(place)).eq((0..=plain.len()).map(|place| plain.get(place).copied())));
             }
         }
     }

@@ -73,8 +73,15 @@ impl PartialEq for Instants {
 impl FromIterator<Timestamp> for Instants {
     fn from_iter<I: IntoIterator<Item = Timestamp>>(instants: I) -> Instants {
         let mut column = Instants::default();
-        instants.into_iter().for_each(|at| column.push(at));
+        column.extend(instants);
         column
+    }
+}
+
+impl Extend<Timestamp> for Instants {
+    fn extend<I: IntoIterator<Item = Timestamp>>(&mut self, instants: I) {
+        let numbers: Vec<i64> = instants.into_iter().map(Timestamp::as_millis).collect();
+        self.0.extend(&numbers);
     }
 }
 
@@ -176,7 +183,7 @@ impl Samples {
 
     #[cold]
     fn turn_to_bits(&mut self) {
-        let numbers: Vec<i64> = (0..self.len()).filter_map(|place| self.value_at(place)).map(bits).collect();
+        let numbers: Vec<i64> = (0..self.values.len()).filter_map(|place| self.value_at(place)).map(bits).collect();
         self.values = Column::of(&numbers);
         self.is_bits = true;
     }
@@ -199,7 +206,17 @@ impl FromIterator<Point> for Samples {
 
 impl Extend<Point> for Samples {
     fn extend<I: IntoIterator<Item = Point>>(&mut self, points: I) {
-        points.into_iter().for_each(|point| self.push_back(point));
+        let points: Vec<Point> = points.into_iter().collect();
+        let all_whole = || points.iter().map(|point| whole(point.value)).collect::<Option<Vec<i64>>>();
+        if let Some(numbers) = all_whole().filter(|_| !self.is_bits) {
+            self.values.extend(&numbers);
+        } else {
+            if !self.is_bits {
+                self.turn_to_bits();
+            }
+            self.values.extend(&points.iter().map(|point| bits(point.value)).collect::<Vec<_>>());
+        }
+        self.instants.extend(points.iter().map(|point| point.at));
     }
 }
 
@@ -262,7 +279,11 @@ mod tests {
             for ((step, value), popped) in steps {
                 at = at.saturating_add(step);
                 let point = Point { at: Timestamp::from_millis(at), value };
-                samples.push_back(point);
+                if popped == 0 {
+                    samples.extend([point]);
+                } else {
+                    samples.push_back(point);
+                }
                 plain.push_back(point);
                 for _ in 0..popped.saturating_sub(1) {
                     prop_assert_eq!(samples.pop_front().map(exact), plain.pop_front().map(exact));
