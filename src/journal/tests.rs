@@ -236,7 +236,7 @@ fn plain(checkpoint: &Checkpoint) -> Plain {
                 })
                 .collect();
             series.sort();
-            (key.clone(), dump.target.0, dump.scrapes.iter().map(|at| at.as_millis()).collect(), series)
+            (key.clone(), dump.target.0, dump.scrapes.iter().map(Timestamp::as_millis).collect(), series)
         })
         .collect();
     targets.sort();

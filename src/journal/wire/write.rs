@@ -130,8 +130,8 @@ fn grow<L: List>(span: Span, list: L) -> (Added<L>, Span) {
     let new = (0..all).rev().take_while(|place| list.bits(*place).0 > span.last.0).count();
     let old = all - new;
     let continues = old > 0 && old <= span.count && list.bits(old - 1) == span.last;
-    let (keep, last) = if continues { (old, span.last) } else { (0, Bits::default()) };
-    let added = Added { keep: keep as u64, new: New { last, list, from: keep } };
+    let (keep, before) = if continues { (old, span.last) } else { (0, Bits::default()) };
+    let added = Added { keep: keep as u64, new: New { last: before, list, from: keep } };
     (added, Span { count: all, last: all.checked_sub(1).map(|newest| list.bits(newest)).unwrap_or_default() })
 }
 

@@ -84,7 +84,9 @@ impl Column {
     /// The same as pushing each; takes no more room on the way.
     pub fn extend(&mut self, numbers: &[i64]) {
         if numbers.len() <= self.len() {
-            numbers.iter().for_each(|number| self.push(*number));
+            for number in numbers {
+                self.push(*number);
+            }
             return;
         }
         let mut all: Vec<i64> = (0..self.len()).filter_map(|place| self.get(place)).collect();
@@ -144,8 +146,8 @@ impl Column {
         let slope = slope(first, last);
         let base = first.1.wrapping_sub(on_line(0, slope, first.0));
         let distances = || real().map(|(place, number)| number.wrapping_sub(on_line(base, slope, place)));
-        let (least, most) = (distances().min().unwrap_or(0), distances().max().unwrap_or(0));
-        let spread = most.checked_sub(least).unwrap_or(i64::MAX);
+        let (lowest, highest) = (distances().min().unwrap_or(0), distances().max().unwrap_or(0));
+        let spread = highest.checked_sub(lowest).unwrap_or(i64::MAX);
         let room = numbers.len() + quarter_more(numbers.len());
         let kept = if spread <= i64::from(i8::MAX) {
             Kept::In1(Vec::with_capacity(room))
@@ -156,7 +158,7 @@ impl Column {
         } else {
             Kept::Whole(Vec::with_capacity(room))
         };
-        let mut column = Column { base: base.wrapping_add(least).wrapping_add(spread / 2), slope, start: 0, kept };
+        let mut column = Column { base: base.wrapping_add(lowest).wrapping_add(spread / 2), slope, start: 0, kept };
         for number in numbers {
             let fits = column.append(*number);
             debug_assert!(fits, "half of a form is enough");
