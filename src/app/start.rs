@@ -215,13 +215,14 @@ pub(super) fn origin(config: &Config, approvals: Option<&Approvals>) -> Origin {
 type Journaled = (Opened, CheckpointFile, Option<crate::machine::checkpoint::Checkpoint>);
 
 async fn open_journal(state_dir: PathBuf) -> Result<Journaled, AppError> {
-    let opened = tokio::task::spawn_blocking(move || {
-        let opened = Journal::open(&state_dir)?;
-        let checkpoints = CheckpointFile::open(&state_dir);
-        let checkpoint = checkpoints.load();
-        Ok((opened, checkpoints, checkpoint))
-    });
-    opened.await.map_err(AppError::Load)?
+    let checkpoints = CheckpointFile::open(&state_dir);
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&state_dir));
+    let opened = opened.await.map_err(AppError::Load)??;
+    // Not on a thread for what blocks, since nothing else runs yet: the allocator has an arena for each thread, and what
+    // reading takes and gives back, twice what stays, is of use only to the worker that runs everything later.
+    let loaded = tokio::spawn(async move { (checkpoints.load(), checkpoints) });
+    let (checkpoint, checkpoints) = loaded.await.map_err(AppError::Load)?;
+    Ok((opened, checkpoints, checkpoint))
 }
 
 async fn bind(address: Option<SocketAddr>, key: &'static str) -> Result<Option<TcpListener>, AppError> {
