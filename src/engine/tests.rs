@@ -559,16 +559,15 @@ async fn chores_are_done_while_nothing_happens() {
 
 #[tokio::test]
 async fn the_parts_of_a_checkpoint_follow_each_other_at_once() {
-    let settings = Settings { save_every: Duration::from_millis(20), ..Settings::DAEMON };
+    let settings = Settings { save_every: Duration::from_secs(1), ..Settings::DAEMON };
     let world = Noted { save_parts: 1000, ..Noted::default() };
     let rig = start(Setup { settings, world, ..Setup::default() }, |_, _| {});
-    let (began, deadline) = (rig.clock.uptime(), rig.clock.uptime() + SOON);
+    // One each second, they would not be there for a long time.
+    let deadline = rig.clock.uptime() + SOON;
     while read(&rig.world.saved) < 1000 {
         assert!(rig.clock.uptime() < deadline, "{} parts are saved", read(&rig.world.saved));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let took = rig.clock.uptime().saturating_sub(began);
-    assert!(took < Duration::from_secs(10), "{took:?}, and one at a time 20 s");
     rig.stopped().await;
 }
 
