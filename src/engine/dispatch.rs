@@ -265,7 +265,7 @@ impl<W: World> Dispatch<W> {
     /// Only when there [may be](Dispatch::may_save) another.
     pub fn save(&mut self, checkpoint: &View<'_>) {
         let write = self.world.save(checkpoint);
-        self.saving = Some(tokio::task::spawn_blocking(move || {
+        self.saving = Some(self.world.blocking(move || {
             let saved = write();
             if let Err(why) = &saved {
                 tracing::warn!("the checkpoint was not saved; a crash now would cost held time: {why}");

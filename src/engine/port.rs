@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::decide::event::{Attempt, CheckOutcome, IncidentId, Record, StepResult};
 use crate::machine::checkpoint::View;
@@ -37,6 +38,10 @@ pub trait World: Send + Sync + 'static {
     /// Encodes what is to be saved now; must not wait. What comes back writes it, on a thread that may block. Each is
     /// called only after the write before has ended.
     fn save(&self, checkpoint: &View<'_>) -> impl FnOnce() -> Result<Saved, String> + Send + 'static;
+    /// Runs it on such a thread. In virtual time there must be none: when it ends would depend on the real one.
+    fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        tokio::task::spawn_blocking(work)
+    }
     fn measured(&self, lag: Lag);
     /// The engine made progress; called at the interval that [`super::Settings::alive_every`] asks for.
     fn alive(&self, snapshot: &Snapshot);

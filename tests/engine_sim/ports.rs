@@ -14,6 +14,7 @@ use backstop::machine::output::{CheckOrder, DeliveryOrder, Output, StepOrder};
 use backstop::machine::snapshot::Snapshot;
 use backstop::observe::lane;
 use backstop::time::{Now, Timestamp};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::judge::Run;
@@ -289,6 +290,10 @@ impl World for Hands {
             shared.site().save(checkpoint, t);
             Ok(Saved::All)
         }
+    }
+
+    fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        tokio::spawn(async move { work() })
     }
 
     fn measured(&self, _: Lag) {}
