@@ -2,6 +2,8 @@
 
 mod fake_daemon;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -288,6 +290,18 @@ fn reports_outlive_the_daemon() {
     assert!(done(&offline(&["incidents", "--open"])).contains("api-17"));
     assert_eq!(done(&offline(&["incidents", "--service", "web"])), "no incidents\n");
     assert!(failed(&offline(&["report", "api-99"]), 65).contains("in the journal"));
+
+    // Meanwhile somebody else may listen at its address.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", other.local_addr().unwrap());
+    let answer = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n<p/>").unwrap();
+    });
+    let list = backstop(&["incidents", "--url", &url, "--state-dir", &state]).output().unwrap();
+    assert!(done(&list).contains("api-17"));
+    answer.join().unwrap();
 
     let error = failed(&backstop(&["report", "api-17", "--socket", &missing]).output().unwrap(), 69);
     assert!(error.contains("with --state-dir DIR it is read from the journal"), "{error}");

@@ -103,7 +103,7 @@ fn from_daemon(args: &Args, wanted: &Wanted) -> Result<AuditBody, Failure> {
         if let Some(before) = trail.before {
             query.append_pair("before", &before.to_string());
         }
-        let piece: AuditBody = parse(args.connect.get(&format!("{}?{}", path(&["audit"]), query.finish()))?)?;
+        let piece: AuditBody = parse(&args.connect.get(&format!("{}?{}", path(&["audit"]), query.finish()))?)?;
         trail.acts.extend(piece.acts);
         trail.unreadable += piece.unreadable;
         trail.before = piece.before;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::failure::{Exit, Failure, clean, print, print_json};
@@ -52,8 +52,11 @@ pub(super) fn path(parts: &[&str]) -> String {
 }
 
 impl Connect {
-    pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.call(&Method::GET, path, None::<&()>).and_then(|body| json(&body))
+    /// The answer's JSON, for [`json`] or [`parse`].
+    pub fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let body = self.call(&Method::GET, path, None::<&()>)?;
+        parse::<IgnoredAny>(&body)?;
+        Ok(body)
     }
 
     pub fn get_text(&self, path: &str) -> Result<String, Failure> {
@@ -71,11 +74,10 @@ impl Connect {
     }
 
     fn tell(&self, body: &[u8]) -> Result<(), Failure> {
-        let value = json(body)?;
         if self.json {
-            return print_json(&value);
+            return print_json(&json(body)?);
         }
-        let answer: CommandAnswer = parse(value)?;
+        let answer: CommandAnswer = parse(body)?;
         let mut lines = vec![clean(&answer.message)];
         if let Some(incident) = &answer.incident
             && !answer.message.contains(incident.as_str())
@@ -196,12 +198,13 @@ fn refused(status: StatusCode, body: &[u8], place: &str) -> Failure {
     }
 }
 
-fn json(body: &[u8]) -> Result<Value, Failure> {
-    serde_json::from_slice(body).map_err(|error| strange(&error.to_string()))
+/// As it is to be printed: also what a newer daemon says.
+pub(super) fn json(body: &[u8]) -> Result<Value, Failure> {
+    parse(body)
 }
 
-pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
-    serde_json::from_value(value).map_err(|error| strange(&error.to_string()))
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| strange(&error.to_string()))
 }
 
 fn strange(why: &str) -> Failure {

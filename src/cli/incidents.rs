@@ -1,6 +1,6 @@
 //! `backstop incidents`
 
-use super::client::{Connect, parse, path};
+use super::client::{Connect, json, parse, path};
 use super::failure::{Exit, Failure, print, print_json};
 use super::journal::Offline;
 use super::table::{instant, or_dash, table};
@@ -32,11 +32,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let value = match args.connect.get(&query(args)) {
-        Ok(value) => value,
+    let body = match args.connect.get(&query(args)) {
+        Ok(body) => body,
         Err(failure) => from_journal(args, failure)?,
     };
-    if args.connect.json { print_json(&value) } else { print(&show(&parse(value)?)) }
+    if args.connect.json { print_json(&json(&body)?) } else { print(&show(&parse(&body)?)) }
 }
 
 fn query(args: &Args) -> String {
@@ -51,14 +51,14 @@ fn query(args: &Args) -> String {
     format!("{}?{}", path(&["incidents"]), query.finish())
 }
 
-fn from_journal(args: &Args, failure: Failure) -> Result<serde_json::Value, Failure> {
+fn from_journal(args: &Args, failure: Failure) -> Result<Vec<u8>, Failure> {
     let known = args.offline.instead(failure)?;
     let mut incidents: Vec<IncidentSummary> = known.reports.iter().rev().map(Into::into).collect();
     incidents.retain(|incident| {
         (!args.open || incident.open) && args.service.as_ref().is_none_or(|service| *service == incident.service)
     });
     incidents.truncate(args.limit);
-    serde_json::to_value(IncidentList { incidents })
+    serde_json::to_vec(&IncidentList { incidents })
         .map_err(|error| Failure::because(Exit::Output, "the incidents cannot be written as JSON", &error))
 }
 
@@ -98,11 +98,11 @@ pub(super) fn standing(incident: &IncidentSummary) -> String {
 
 /// The latest first.
 pub(super) fn ended_incidents(connect: &Connect) -> Result<Vec<IncidentSummary>, Failure> {
-    let list: IncidentList = parse(connect.get(&format!("{}?open=false", path(&["incidents"])))?)?;
+    let list: IncidentList = parse(&connect.get(&format!("{}?open=false", path(&["incidents"])))?)?;
     Ok(list.incidents)
 }
 
 pub(super) fn open_incidents(connect: &Connect) -> Result<Vec<IncidentSummary>, Failure> {
-    let list: IncidentList = parse(connect.get(&format!("{}?open=true", path(&["incidents"])))?)?;
+    let list: IncidentList = parse(&connect.get(&format!("{}?open=true", path(&["incidents"])))?)?;
     Ok(list.incidents)
 }

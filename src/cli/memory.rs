@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::config::model::{Config, QuerySpec, ScrapeSpec};
 use crate::promql::{Expr, Need, Selector, quarter_more};
 
-/// A value that is no whole number, and its instant where scrapes were missed. Counters at a steady pace take two to four
-/// bytes.
+/// A value that is no whole number, and its instant where scrapes were missed. A counter at a steady pace takes one or two
+/// bytes for each sample.
 const SAMPLE_BYTES: u64 = 12;
 /// A series without its samples: labels of about the usual length, its places in the indices, its window's head.
 const SERIES_BYTES: u64 = 768;

@@ -1,6 +1,6 @@
 //! `backstop report`
 
-use super::client::{Connect, path};
+use super::client::{Connect, json, path};
 use super::failure::{Exit, Failure, print, print_json};
 use super::journal::{Incidents, Offline};
 use crate::decide::report::Report;
@@ -26,7 +26,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let asked = if args.connect.json {
-        args.connect.get(&path(&["incidents", &args.id])).map(Answer::Json)
+        args.connect.get(&path(&["incidents", &args.id])).and_then(|body| json(&body)).map(Answer::Json)
     } else {
         args.connect.get_text(&path(&["incidents", &args.id, "report"])).map(Answer::Markdown)
     };

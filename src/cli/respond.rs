@@ -83,7 +83,7 @@ pub(super) struct SkipArgs {
 /// and an approval another release may have come. The daemon refuses what does not fit, and remembers that it did.
 pub(super) fn answer(args: &AnswerArgs, verb: &str) -> Result<(), Failure> {
     let known = match args.connect.get(&path(&["incidents", &args.id])) {
-        Ok(value) => Some(parse::<IncidentBody>(value)?.summary),
+        Ok(body) => Some(parse::<IncidentBody>(&body)?.summary),
         // The daemon's answer to the command names those that there are.
         Err(failure) if failure.exit() == Exit::Refused => None,
         Err(failure) => return Err(failure),

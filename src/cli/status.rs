@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::client::{Connect, parse, path};
+use super::client::{Connect, json, parse, path};
 use super::failure::{Exit, Failure, clean, print, print_json};
 use super::incidents::{ended_incidents, open_incidents, standing};
 use super::table::{instant, or_dash, table};
@@ -28,11 +28,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let value = args.connect.get(&path(&["status"]))?;
+    let body = args.connect.get(&path(&["status"]))?;
     if args.connect.json {
-        return print_json(&value);
+        return print_json(&json(&body)?);
     }
-    let status: StatusBody = parse(value)?;
+    let status: StatusBody = parse(&body)?;
     let only = args.service.as_deref();
     if let Some(only) = only
         && !status.services.iter().any(|service| service.name == only)
