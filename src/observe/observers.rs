@@ -18,7 +18,7 @@ use super::reference::Reference;
 use super::release;
 use super::request::Clients;
 use super::schedule::{Ticks, offset};
-use super::scrape::{Scraper, Seat};
+use super::scrape::{Scraper, Seat, Turns};
 use crate::config::model::{Config, DetectorSpec, ProbeSpec, QuerySpec, ReferenceSpec, ScrapeSpec, TargetSpec};
 use crate::machine::input::{Observation, TargetKey, TargetKind};
 use crate::platform::clock::Clock;
@@ -33,6 +33,7 @@ pub struct Observers {
     clock: Clock,
     lane: Sender,
     interest: watch::Sender<Arc<Interest>>,
+    turns: Turns,
     tasks: JoinSet<()>,
     running: Vec<Running>,
     dead: VecDeque<(String, String)>,
@@ -103,6 +104,7 @@ impl Observers {
             clock,
             lane,
             interest: watch::Sender::new(Arc::clone(&config.interest)),
+            turns: Turns::default(),
             tasks: JoinSet::new(),
             running: Vec::new(),
             dead: VecDeque::new(),
@@ -203,7 +205,8 @@ impl Observers {
         let (task, target) = match ready {
             Ready::Scrape(scraper, place) => {
                 let (target, ticks) = self.announce(place);
-                let seat = Seat { target, clock, lane, interest: self.interest.subscribe() };
+                let (interest, turns) = (self.interest.subscribe(), self.turns.clone());
+                let seat = Seat { target, clock, lane, interest, turns };
                 (self.tasks.spawn(scraper.run(ticks, seat, stop.clone())), Some(target))
             }
             Ready::Probe(prober, place) => {
@@ -380,6 +383,7 @@ mod tests {
             clock: Clock::start(None, None),
             lane: lane().0,
             interest: watch::Sender::new(Arc::new(Interest::compile(1, []))),
+            turns: Turns::default(),
             tasks: JoinSet::new(),
             running: Vec::new(),
             dead: VecDeque::new(),

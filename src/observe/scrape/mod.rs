@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, StatusCode, Url};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +81,7 @@ impl Scraper {
         let first = Arc::clone(&seat.interest.borrow_and_update());
         let mut cache = self.cache(first);
         while ticks.next(&stop).await {
+            let Some(_turn) = stop.run_until_cancelled(seat.turns.next()).await else { return };
             let wanted = Arc::clone(&seat.interest.borrow_and_update());
             cache.retarget(wanted);
             let Some(()) = stop.run_until_cancelled(self.once(&mut cache, &seat)).await else { return };
@@ -134,6 +135,33 @@ pub struct Seat {
     pub clock: Clock,
     pub lane: Sender,
     pub interest: watch::Receiver<Arc<Interest>>,
+    pub turns: Turns,
+}
+
+/// So many scrapes may be under way before another waits for its turn. Each holds its body, and buffers of the connection
+/// that can be three times as large; when the machine stood still for a second, all targets are due at once.
+const AT_ONCE: usize = 4;
+/// A scrape waits no longer than this: targets that are slow must not hold up the others.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Keeps scrapes that are due at once apart, as far as it costs little.
+#[derive(Clone, Debug)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+impl Turns {
+    /// The turn ends when it is dropped. None after waiting for too long: then it goes on without.
+    async fn next(&self) -> Option<SemaphorePermit<'_>> {
+        match self.0.try_acquire() {
+            Ok(turn) => Some(turn),
+            Err(_) => timeout(PATIENCE, self.0.acquire()).await.ok()?.ok(),
+        }
+    }
 }
 
 /// From a body that arrived whole to what the machine is told of it. Pure.

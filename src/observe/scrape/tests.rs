@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::cache::{Cache, Refused, Scanned};
-use super::target_labels;
+use super::{AT_ONCE, PATIENCE, Turns, target_labels};
 use crate::exposition::Format;
 use crate::promql::{Batch, Interest, Labels, LocalId, Selector};
 
@@ -180,4 +183,24 @@ fn two_processes_that_take_turns_fail_the_scrape() {
         .collect();
     assert_eq!(calm.iter().position(Result::is_ok), Some(10), "{calm:?}");
     assert_eq!(calm[10..], [Ok(true), Ok(false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scrapes_that_are_due_at_once_take_turns_but_wait_for_none_for_long() {
+    let turns = Turns::default();
+    let mut under_way = Vec::new();
+    for _ in 0..AT_ONCE {
+        under_way.push(turns.next().await.expect("a turn"));
+    }
+    let moment = Duration::from_millis(1);
+    assert!(timeout(PATIENCE.saturating_sub(moment), turns.next()).await.is_err(), "it waits");
+    let waits_too_long = timeout(PATIENCE + moment, turns.next());
+    assert!(waits_too_long.await.expect("it goes on").is_none());
+    let waiting = tokio::spawn({
+        let turns = turns.clone();
+        async move { turns.next().await.is_some() }
+    });
+    tokio::task::yield_now().await;
+    under_way.pop();
+    assert!(waiting.await.unwrap(), "who waits is next");
 }
