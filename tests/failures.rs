@@ -263,7 +263,7 @@ fn tests_are_found_where_cargo_finds_them() {
         "golden::every_kind_of_entry_has_the_form_that_its_golden_file_pins",
         "lib::decide::verdict::tests::one_clear_resets_at_once",
         "lib::decide::guard::tests::both_sides_of_each_limit",
-        "lib::journal::tests::a_checkpoint_of_changes_reads_as_the_last_one_saved",
+        "lib::journal::checkpoint::tests::a_checkpoint_of_changes_reads_as_the_last_one_saved",
     ] {
         assert!(tests.run.contains(name), "{name}: {:?}", tests.like(name));
     }

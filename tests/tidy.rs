@@ -294,13 +294,13 @@ fn broken_walls(source: &Source) -> Vec<String> {
     }
     let room = source.room();
     let pure = PURE.iter().find(|(name, _)| *name == room);
-    let serde_allowed = is_under(&source.module.join("::"), SERDE_ALLOWED);
+    let module = source.module.join("::");
+    let serde_allowed = is_under(&module, SERDE_ALLOWED);
     let mut broken = BTreeSet::new();
     for (line, path) in Paths::of(source) {
         let mut fault = |why: &str| broken.insert(format!("{}:{line}: `{path}` {why}", source.path));
         let other = room_of(&path);
         if let Some((_, allowed)) = pure {
-            let module = source.module.join("::");
             let excepted = EXCEPTIONS.iter().any(|(of, name, _)| *of == module && *name == path);
             if !excepted && IMPURE_PATHS.iter().any(|root| is_under(&path, root)) {
                 fault("is the world outside; this room is pure");

@@ -3,6 +3,9 @@
 //! Never synced: a power cut may cost the newest frames, or all of them. Each frame's checksum continues the one
 //! before, so that a reader takes what is whole and stops at the first that is not.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;

@@ -19,6 +19,6 @@ pub use labels::{Labels, Texts};
 pub use places::Places;
 pub use selector::Selector;
 pub use store::{
-    Batch, EverDump, Instants, Interest, LocalId, Point, Samples, Scope, SeriesDump, SeriesView, ServiceId, Store,
-    TargetDump, TargetId, TargetMeta, TargetView, quarter_more,
+    Batch, Clock, ClockedSamples, EverDump, Instants, Interest, LocalId, Point, Samples, SamplesView, Scope,
+    SeriesDump, SeriesView, ServiceId, Store, TargetDump, TargetId, TargetMeta, TargetView, grow, quarter_more,
 };

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::machine::checkpoint::{Checkpoint, EverMatched};
 use crate::machine::input::TargetKey;
-use crate::promql::{Instants, Labels, Point, Samples, SeriesDump, TargetDump, TargetId, Texts};
+use crate::promql::{
+    Clock, ClockedSamples, Instants, Labels, Point, Samples, SeriesDump, TargetDump, TargetId, Texts, grow,
+};
 use crate::time::{BootId, Now, Timestamp};
 
 /// What the frames so far amount to.
@@ -32,7 +34,20 @@ struct ReadTarget {
     target: u32,
     process_start: Option<f64>,
     scrapes: Instants,
-    series: BTreeMap<u32, SeriesDump>,
+    /// All instants that were read, also those that are forgotten.
+    clock: Clock,
+    /// By id.
+    series: Vec<ReadSeries>,
+}
+
+#[derive(Debug)]
+struct ReadSeries {
+    id: u32,
+    labels: Labels,
+    own: bool,
+    samples: ClockedSamples,
+    from_zero: bool,
+    replaced: Vec<Timestamp>,
 }
 
 /// A frame that does not follow from those before: the writer's mistake, since its checksum was right.
@@ -78,11 +93,19 @@ impl Read {
     /// None before the first frame.
     pub fn finish(self) -> Option<Checkpoint> {
         let windows = self.targets.into_values().map(|target| {
+            let clock = Arc::new(target.clock);
+            let series = target.series.into_iter().map(|series| SeriesDump {
+                labels: series.labels,
+                own: series.own,
+                samples: Samples::of(series.samples, &clock),
+                from_zero: series.from_zero,
+                replaced: series.replaced,
+            });
             let dump = TargetDump {
                 target: TargetId(target.target),
                 process_start: target.process_start,
                 scrapes: target.scrapes,
-                series: target.series.into_values().collect(),
+                series: series.collect(),
             };
             (target.key, dump)
         });
@@ -115,39 +138,95 @@ fn read_target(
             target: number,
             process_start: None,
             scrapes: Instants::default(),
-            series: BTreeMap::new(),
+            clock: Clock::default(),
+            series: Vec::new(),
         },
         (Some(_), Some(_)) | (None, None) => return Err(Inconsistent),
     };
     target.target = number;
     target.process_start = process_start;
+    let mut instants = new_instants(&target, &scrapes, &changed, &born);
+    if target.series.is_empty() && instants.first().copied() <= target.clock.instants().next_back() {
+        // Of a file in parts, where series come later than the scrapes: older ones may still come between those that
+        // nobody shares yet.
+        let before = std::mem::take(&mut target.clock);
+        instants.extend(before.instants());
+    }
+    for at in instants {
+        target.clock.tick(at);
+    }
     extend(&mut target.scrapes, scrapes)?;
-    for id in gone {
-        target.series.remove(&id).ok_or(Inconsistent)?;
+    let left = target.series.len().checked_sub(gone.len()).ok_or(Inconsistent)?;
+    let gone: BTreeSet<u32> = gone.into_iter().collect();
+    target.series.retain(|series| !gone.contains(&series.id));
+    if target.series.len() != left {
+        return Err(Inconsistent);
     }
     for ChangeFrame { id, history } in changed {
-        read_history(target.series.get_mut(&id).ok_or(Inconsistent)?, history)?;
+        let place = target.place(id).ok_or(Inconsistent)?;
+        read_history(&mut target.series[place], history, &target.clock)?;
     }
     for SeriesFrame { head: SeriesHead { id, labels, own }, history } in born {
+        if target.series.last().is_some_and(|last| last.id >= id) {
+            return Err(Inconsistent);
+        }
         let labels = labels.into_iter().map(|(name, value)| (texts.shared(name), texts.shared(value)));
         let labels = Labels::from_pairs(labels);
-        let mut series =
-            SeriesDump { labels, own, samples: Samples::default(), from_zero: false, replaced: Vec::new() };
-        read_history(&mut series, history)?;
-        target.series.insert(id, series);
+        let samples = ClockedSamples::default();
+        let mut series = ReadSeries { id, labels, own, samples, from_zero: false, replaced: Vec::new() };
+        read_history(&mut series, history, &target.clock)?;
+        grow(&mut target.series);
+        target.series.push(series);
     }
     Ok(target)
 }
 
-fn read_history(series: &mut SeriesDump, history: HistoryFrame) -> Result<(), Inconsistent> {
+/// Those that a frame tells of: of scrapes, and where series were said to have ended, between two scrapes.
+fn new_instants(
+    target: &ReadTarget,
+    scrapes: &Growth,
+    changed: &[ChangeFrame],
+    born: &[SeriesFrame<'_>],
+) -> BTreeSet<Timestamp> {
+    let mut all: BTreeSet<Timestamp> = instants(scrapes, target.scrapes.newest()).collect();
+    for ChangeFrame { id, history } in changed {
+        if let Some(place) = target.place(*id)
+            && let ReadSeries { own: false, samples, .. } = &target.series[place]
+        {
+            let newest = samples.lend(&target.clock).last().map(|point| (point.at.as_millis(), 0));
+            all.extend(instants(&history.samples, newest));
+        }
+    }
+    for SeriesFrame { history, .. } in born.iter().filter(|series| !series.head.own) {
+        all.extend(instants(&history.samples, None));
+    }
+    all
+}
+
+/// Of what is new; `newest` is the last that was there before.
+fn instants(growth: &Growth, newest: Option<Bits>) -> impl Iterator<Item = Timestamp> {
+    let last = newest.filter(|_| growth.keep > 0).unwrap_or_default();
+    growth.new.iter().scan(last, |last, new| {
+        *last = follow(*last, *new);
+        Some(Timestamp::from_millis(last.0))
+    })
+}
+
+impl ReadTarget {
+    fn place(&self, id: u32) -> Option<usize> {
+        self.series.binary_search_by_key(&id, |series| series.id).ok()
+    }
+}
+
+fn read_history(series: &mut ReadSeries, history: HistoryFrame, clock: &Clock) -> Result<(), Inconsistent> {
     let HistoryFrame { samples, from_zero, replaced } = history;
     if samples.keep == 0 {
         series.replaced.clear();
     }
-    extend(&mut series.samples, samples)?;
+    extend(&mut Clocked { samples: &mut series.samples, clock }, samples)?;
     series.from_zero = from_zero;
     series.replaced.extend(replaced.into_iter().map(Timestamp::from_millis));
-    let first = series.samples.first().map_or(Timestamp::MAX, |point| point.at);
+    let first = series.samples.lend(clock).instant_at(0).unwrap_or(Timestamp::MAX);
     series.replaced.retain(|at| *at > first);
     Ok(())
 }
@@ -180,23 +259,29 @@ impl Grown for Instants {
     }
 }
 
-impl Grown for Samples {
+struct Clocked<'a> {
+    samples: &'a mut ClockedSamples,
+    clock: &'a Clock,
+}
+
+impl Grown for Clocked<'_> {
     fn len(&self) -> usize {
-        Samples::len(self)
+        self.samples.len()
     }
 
     fn newest(&self) -> Option<Bits> {
-        self.last().map(|point| (point.at.as_millis(), point.value.to_bits()))
+        self.samples.lend(self.clock).last().map(|point| (point.at.as_millis(), point.value.to_bits()))
     }
 
     fn drop_oldest(&mut self, count: usize) {
         for _ in 0..count {
-            self.pop_front();
+            self.samples.pop();
         }
     }
 
     fn append(&mut self, new: impl Iterator<Item = Bits>) {
-        self.extend(new.map(|(at, bits)| Point { at: Timestamp::from_millis(at), value: f64::from_bits(bits) }));
+        let points = new.map(|(at, bits)| Point { at: Timestamp::from_millis(at), value: f64::from_bits(bits) });
+        self.samples.extend(points, self.clock);
     }
 }
 

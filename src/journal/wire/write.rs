@@ -10,7 +10,7 @@ use super::{
 };
 use crate::machine::checkpoint::{EverMatched, View};
 use crate::machine::input::TargetKey;
-use crate::promql::{Instants, Labels, Samples, SeriesView, TargetView, quarter_more};
+use crate::promql::{Instants, Labels, SamplesView, SeriesView, TargetView, quarter_more};
 use crate::time::Timestamp;
 
 /// What the file holds, as its writer remembers it. An empty one makes a whole frame.
@@ -57,7 +57,7 @@ const LABELS_AS_SAMPLES: usize = 16;
 /// What is new of one series.
 #[derive(Serialize)]
 struct History<'a> {
-    samples: Added<&'a Samples>,
+    samples: Added<SamplesView<'a>>,
     from_zero: bool,
     replaced: Vec<i64>,
 }
@@ -84,9 +84,9 @@ trait List: Copy {
     fn bits(self, place: usize) -> Bits;
 }
 
-impl List for &Samples {
+impl List for SamplesView<'_> {
     fn len(self) -> usize {
-        Samples::len(self)
+        SamplesView::len(self)
     }
 
     fn bits(self, place: usize) -> Bits {
@@ -153,7 +153,8 @@ impl WrittenSeries {
             return None;
         }
         // What was there before the first sample is over; what was before the last written one is written.
-        let known = if samples.keep > 0 { Timestamp::from_millis(before.last.0) } else { view.samples.first()?.at };
+        let known =
+            if samples.keep > 0 { Timestamp::from_millis(before.last.0) } else { view.samples.instant_at(0)? };
         let replaced = view.replaced_after(known);
         let replaced = replaced.into_iter().map(Timestamp::as_millis).collect();
         Some(History { samples, from_zero: view.from_zero, replaced })

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::processes::{Processes, Signs};
 use crate::exposition::{Format, Limits, Memory, Names, Options, Sample, ScanError, scan_remembering};
-use crate::promql::{Batch, Interest, Labels, LocalId, Places, Texts, quarter_more};
+use crate::promql::{Batch, Interest, Labels, LocalId, Places, Texts, grow};
 
 const PROCESS_START: &str = "process_start_time_seconds";
 /// A kept series that comes back within so many scrapes needs no new labels. Small: with series that are new in each
@@ -212,9 +212,7 @@ impl Cache {
             self.series[place] = series;
             place
         } else {
-            if self.series.len() == self.series.capacity() {
-                self.series.reserve_exact(quarter_more(self.series.len()));
-            }
+            grow(&mut self.series);
             self.series.push(series);
             self.series.len() - 1
         };

@@ -198,11 +198,12 @@ impl Walk<'_> {
     /// `through`: nothing for the newest sample, however old it is.
     fn search(&self, selector: &Selector, through: Option<Through>, until: Timestamp) -> Found {
         let mut found = Found::default();
-        self.context.store.select(self.context.service, selector, |_, series| {
+        self.context.store.select(self.context.service, selector, |target, series| {
+            let ring = target.ring(series);
             let point = match through {
-                None => series.ring.at(until),
-                Some(Through::Instant(at)) => series.ring.at(at).filter(|point| point.at > at - LOOKBACK),
-                Some(Through::Window(after, until)) => series.ring.newest_in(after, until),
+                None => ring.at(until),
+                Some(Through::Instant(at)) => ring.at(at).filter(|point| point.at > at - LOOKBACK),
+                Some(Through::Window(after, until)) => ring.newest_in(after, until),
             };
             if let Some(point) = point {
                 found.note(point.at);

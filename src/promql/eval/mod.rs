@@ -306,8 +306,8 @@ impl<'a> Context<'a> {
     fn points(self, selector: &'a Selector, when: When, at: Timestamp, mut each: impl FnMut(&'a Series, Point)) {
         let at = self.instant(when, at);
         let mut found = Found::default();
-        self.store.select(self.service, selector, |_, series| {
-            if let Some(point) = series.ring.at(at).filter(|point| point.at > at - LOOKBACK) {
+        self.store.select(self.service, selector, |target, series| {
+            if let Some(point) = target.ring(series).at(at).filter(|point| point.at > at - LOOKBACK) {
                 found.note(point.at);
                 each(series, point);
             }

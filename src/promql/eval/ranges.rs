@@ -77,8 +77,8 @@ pub(super) fn of<'a>(context: Context<'a>, node: &'a Node, at: Timestamp) -> Res
             let until = context.instant(range.when, at);
             let after = until - range.range;
             let (mut series, mut found) = (Vec::new(), Found::default());
-            context.store.select(context.service, &range.selector, |_, one| {
-                let window = one.ring.window(after, until);
+            context.store.select(context.service, &range.selector, |target, one| {
+                let window = target.ring(one).window(after, until);
                 if let Some(newest) = window.points().next_back() {
                     found.note(newest.at);
                     let points = Points::Kept(window);

@@ -38,7 +38,7 @@ fn increases<'a>(
     let (mut watched, mut found) = (Watched::default(), Found::default());
     context.store.select(context.service, selector, |target, series| {
         let watched = |before| watched.until(target, series.own, before);
-        if let Some((increase, newest)) = series.ring.observed_increase(at - window, at, watched) {
+        if let Some((increase, newest)) = target.ring(series).observed_increase(at - window, at, watched) {
             found.note(newest);
             each(series, increase);
         }
@@ -158,7 +158,7 @@ pub(super) fn streak(context: Context<'_>, probe: &Selector, failures: u32, of: 
     let mut out = Vec::new();
     context.store.select(context.service, probe, |target, series| {
         let tolerance = target.tolerance();
-        let points = series.ring.points().rev().skip_while(|point| point.at > at);
+        let points = target.ring(series).points().rev().skip_while(|point| point.at > at);
         let mut run: Vec<f64> = Vec::with_capacity(of);
         let mut next = None;
         for point in points.take(of) {

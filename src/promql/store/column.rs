@@ -4,7 +4,7 @@
 //! steady pace, so that one byte says when; a counter of a steady service takes one or two, anything at most eight.
 
 /// A queue of numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Column {
     /// The line: what is expected at the first place of the list, and how much more at each place after it.
     base: i64,
@@ -21,12 +21,6 @@ enum Kept {
     In4(Vec<i32>),
     /// The numbers themselves.
     Whole(Vec<i64>),
-}
-
-impl Default for Kept {
-    fn default() -> Kept {
-        Kept::In1(Vec::new())
-    }
 }
 
 /// The same for each form.
@@ -50,7 +44,24 @@ pub const fn quarter_more(len: usize) -> usize {
     len / 4 + 4
 }
 
+/// Makes room for one more in a list that is full.
+pub fn grow<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(quarter_more(list.len()));
+    }
+}
+
+impl Default for Column {
+    fn default() -> Column {
+        Column::new()
+    }
+}
+
 impl Column {
+    pub const fn new() -> Column {
+        Column { base: 0, slope: 0, start: 0, kept: Kept::In1(Vec::new()) }
+    }
+
     pub fn len(&self) -> usize {
         self.list_len() - self.start as usize
     }
@@ -127,7 +138,7 @@ impl Column {
             each!(&mut self.kept, list => drop(list.drain(..popped)));
             self.base = on_line(self.base, self.slope, popped);
         } else {
-            each!(&mut self.kept, list => list.reserve_exact(quarter_more(list.len())));
+            each!(&mut self.kept, list => grow(list));
         }
     }
 
@@ -148,7 +159,8 @@ impl Column {
         let distances = || real().map(|(place, number)| number.wrapping_sub(on_line(base, slope, place)));
         let (lowest, highest) = (distances().min().unwrap_or(0), distances().max().unwrap_or(0));
         let spread = highest.checked_sub(lowest).unwrap_or(i64::MAX);
-        let room = numbers.len() + quarter_more(numbers.len());
+        // A window that only moves needs little: what was popped gives its room back.
+        let room = numbers.len() + numbers.len() / 16 + 4;
         let kept = if spread <= i64::from(i8::MAX) {
             Kept::In1(Vec::with_capacity(room))
         } else if spread <= i64::from(i16::MAX) {

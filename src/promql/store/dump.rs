@@ -2,8 +2,9 @@
 //!
 //! All windows together are most of what the daemon holds, so nobody copies all of them at once.
 
+use super::clock::Clock;
 use super::ring::Ring;
-use super::samples::{Instants, Samples};
+use super::samples::{Instants, Samples, SamplesView};
 use super::target::{Series, Target};
 use super::{Scope, TargetId};
 use crate::promql::Labels;
@@ -58,7 +59,7 @@ pub struct SeriesView<'a> {
     pub labels: &'a Labels,
     pub own: bool,
     /// Rising.
-    pub samples: &'a Samples,
+    pub samples: SamplesView<'a>,
     pub from_zero: bool,
     replaced: Replaced<'a>,
 }
@@ -102,7 +103,9 @@ impl<'a> TargetView<'a> {
             Lender::Store(_, target) => (Some(target), None),
             Lender::Dump(dump) => (None, Some(dump)),
         };
-        let live = target.into_iter().flat_map(Target::places).map(|(place, series)| series.lend(place));
+        let live = target
+            .into_iter()
+            .flat_map(|target| target.places().map(|(place, series)| series.lend(place, &target.clock)));
         let read = dump.into_iter().flat_map(|dump| dump.series.iter().enumerate());
         live.chain(read.map(|(place, series)| series.lend(place))).filter(|series| !series.is_empty())
     }
@@ -140,11 +143,11 @@ impl SeriesView<'_> {
     }
 
     fn dump(self) -> SeriesDump {
-        let first = self.samples.first().map_or(Timestamp::MAX, |point| point.at);
+        let first = self.samples.instant_at(0).unwrap_or(Timestamp::MAX);
         SeriesDump {
             labels: self.labels.clone(),
             own: self.own,
-            samples: self.samples.clone(),
+            samples: self.samples.iter().collect(),
             from_zero: self.from_zero,
             replaced: self.replaced_after(first),
         }
@@ -152,12 +155,12 @@ impl SeriesView<'_> {
 }
 
 impl Series {
-    fn lend(&self, place: usize) -> SeriesView<'_> {
+    fn lend<'a>(&'a self, place: usize, clock: &'a Clock) -> SeriesView<'a> {
         SeriesView {
             place,
             labels: &self.labels,
             own: self.own,
-            samples: self.ring.samples(),
+            samples: self.ring.lend(clock),
             from_zero: self.ring.from_zero,
             replaced: Replaced::Of(&self.ring),
         }
@@ -170,7 +173,7 @@ impl SeriesDump {
             place,
             labels: &self.labels,
             own: self.own,
-            samples: &self.samples,
+            samples: self.samples.lend(),
             from_zero: self.from_zero,
             replaced: Replaced::At(&self.replaced),
         }

@@ -13,6 +13,7 @@
 //!
 //! What was watched: two successive successes at most two and a half intervals apart observe the time between them.
 
+mod clock;
 mod column;
 mod dump;
 mod interest;
@@ -27,12 +28,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use column::quarter_more;
+pub use clock::{Clock, ClockedSamples};
+pub use column::{grow, quarter_more};
 pub use dump::{EverDump, SeriesDump, SeriesView, TargetDump, TargetView};
 pub use interest::Interest;
 use interest::Retention;
 pub(super) use ring::{Span, Window, span_of};
-pub use samples::{Instants, Point, Samples};
+pub use samples::{Instants, Point, Samples, SamplesView};
 pub(super) use target::{Series, Target};
 
 use super::{Expr, Labels, Selector};
@@ -288,7 +290,7 @@ impl Store {
 
     fn sweep(&mut self, now: Timestamp) {
         for target in self.targets.values_mut() {
-            target.sweep(now);
+            target.sweep(now, &self.retention);
         }
         self.targets.retain(|_, target| !target.is_spent());
     }

@@ -1,8 +1,11 @@
 //! The samples of one series, in as few bytes as they need.
 //!
-//! Windows are most of what the daemon holds. As it is computed with, a sample has 16 bytes; here it has two to four,
-//! and 16 at most.
+//! Windows are most of what the daemon holds. As it is computed with, a sample has 16 bytes; here its value mostly has
+//! one or two and its instant one, which the series of a target have in common; 16 at most.
 
+use std::sync::Arc;
+
+use super::clock::{Clock, ClockedSamples, Moments};
 use super::column::{Column, MARKER};
 use super::ring::{is_stale, stale_marker};
 use crate::time::Timestamp;
@@ -19,6 +22,10 @@ pub struct Point {
 pub struct Instants(Column);
 
 impl Instants {
+    pub const fn new() -> Instants {
+        Instants(Column::new())
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -37,21 +44,17 @@ impl Instants {
     }
 
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Timestamp> + '_ {
-        (0..self.len()).filter_map(|place| self.get(place))
+        self.range(0, self.len())
+    }
+
+    /// From one place to before another.
+    pub fn range(&self, from: usize, to: usize) -> impl DoubleEndedIterator<Item = Timestamp> + '_ {
+        (from..to).filter_map(|place| self.get(place))
     }
 
     /// How many stand before the first that is not `before`.
     pub fn partition_point(&self, before: impl Fn(Timestamp) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if self.get(middle).is_some_and(&before) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        partition_point(self.len(), |place| self.get(place).is_some_and(&before))
     }
 
     pub fn push(&mut self, at: Timestamp) {
@@ -85,16 +88,6 @@ impl Extend<Timestamp> for Instants {
     }
 }
 
-/// Samples whose instants rise. What is read is bit for bit what was pushed.
-#[derive(Clone, Debug, Default)]
-pub struct Samples {
-    instants: Instants,
-    /// As whole numbers, with the marker for staleness.
-    values: Column,
-    /// Some value is no whole number, so `values` has the bits of all.
-    is_bits: bool,
-}
-
 /// Up to here every whole number is a float.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -120,78 +113,115 @@ fn bits(value: f64) -> i64 {
     value.to_bits().cast_signed()
 }
 
-impl Samples {
+/// Values of samples, bit for bit.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Values {
+    /// As whole numbers, with the marker for staleness.
+    column: Column,
+    /// Some value is no whole number, so `column` has the bits of all.
+    is_bits: bool,
+}
+
+impl Values {
     pub fn len(&self) -> usize {
-        self.values.len()
+        self.column.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The sample at a place, the oldest being at 0.
-    pub fn get(&self, place: usize) -> Option<Point> {
-        Some(Point { at: self.instant_at(place)?, value: self.value_at(place)? })
-    }
-
-    /// The instant of the sample at a place.
-    pub fn instant_at(&self, place: usize) -> Option<Timestamp> {
-        self.instants.get(place)
-    }
-
-    fn value_at(&self, place: usize) -> Option<f64> {
-        Some(match self.values.get(place)? {
+    /// The oldest is at 0.
+    pub fn get(&self, place: usize) -> Option<f64> {
+        Some(match self.column.get(place)? {
             bits if self.is_bits => f64::from_bits(bits.cast_unsigned()),
             MARKER => stale_marker(),
             whole => float(whole),
         })
     }
 
-    pub fn first(&self) -> Option<Point> {
-        self.get(0)
-    }
-
-    pub fn last(&self) -> Option<Point> {
-        self.get(self.len().checked_sub(1)?)
-    }
-
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Point> + '_ {
-        self.range(0, self.len())
-    }
-
-    /// From one place to before another, which is at most the number of samples.
-    pub fn range(&self, from: usize, to: usize) -> impl DoubleEndedIterator<Item = Point> + '_ {
-        (from..to).filter_map(|place| self.get(place))
-    }
-
-    /// How many samples stand before the first whose instant is not `before`.
-    pub fn partition_point(&self, before: impl Fn(Timestamp) -> bool) -> usize {
-        self.instants.partition_point(before)
-    }
-
-    pub fn push_back(&mut self, Point { at, value }: Point) {
-        self.instants.push(at);
+    pub fn push(&mut self, value: f64) {
         if self.is_bits {
-            self.values.push(bits(value));
+            self.column.push(bits(value));
         } else if let Some(whole) = whole(value) {
-            self.values.push(whole);
+            self.column.push(whole);
         } else {
             self.turn_to_bits();
-            self.values.push(bits(value));
+            self.column.push(bits(value));
         }
     }
 
     #[cold]
     fn turn_to_bits(&mut self) {
-        let numbers: Vec<i64> = (0..self.values.len()).filter_map(|place| self.value_at(place)).map(bits).collect();
-        self.values = Column::of(&numbers);
+        let numbers: Vec<i64> = (0..self.len()).filter_map(|place| self.get(place)).map(bits).collect();
+        self.column = Column::of(&numbers);
         self.is_bits = true;
+    }
+
+    pub fn pop(&mut self) -> bool {
+        self.column.pop().is_some()
+    }
+}
+
+impl Extend<f64> for Values {
+    fn extend<I: IntoIterator<Item = f64>>(&mut self, values: I) {
+        let values: Vec<f64> = values.into_iter().collect();
+        if !self.is_bits {
+            if let Some(numbers) = values.iter().map(|value| whole(*value)).collect::<Option<Vec<i64>>>() {
+                return self.column.extend(&numbers);
+            }
+            self.turn_to_bits();
+        }
+        self.column.extend(&values.into_iter().map(bits).collect::<Vec<_>>());
+    }
+}
+
+static NONE: Clock = Clock::new();
+
+/// Samples whose instants rise. What is read is bit for bit what was pushed.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// That of a target whose series were read with this one; none if there are no others.
+    clock: Option<Arc<Clock>>,
+    samples: ClockedSamples,
+}
+
+impl Samples {
+    /// Of a series of a target that has this clock.
+    pub fn of(samples: ClockedSamples, clock: &Arc<Clock>) -> Samples {
+        Samples { clock: Some(Arc::clone(clock)), samples }
+    }
+
+    pub fn lend(&self) -> SamplesView<'_> {
+        self.samples.lend(self.clock.as_deref().unwrap_or(&NONE))
+    }
+
+    /// The same beside another clock.
+    pub(super) fn beside(self, clock: &Clock) -> ClockedSamples {
+        let moments = Moments::of(self.lend(), clock);
+        self.samples.at(moments)
+    }
+
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn first(&self) -> Option<Point> {
+        self.lend().get(0)
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Point> + '_ {
+        self.lend().iter()
+    }
+
+    #[cfg(test)]
+    pub fn shares_instants(&self) -> bool {
+        self.samples.shared_from().is_some()
     }
 
     pub fn pop_front(&mut self) -> Option<Point> {
         let first = self.first();
-        self.instants.pop();
-        self.values.pop();
+        self.samples.pop();
         first
     }
 }
@@ -206,17 +236,7 @@ impl FromIterator<Point> for Samples {
 
 impl Extend<Point> for Samples {
     fn extend<I: IntoIterator<Item = Point>>(&mut self, points: I) {
-        let points: Vec<Point> = points.into_iter().collect();
-        let all_whole = || points.iter().map(|point| whole(point.value)).collect::<Option<Vec<i64>>>();
-        if let Some(numbers) = all_whole().filter(|_| !self.is_bits) {
-            self.values.extend(&numbers);
-        } else {
-            if !self.is_bits {
-                self.turn_to_bits();
-            }
-            self.values.extend(&points.iter().map(|point| bits(point.value)).collect::<Vec<_>>());
-        }
-        self.instants.extend(points.iter().map(|point| point.at));
+        self.samples.extend(points, self.clock.as_deref().unwrap_or(&NONE));
     }
 }
 
@@ -225,6 +245,76 @@ impl PartialEq for Samples {
     fn eq(&self, other: &Samples) -> bool {
         self.iter().eq(other.iter())
     }
+}
+
+/// The samples of one series, lent. Whose instants these are is nobody's business.
+#[derive(Clone, Copy, Debug)]
+pub struct SamplesView<'a> {
+    instants: &'a Instants,
+    /// So many instants stand before that of the oldest sample.
+    skipped: usize,
+    values: &'a Values,
+}
+
+impl<'a> SamplesView<'a> {
+    pub(super) fn new(instants: &'a Instants, skipped: usize, values: &'a Values) -> SamplesView<'a> {
+        SamplesView { instants, skipped, values }
+    }
+
+    pub fn len(self) -> usize {
+        self.values.len()
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sample at a place, the oldest being at 0.
+    pub fn get(self, place: usize) -> Option<Point> {
+        let value = self.values.get(place)?;
+        Some(Point { at: self.instants.get(self.skipped + place)?, value })
+    }
+
+    /// The instant of the sample at a place.
+    pub fn instant_at(self, place: usize) -> Option<Timestamp> {
+        self.instants.get(self.skipped + place).filter(|_| place < self.len())
+    }
+
+    pub fn last(self) -> Option<Point> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    pub fn instants(self) -> impl Iterator<Item = Timestamp> + 'a {
+        (0..self.len()).filter_map(move |place| self.instant_at(place))
+    }
+
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = Point> + 'a {
+        self.range(0, self.len())
+    }
+
+    /// From one place to before another, which is at most the number of samples.
+    pub fn range(self, from: usize, to: usize) -> impl DoubleEndedIterator<Item = Point> + 'a {
+        (from..to).filter_map(move |place| self.get(place))
+    }
+
+    /// How many samples stand before the first whose instant is not `before`.
+    pub fn partition_point(self, before: impl Fn(Timestamp) -> bool) -> usize {
+        partition_point(self.len(), |place| self.instant_at(place).is_some_and(&before))
+    }
+}
+
+/// How many of `len` places stand before the first that is not `before`; they are in order.
+fn partition_point(len: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 #[cfg(test)]
@@ -275,25 +365,27 @@ mod tests {
             first in prop_oneof![Just(0i64), Just(i64::MIN), Just(1_800_000_000_000)],
             steps in prop::collection::vec((next(), 0usize..3), 0..60),
         ) {
-            let (mut samples, mut plain, mut at) = (Samples::default(), VecDeque::new(), first);
+            let (mut samples, mut plain, mut at) = (ClockedSamples::default(), VecDeque::new(), first);
             for ((step, value), popped) in steps {
                 at = at.saturating_add(step);
                 let point = Point { at: Timestamp::from_millis(at), value };
                 if popped == 0 {
-                    samples.extend([point]);
+                    samples.extend([point], &NONE);
                 } else {
-                    samples.push_back(point);
+                    samples.push(point, &NONE);
                 }
                 plain.push_back(point);
                 for _ in 0..popped.saturating_sub(1) {
-                    prop_assert_eq!(samples.pop_front().map(exact), plain.pop_front().map(exact));
+                    prop_assert_eq!(samples.lend(&NONE).get(0).map(exact), plain.pop_front().map(exact));
+                    samples.pop();
                 }
+                let samples = samples.lend(&NONE);
                 prop_assert_eq!(samples.len(), plain.len());
                 prop_assert_eq!(samples.last().map(exact), plain.back().copied().map(exact));
                 let all: Vec<_> = samples.iter().map(exact).collect();
                 let expected: Vec<_> = plain.iter().copied().map(exact).collect();
                 prop_assert_eq!(&all, &expected);
-                let backwards: Vec<_> = samples.range(0, samples.len()).rev().map(exact).collect();
+                let backwards: Vec<_> = samples.iter().rev().map(exact).collect();
                 prop_assert!(backwards.iter().rev().eq(&expected));
                 let middle = plain.get(plain.len() / 2).map_or(Timestamp::MIN, |point| point.at);
                 prop_assert_eq!(
@@ -310,7 +402,8 @@ mod tests {
     }
 
     fn width(samples: &Samples) -> (usize, usize) {
-        (samples.instants.0.width(), samples.values.width())
+        let samples = samples.lend();
+        (samples.instants.0.width(), samples.values.column.width())
     }
 
     #[test]

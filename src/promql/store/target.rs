@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::column::quarter_more;
+use super::clock::Clock;
+use super::column::grow;
 use super::interest::{Keep, Retention};
-use super::ring::{Ring, is_stale, stale_marker};
+use super::ring::{Ring, RingView, is_stale, stale_marker};
 use super::watch::{Watch, tolerance};
 use super::{Batch, LocalId, TargetDump, TargetMeta};
 use crate::promql::{Labels, Places, Selector};
@@ -20,7 +21,7 @@ pub(in crate::promql) struct Series {
     pub labels: Labels,
     /// Made by backstop itself, beside the scrapes.
     pub own: bool,
-    pub ring: Ring,
+    pub(super) ring: Ring,
     keep: Keep,
     local: Option<LocalId>,
     /// The target's `process` when the newest sample was taken.
@@ -116,6 +117,7 @@ pub(in crate::promql) struct Target {
     process: u32,
     pub scrapes: Watch,
     pub own: Watch,
+    pub(super) clock: Clock,
     /// Slots; an empty one is used again.
     series: Vec<Option<Series>>,
     free: Vec<usize>,
@@ -139,6 +141,7 @@ impl Target {
             process: 0,
             scrapes: Watch::default(),
             own: Watch::default(),
+            clock: Clock::default(),
             series: Vec::new(),
             free: Vec::new(),
             locals: Locals::default(),
@@ -172,6 +175,11 @@ impl Target {
         self.watch(own).observed(after, until, self.tolerance())
     }
 
+    /// The window of one of its series.
+    pub fn ring<'a>(&'a self, series: &'a Series) -> RingView<'a> {
+        series.ring.view(&self.clock)
+    }
+
     pub fn all(&self) -> impl Iterator<Item = &Series> {
         self.series.iter().flatten()
     }
@@ -197,7 +205,7 @@ impl Target {
             return (slot, false);
         }
         if self.by_labels.len() >= SERIES_MAX {
-            self.sweep(Timestamp::MAX);
+            self.sweep(Timestamp::MAX, retention);
         }
         let series = Series {
             labels: labels.clone(),
@@ -212,9 +220,7 @@ impl Target {
             self.series[slot] = Some(series);
             slot
         } else {
-            if self.series.len() == self.series.capacity() {
-                self.series.reserve_exact(quarter_more(self.series.len()));
-            }
+            grow(&mut self.series);
             self.series.push(Some(series));
             self.series.len() - 1
         };
@@ -241,6 +247,7 @@ impl Target {
             }
             self.resync = true;
         }
+        self.clock.tick(at);
         for local in &batch.vanished {
             self.vanish(*local, at);
         }
@@ -267,9 +274,9 @@ impl Target {
             }
             let replaced = series.process != self.process;
             series.process = self.process;
-            series.ring.push(at, *value, replaced);
+            series.ring.push(at, *value, replaced, &self.clock);
             let reach = series.keep.reach + self.meta.interval;
-            series.ring.forget_before(at - reach, series.keep.samples as usize);
+            series.ring.forget_before(at - reach, series.keep.samples as usize, &self.clock);
             if !series.shown {
                 series.shown = true;
                 self.shown.insert(series.labels.name().into());
@@ -313,7 +320,7 @@ impl Target {
         let Some(series) = self.locals.remove(local).and_then(|slot| self.series[slot].as_mut()) else { return };
         series.local = None;
         if series.is_live() {
-            series.ring.push(at, stale_marker(), false);
+            series.ring.push(at, stale_marker(), false, &self.clock);
         }
     }
 
@@ -335,7 +342,8 @@ impl Target {
     fn mark_stale(&mut self, at: Timestamp, which: impl Fn(&Series) -> bool) {
         for series in self.series.iter_mut().flatten() {
             if series.is_live() && which(series) {
-                series.ring.push(at, stale_marker(), false);
+                self.clock.tick(at);
+                series.ring.push(at, stale_marker(), false, &self.clock);
             }
         }
     }
@@ -347,9 +355,9 @@ impl Target {
         if let Some(series) = self.series[slot].as_mut() {
             // A target that exposes a name of ours: what we measured counts, not what it says.
             series.own = true;
-            series.ring.push(at, value, false);
+            series.ring.push(at, value, false, &self.clock);
             let reach = keep.reach + self.meta.interval;
-            series.ring.forget_before(at - reach, keep.samples as usize);
+            series.ring.forget_before(at - reach, keep.samples as usize, &self.clock);
         }
         if !self.shown.contains(labels.name()) {
             self.shown.insert(labels.name().into());
@@ -362,7 +370,7 @@ impl Target {
     pub(super) fn restart(&mut self, from: Timestamp) {
         self.shown.clear();
         for series in self.series.iter_mut().flatten() {
-            series.ring.restart(from);
+            series.ring.restart(from, &self.clock);
             series.shown = series.is_live();
             if series.shown {
                 self.shown.insert(series.labels.name().into());
@@ -412,8 +420,8 @@ impl Target {
         self.free.push(slot);
     }
 
-    /// Drops series that have ended and that no window at `now` or later reaches.
-    pub(super) fn sweep(&mut self, now: Timestamp) {
+    /// Drops series that have ended and that no window at `now` or later reaches, and instants that no series needs.
+    pub(super) fn sweep(&mut self, now: Timestamp, retention: &Retention) {
         for slot in 0..self.series.len() {
             let Some(series) = &self.series[slot] else { continue };
             let Some(newest) = series.ring.newest() else { continue };
@@ -422,6 +430,12 @@ impl Target {
                 self.remove(slot);
             }
         }
+        let mut needed = usize::MAX;
+        for series in self.series.iter_mut().flatten() {
+            series.ring.share(&self.clock);
+            needed = needed.min(series.ring.shared_from().unwrap_or(usize::MAX));
+        }
+        self.clock.forget_before(now - self.horizon(retention), needed);
     }
 
     pub(super) fn is_spent(&self) -> bool {
@@ -444,6 +458,8 @@ impl Target {
         for at in dump.scrapes.iter() {
             self.scrapes.note(at, tolerance);
         }
+        let scraped = dump.series.iter().filter(|series| !series.own).map(|series| series.samples.lend());
+        self.clock = Clock::of(dump.scrapes, scraped);
         let mut own: Vec<Timestamp> = Vec::new();
         let mut back = Vec::new();
         for series in dump.series {
@@ -454,7 +470,7 @@ impl Target {
             if series.own {
                 own.extend(series.samples.iter().filter(|point| !is_stale(point.value)).map(|point| point.at));
             }
-            slot.ring = Ring::restored(series.samples, &series.replaced, series.from_zero);
+            slot.ring = Ring::restored(series.samples, &series.replaced, series.from_zero, &self.clock);
             slot.process = self.process;
             self.shown.insert(series.labels.name().into());
             back.push((series.labels, series.own));

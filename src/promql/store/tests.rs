@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::clock::Clock;
 use super::ring::Ring;
 use super::{TargetDump, TargetId};
 use crate::promql::testkit::{API, EVERY, Kit, at, expr, labels, selector};
@@ -434,16 +435,54 @@ fn a_sample_is_found_by_its_time_however_the_scrapes_came() {
         |n| n * 1_000_000 - n * n * 4000,
     ];
     for pace in paces {
-        let mut ring = Ring::default();
+        let (mut ring, clock) = (Ring::default(), Clock::default());
         for n in 0..100 {
-            ring.push(Timestamp::from_millis(pace(n)), f64::from(u32::try_from(n).unwrap()), false);
+            ring.push(Timestamp::from_millis(pace(n)), f64::from(u32::try_from(n).unwrap()), false, &clock);
         }
         for n in 0..100 {
             for (shift, expected) in [(-1, n - 1), (0, n), (1, n)] {
-                let found = ring.at(Timestamp::from_millis(pace(n) + shift)).map(|point| point.at.as_millis());
+                let found =
+                    ring.view(&clock).at(Timestamp::from_millis(pace(n) + shift)).map(|point| point.at.as_millis());
                 assert_eq!(found, (expected >= 0).then(|| pace(expected)), "{n} {shift}");
             }
         }
     }
-    assert!(Ring::default().at(Timestamp::from_millis(0)).is_none());
+    assert!(Ring::default().view(&Clock::default()).at(Timestamp::from_millis(0)).is_none());
+}
+
+/// Of each series of target 0, whether its instants are those of its target.
+fn shared(kit: &Kit) -> Vec<bool> {
+    kit.store.targets[&TargetId(0)].all().map(|series| series.ring.shared_from().is_some()).collect()
+}
+
+#[test]
+fn series_of_a_target_share_its_instants() {
+    let mut kit = kit();
+    let both = |value: f64| [("c{a=\"1\"}", value), ("c{a=\"2\"}", value)];
+    kit.scrape(0, &both(1.0));
+    kit.scrape(15, &both(2.0));
+    assert_eq!(shared(&kit), [true; 2]);
+    // Both ended at the same instant, and nothing more was noted by the second failure.
+    kit.fail(30);
+    kit.fail(45);
+    kit.scrape(60, &both(3.0));
+    assert_eq!(shared(&kit), [true; 2]);
+    kit.come_back(&counter());
+    assert_eq!(shared(&kit), [true; 2], "after a restart");
+    assert_eq!(kit.value(&counter(), 60), Some(4.0));
+    kit.rebind(75, &both(4.0));
+    assert_eq!(shared(&kit), [true; 2]);
+    // One that was away for longer than a scrape has instants of its own.
+    kit.scrape(90, &[("c{a=\"1\"}", 5.0)]);
+    kit.scrape(105, &[("c{a=\"1\"}", 6.0)]);
+    kit.scrape(120, &both(7.0));
+    assert_eq!(shared(&kit), [true, false]);
+    assert_eq!(kit.value(&counter(), 120), Some(4.0 + 4.0));
+    // Once its window has moved on, it needs them no longer.
+    for n in 0..70 {
+        kit.scrape(135 + 15 * n, &both(8.0));
+    }
+    assert_eq!(shared(&kit), [true; 2]);
+    let clock = &kit.store.targets[&TargetId(0)].clock;
+    assert!(clock.len() < 80, "{clock:?}");
 }
