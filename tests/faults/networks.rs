@@ -51,6 +51,9 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        // The kernel ends a network, and the cable with it, some time after its last process has; the next room's cable
+        // has the same name.
+        drop(Command::new("ip").args(["link", "del", "there"]).status());
         drop(self.0.kill());
         drop(self.0.wait());
     }
