@@ -1,15 +1,16 @@
 //! What the daemon costs where it runs: 100 targets over loopback, 1,000 series each, scraped each second, beside a
-//! program that only drains the same bodies with the same HTTP client.
+//! program that only drains the same bodies with the same HTTP client, and one that does it with reqwest.
 //!
-//! `cargo bench --bench daemon` (about three minutes; `DAEMON_SECONDS=330 DAEMON_ROUNDS=1` shows full windows)
+//! `cargo bench --bench daemon` (about four minutes; `DAEMON_SECONDS=330 DAEMON_ROUNDS=1` shows full windows)
 //!
 //! Three processes: this one serves and counts what it offered; the daemon is the real binary with triggers of the usual
 //! kinds; the drain is this binary again. Daemon and drain take turns, so that a busy machine slows both. What counts is
 //! the CPU time that the kernel accounts to each, per million samples offered, without their start; and its peak memory.
 
 use std::fmt::Write as _;
+use std::hint::black_box;
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -18,15 +19,18 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use backstop::exposition::Format;
-use backstop::platform::http::{self, ClientSpec, Connections, RequestLimits};
+use backstop::platform::http::{self, ClientSpec, Connections, PlainClient, RequestLimits};
+use reqwest::Url;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use tokio::time::{MissedTickBehavior, interval};
 
 const TARGETS: u32 = 100;
 const SERIES: u64 = 1000;
 const INTERVAL: Duration = Duration::from_secs(1);
 const ROUNDS: u64 = 3;
-/// The programs that only drain: on as many threads as tokio takes, and on one, as the daemon runs.
-const DRAINS: [&str; 2] = ["drain", "drain-one"];
+/// The programs that only drain: with the daemon's client on as many threads as tokio takes, and on one, as the daemon
+/// runs; and with reqwest, which has the pool that the daemon's client does without.
+const DRAINS: [&str; 3] = ["drain", "drain-one", "reqwest"];
 /// Of `/proc`: what Linux shows to programs is in hundredths, whatever its own clock does.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Until the first scrapes are done: series are born, connections made, code is read from the disk.
@@ -57,10 +61,10 @@ for      = "1m"
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, address] = arguments.as_slice()
+    if let [mode, port] = arguments.as_slice()
         && let Some(drain) = DRAINS.into_iter().find(|drain| drain == mode)
     {
-        return self::drain(address.parse().expect("an address"), drain == DRAINS[1]);
+        return self::drain(port.parse().expect("a port"), drain);
     }
     // `cargo test --benches` only wants to see that it runs.
     let (rounds, turn) = if arguments.iter().any(|argument| argument == "--test") {
@@ -70,23 +74,25 @@ fn main() -> io::Result<()> {
         (set("DAEMON_ROUNDS").unwrap_or(ROUNDS), Duration::from_secs(set("DAEMON_SECONDS").unwrap_or(15)))
     };
     let offered = Arc::new(AtomicU64::new(0));
-    let address = serve(&offered)?;
+    let port = serve(&offered)?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("backstop.toml");
-    std::fs::write(&file, configuration(address, folder.path()))?;
+    std::fs::write(&file, configuration(port, folder.path()))?;
 
     println!("{TARGETS} targets × {SERIES} series each second, {} s a turn", turn.as_secs());
     println!("{:14} {:>20} {:>18} {:>10}", "", "samples offered", "CPU s per million", "peak MB");
-    let mut sums = [Turn::default(); 3];
+    let mut sums = [Turn::default(); 4];
     for _ in 0..rounds {
-        for (index, name) in [DRAINS[0], DRAINS[1], "daemon"].into_iter().enumerate() {
+        for (index, name) in [DRAINS[0], DRAINS[1], DRAINS[2], "daemon"].into_iter().enumerate() {
             let mut command = if name == "daemon" {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
                 command.arg("run").arg(&file);
                 command
             } else {
                 let mut command = Command::new(std::env::current_exe()?);
-                command.args([name, &address.to_string()]);
+                // glibc would give the memory of each body back at once, and fetch it anew for the next: that is no cost of
+                // draining, and no program that holds anything else has it.
+                command.args([name, &port.to_string()]).env("MALLOC_TRIM_THRESHOLD_", "16777216");
                 command
             };
             let child = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
@@ -96,12 +102,14 @@ fn main() -> io::Result<()> {
             sums[index].add(&turn);
         }
     }
-    let peak = sums[2].peak_megabytes;
-    let [drain, one_thread, daemon] = sums.map(|sum| sum.cpu_per_million());
+    let peak = sums[3].peak_megabytes;
+    let [drain, one_thread, reqwest, daemon] = sums.map(|sum| sum.cpu_per_million());
     println!(
-        "over all turns the daemon costs {daemon:.3}: {:.2} times the drain, {:.2} times the one on one thread; {peak:.1} MB",
+        "over all turns the daemon costs {daemon:.3}: {:.2} times the drain, {:.2} times the one on one thread, {:.2} times \
+         the one with reqwest; {peak:.1} MB",
         daemon / drain,
-        daemon / one_thread
+        daemon / one_thread,
+        daemon / reqwest
     );
     Ok(())
 }
@@ -166,15 +174,14 @@ impl Running {
     }
 }
 
-fn path(target: u32) -> String {
-    format!("/metrics/{target}")
+/// Each target has an address of its own, as pods have, and so a connection of its own.
+fn url(target: u32, port: u16) -> String {
+    format!("http://127.0.1.{}:{port}/metrics", target + 1)
 }
 
-fn configuration(address: SocketAddr, folder: &Path) -> String {
+fn configuration(port: u16, folder: &Path) -> String {
     let targets: Vec<String> = (0..TARGETS)
-        .map(|target| {
-            format!("{{ url = \"http://{address}{}\", labels = {{ instance = \"api-{target}\" }} }}", path(target))
-        })
+        .map(|target| format!("{{ url = \"{}\", labels = {{ instance = \"api-{target}\" }} }}", url(target, port)))
         .collect();
     format!(
         "[daemon]\nstate_dir = '{}'\nsocket = '{}'\n\n[services.api]\nautonomy = \"observe\"\n\
@@ -186,10 +193,10 @@ fn configuration(address: SocketAddr, folder: &Path) -> String {
     )
 }
 
-/// Serves every path on every connection, each on a thread of its own; counts the samples of whole answers.
-fn serve(offered: &Arc<AtomicU64>) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
+/// Serves on every address, each connection on a thread of its own; counts the samples of whole answers.
+fn serve(offered: &Arc<AtomicU64>) -> io::Result<u16> {
+    let listener = TcpListener::bind("0.0.0.0:0")?;
+    let port = listener.local_addr()?.port();
     let offered = Arc::clone(offered);
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -198,7 +205,7 @@ fn serve(offered: &Arc<AtomicU64>) -> io::Result<SocketAddr> {
             thread::spawn(move || answer(stream, &offered).ok());
         }
     });
-    Ok(address)
+    Ok(port)
 }
 
 fn answer(mut stream: TcpStream, offered: &AtomicU64) -> io::Result<()> {
@@ -277,30 +284,37 @@ fn expose(body: &mut String, scrape: u64) -> std::fmt::Result {
     others(body, 46..47, 7)
 }
 
-/// Only drains the bodies, each second, all targets with one client as the daemon has it.
-fn drain(address: SocketAddr, one_thread: bool) -> io::Result<()> {
+/// Only drains the bodies, each second.
+fn drain(port: u16, how: &str) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if one_thread {
+    if how == "drain-one" {
         runtime.worker_threads(1);
     }
     let runtime = runtime.enable_all().build()?;
     let limits = RequestLimits { connect_timeout: INTERVAL, timeout: INTERVAL, body_bytes_max: 16 << 20 };
     runtime.block_on(async {
-        let client = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
+        let reqwest = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
         let mut tasks = tokio::task::JoinSet::new();
         for target in 0..TARGETS {
-            let client = client.clone();
-            let url = format!("http://{address}{}", path(target));
+            let url = Url::parse(&url(target, port)).expect("an address");
+            let reqwest = (how == "reqwest").then(|| reqwest.clone());
+            let mut plain = PlainClient::new(&url, &limits).expect("plain HTTP");
             tasks.spawn(async move {
                 tokio::time::sleep(INTERVAL * target / TARGETS).await;
                 let mut ticks = interval(INTERVAL);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 loop {
                     ticks.tick().await;
-                    let request = client.get(&url).header(reqwest::header::ACCEPT, Format::ACCEPT);
+                    let Some(reqwest) = &reqwest else {
+                        let accept = [(ACCEPT, HeaderValue::from_static(Format::ACCEPT))];
+                        let answer = plain.get(&HeaderMap::from_iter(accept), |_| Ok::<(), ()>(())).await;
+                        drop(black_box(answer));
+                        continue;
+                    };
+                    let request = reqwest.get(url.clone()).header(ACCEPT, Format::ACCEPT);
                     let Ok(mut response) = request.send().await else { continue };
                     while let Ok(Some(chunk)) = response.chunk().await {
-                        std::hint::black_box(chunk);
+                        black_box(chunk);
                     }
                 }
             });

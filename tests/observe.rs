@@ -1,5 +1,7 @@
 //! What is seen of the world is what the world shows: observers against real sockets, files and processes.
 
+#[path = "observe/connections.rs"]
+mod connections;
 #[path = "observe/lifecycle.rs"]
 mod lifecycle;
 #[path = "observe/probes.rs"]

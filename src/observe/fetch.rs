@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use reqwest::Response;
-use reqwest::header::HeaderName;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderName, LOCATION};
 
 use super::request::Unready;
 use crate::machine::input::ScrapeFailure;
-use crate::platform::http::{self, TroubleKind};
+use crate::platform::http::{self, Trouble, TroubleKind};
+
+/// As much of a redirect's target is shown.
+const LOCATION_CHARS_MAX: usize = 200;
 
 pub fn failure(reason: &'static str, detail: String) -> ScrapeFailure {
     ScrapeFailure { reason, detail }
@@ -23,7 +26,11 @@ pub fn unready(why: Unready) -> ScrapeFailure {
 
 /// The request, or reading its answer, failed. `limit`: how long it may have taken.
 pub fn transport(error: &reqwest::Error, limit: Duration) -> ScrapeFailure {
-    let trouble = http::trouble(error);
+    told(http::trouble(error), limit)
+}
+
+/// As [`transport`], of what is known of it.
+pub fn told(trouble: Trouble, limit: Duration) -> ScrapeFailure {
     let reason = match trouble.kind {
         TroubleKind::Timeout => return failure("timeout", format!("{} ({limit:?} at most)", trouble.detail)),
         TroubleKind::Refused => "refused",
@@ -36,7 +43,16 @@ pub fn transport(error: &reqwest::Error, limit: Duration) -> ScrapeFailure {
     failure(reason, trouble.detail)
 }
 
+/// An answer that points elsewhere fails.
+pub fn not_redirected(status: StatusCode, headers: &HeaderMap) -> Result<(), ScrapeFailure> {
+    if !status.is_redirection() {
+        return Ok(());
+    }
+    let to: String = text(headers, &LOCATION).unwrap_or("nowhere").chars().take(LOCATION_CHARS_MAX).collect();
+    Err(failure("redirect", format!("it answered {status} and pointed to {to}; redirects are not followed")))
+}
+
 /// None also where it is no text.
-pub fn header<'r>(response: &'r Response, name: &HeaderName) -> Option<&'r str> {
-    response.headers().get(name).and_then(|value| value.to_str().ok())
+pub fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }

@@ -108,11 +108,12 @@ impl Requester {
 
     /// A request with the specification's headers and authentication.
     pub async fn request(&mut self, method: Method, url: Url) -> Result<RequestBuilder, Unready> {
-        let headers = self.refresh().await?;
+        let headers = self.headers().await?;
         Ok(self.client.request(method, url).headers(headers))
     }
 
-    async fn refresh(&mut self) -> Result<HeaderMap, Unready> {
+    /// The specification's headers and authentication, for a request that is made without the client.
+    pub async fn headers(&mut self) -> Result<HeaderMap, Unready> {
         if !reads_files(&self.spec) {
             return headers(&self.spec).map_err(Unready::Secret);
         }

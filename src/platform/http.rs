@@ -1,15 +1,23 @@
 //! HTTP clients with backstop's limits: no redirects, no proxy unless configured, bounded bodies.
 
+mod plain;
+
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustix::io::Errno;
 
+pub use plain::{GetError, PlainClient};
+
 use crate::decide::event::{SecretRef, TextOrSecret};
+
+const USER_AGENT_VALUE: &str = concat!("backstop/", env!("CARGO_PKG_VERSION"));
 
 /// Limits of one request, on by default (DESIGN §7).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +123,7 @@ fn builder(
     connections: Connections,
 ) -> Result<reqwest::ClientBuilder, ClientError> {
     let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("backstop/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT_VALUE)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(limits.connect_timeout)
         .timeout(limits.timeout)
@@ -157,15 +165,16 @@ impl Resolver {
     fn within(limits: &RequestLimits) -> Resolver {
         Resolver { limit: limits.connect_timeout.min(limits.timeout).mul_f64(0.75) }
     }
+
+    async fn look_up(self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        Ok(within(self.limit, tokio::net::lookup_host((name, 0))).await?.collect())
+    }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let limit = self.limit;
-        Box::pin(async move {
-            let found = within(limit, tokio::net::lookup_host((name.as_str(), 0))).await?;
-            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
-        })
+        let resolver = *self;
+        Box::pin(async move { Ok(Box::new(resolver.look_up(name.as_str()).await?.into_iter()) as Addrs) })
     }
 }
 
@@ -178,10 +187,7 @@ async fn within<T>(limit: Duration, lookup: impl Future<Output = io::Result<T>>)
 
 /// The body, at most `max` bytes after decompression; a longer one is an error, not a prefix.
 pub async fn body(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, BodyError> {
-    // What is announced is mostly right; of a lie no more is believed than this.
-    const ANNOUNCED_MAX: usize = 1 << 20;
-    let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
-    let mut body = Vec::with_capacity(announced.min(max).min(ANNOUNCED_MAX));
+    let mut body = room_for(response.content_length(), max);
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Cut)? {
         if body.len() + chunk.len() > max {
             return Err(BodyError::TooLarge(max));
@@ -189,6 +195,13 @@ pub async fn body(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// For a body of which so many bytes are announced. That is mostly right; of a lie no more is believed than a megabyte.
+fn room_for(announced: Option<u64>, max: usize) -> Vec<u8> {
+    const ANNOUNCED_MAX: usize = 1 << 20;
+    let announced = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+    Vec::with_capacity(announced.min(max).min(ANNOUNCED_MAX))
 }
 
 /// What kept a request from being answered.
@@ -228,29 +241,64 @@ pub fn trouble(error: &reqwest::Error) -> Trouble {
         let detail = if error.is_connect() { "no connection in time" } else { "no answer in time" };
         return Trouble { kind: TroubleKind::Timeout, detail: detail.to_owned() };
     }
-    let mut root = None;
-    let mut source = error.source();
-    while let Some(inner) = source {
-        if let Some(found) = trouble_of(inner).filter(|_| !error.is_dns()) {
-            return found;
-        }
-        root = Some(inner);
-        source = inner.source();
-    }
-    let root = root.map_or_else(|| error.to_string(), ToString::to_string);
-    let (kind, what) = if error.is_dns() {
-        (TroubleKind::Dns, "the name could not be resolved")
-    } else if error.is_builder() {
-        (TroubleKind::Invalid, "the request cannot be made")
-    } else if error.is_connect() {
-        (TroubleKind::Unreachable, "no connection")
-    } else if error.is_decode() {
-        (TroubleKind::Lost, "the answer cannot be read")
-    } else {
-        (TroubleKind::Lost, "the connection ended before a whole answer came")
+    let root = match decisive(error) {
+        Ok(trouble) if !error.is_dns() => return trouble,
+        Ok(_) | Err(_) => links(error).last().unwrap_or(error),
     };
-    Trouble { kind, detail: format!("{what}: {root}") }
+    if error.is_dns() {
+        Trouble::new(TroubleKind::Dns, NOT_RESOLVED, root)
+    } else if error.is_builder() {
+        Trouble::new(TroubleKind::Invalid, "the request cannot be made", root)
+    } else if error.is_connect() {
+        Trouble::new(TroubleKind::Unreachable, NOT_CONNECTED, root)
+    } else if error.is_decode() {
+        Trouble::unreadable(root)
+    } else {
+        Trouble::new(TroubleKind::Lost, NOT_WHOLE, root)
+    }
 }
+
+const NOT_RESOLVED: &str = "the name could not be resolved";
+const NOT_CONNECTED: &str = "no connection";
+const NOT_WHOLE: &str = "the connection ended before a whole answer came";
+
+impl Trouble {
+    fn new(kind: TroubleKind, what: &str, why: impl Display) -> Trouble {
+        Trouble { kind, detail: format!("{what}: {why}") }
+    }
+
+    fn unreadable(why: impl Display) -> Trouble {
+        Trouble::new(TroubleKind::Lost, "the answer cannot be read", why)
+    }
+}
+
+/// An error and what caused it, one after the other.
+fn links<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&link| link.source())
+}
+
+/// What the first link that decides it says of the whole, or else the last one.
+fn decisive<'e>(error: &'e (dyn Error + 'static)) -> Result<Trouble, &'e (dyn Error + 'static)> {
+    links(error).find_map(trouble_of).ok_or_else(|| links(error).last().unwrap_or(error))
+}
+
+/// What it means that no plain connection could be made.
+fn not_connected(error: &(dyn Error + 'static)) -> Trouble {
+    if let Some(NoAddress(why)) = links(error).find_map(|link| link.downcast_ref()) {
+        return Trouble::new(TroubleKind::Dns, NOT_RESOLVED, why);
+    }
+    decisive(error).unwrap_or_else(|root| Trouble::new(TroubleKind::Unreachable, NOT_CONNECTED, root))
+}
+
+/// What it means that a plain connection brought no whole answer.
+fn not_whole(error: &hyper::Error) -> Trouble {
+    decisive(error).unwrap_or_else(|root| Trouble::new(TroubleKind::Lost, NOT_WHOLE, root))
+}
+
+/// A resolver's error, so that what its socket says is not taken for what the server's does.
+#[derive(Debug, thiserror::Error)]
+#[error("the resolver found no address")]
+struct NoAddress(#[source] io::Error);
 
 /// One link of an error's chain, if it decides what the whole means.
 fn trouble_of(error: &(dyn Error + 'static)) -> Option<Trouble> {
@@ -260,7 +308,8 @@ fn trouble_of(error: &(dyn Error + 'static)) -> Option<Trouble> {
     let error = error.downcast_ref::<io::Error>()?;
     // What is wrapped in an I/O error is not among its sources: they begin one further on.
     if let Some(inner) = error.get_ref() {
-        return trouble_of(inner).or_else(|| (error.kind() == io::ErrorKind::UnexpectedEof).then(|| io_trouble(error)));
+        let tells = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::TimedOut);
+        return trouble_of(inner).or_else(|| tells.then(|| io_trouble(error)));
     }
     error.raw_os_error().map(|_| io_trouble(error))
 }
@@ -275,8 +324,9 @@ fn tls_trouble(error: &rustls::Error) -> Trouble {
 #[must_use]
 pub fn io_trouble(error: &io::Error) -> Trouble {
     let (kind, detail) = match Errno::from_io_error(error) {
+        // Also the limit of our own on making a connection, which has no number.
+        _ if error.kind() == io::ErrorKind::TimedOut => (TroubleKind::Timeout, "no connection in time".to_owned()),
         Some(Errno::CONNREFUSED) => (TroubleKind::Refused, "the connection was refused".to_owned()),
-        Some(Errno::TIMEDOUT) => (TroubleKind::Timeout, "no connection in time".to_owned()),
         Some(Errno::MFILE | Errno::NFILE) => {
             (TroubleKind::Local, "there is no free file handle here to send it (raise LimitNOFILE)".to_owned())
         }
@@ -317,6 +367,8 @@ mod tests {
             let wrapped = io::Error::other(io::Error::from(errno));
             assert_eq!(trouble_of(&wrapped).map(|trouble| trouble.kind), Some(expected), "{errno:?}");
         }
+        let limit = io::Error::new(io::ErrorKind::TimedOut, "a limit of our own");
+        assert_eq!(trouble_of(&limit).map(|trouble| trouble.kind), Some(TroubleKind::Timeout));
         let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
         assert_eq!(trouble_of(&tls).map(|trouble| trouble.kind), Some(TroubleKind::Tls));
     }

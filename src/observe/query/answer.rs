@@ -224,7 +224,7 @@ fn error_of(envelope: &Envelope) -> String {
 }
 
 /// Text of a server in one line of ours.
-pub(super) fn shown(text: &str) -> String {
+fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
         shown.push('…');

@@ -18,13 +18,13 @@ mod tests;
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ObserveError;
-use super::fetch::{failure, header, transport, unready};
+use super::fetch::{failure, not_redirected, text, transport, unready};
 use super::lane::Sender;
 use super::request::{Requester, http_url};
 use super::schedule::Ticks;
@@ -33,7 +33,7 @@ use crate::machine::input::{Observation, QueryAnswer, ScrapeFailure};
 use crate::platform::clock::{self, Clock};
 use crate::platform::http::{self, BodyError, Connections};
 use crate::promql::{Labels, TargetId};
-use answer::{Reading, shown};
+use answer::Reading;
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -101,12 +101,8 @@ impl Querier {
         let request = request.header(CONTENT_TYPE, FORM).header(ACCEPT, JSON).body(self.form.clone());
         let response = request.send().await.map_err(|error| transport(&error, self.limit))?;
         let status = response.status();
-        if status.is_redirection() {
-            let to = header(&response, &LOCATION).unwrap_or("nowhere");
-            let why = format!("it answered {status} and pointed to {}; redirects are not followed", shown(to));
-            return Err(failure("redirect", why));
-        }
-        let kind = header(&response, &CONTENT_TYPE).map(str::to_owned);
+        not_redirected(status, response.headers())?;
+        let kind = text(response.headers(), &CONTENT_TYPE).map(str::to_owned);
         let body = http::body(response, self.body_bytes_max).await.map_err(|error| match error {
             BodyError::TooLarge(max) => {
                 failure("body", format!("the answer is larger than {max} bytes; aggregate more, or raise body_max"))

@@ -10,14 +10,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::ObserveError;
-use super::fetch::{failure, header, transport, unready};
+use super::fetch::{failure, not_redirected, text, told, transport, unready};
 use super::lane::Sender;
 use super::request::{Clients, Requester, host_port, http_url};
 use super::schedule::Ticks;
@@ -25,13 +25,10 @@ use crate::config::model::{ScrapeSpec, TargetSpec};
 use crate::exposition::{Format, Reason, ScanError};
 use crate::machine::input::{Observation, Scrape, ScrapeFailure};
 use crate::platform::clock::Clock;
-use crate::platform::http::{self, BodyError, Connections};
+use crate::platform::http::{self, BodyError, Connections, GetError, PlainClient};
 use crate::promql::{Interest, Labels, TargetId};
 pub use cache::Cache;
 use cache::Refused;
-
-/// As much of a redirect's target is shown.
-const LOCATION_CHARS_MAX: usize = 200;
 
 /// One scrape target, ready to run.
 #[derive(Debug)]
@@ -41,6 +38,8 @@ pub struct Scraper {
     limit: Duration,
     body_bytes_max: usize,
     requester: Requester,
+    /// Where neither encryption nor a proxy is needed, which is usual.
+    plain: Option<PlainClient>,
     target_labels: Vec<(String, String)>,
     samples_max: usize,
 }
@@ -55,11 +54,14 @@ impl Scraper {
     ) -> Result<Scraper, ObserveError> {
         let url = http_url(what, &target.address)?;
         let requester = Requester::sharing(what, &spec.client, &spec.limits, Connections::Reused, clients)?;
+        let is_direct = spec.client.proxy.is_none();
+        let plain = is_direct.then(|| PlainClient::new(&url, &spec.limits)).flatten();
         let job = spec.job.clone().unwrap_or_else(|| spec.name.to_string());
         Ok(Scraper {
             limit: spec.limits.timeout,
             body_bytes_max: spec.limits.body_bytes_max,
             requester,
+            plain,
             target_labels: target_labels(job, host_port(&url), &target.labels),
             samples_max: spec.samples_max,
             url,
@@ -103,29 +105,36 @@ impl Scraper {
     }
 
     async fn fetch(&mut self) -> Result<(Format, Vec<u8>), ScrapeFailure> {
+        let too_large = |max| failure("body", format!("the body is larger than {max} bytes"));
+        if let Some(plain) = &mut self.plain {
+            let mut headers = self.requester.headers().await.map_err(unready)?;
+            headers.append(ACCEPT, HeaderValue::from_static(Format::ACCEPT));
+            let answer = plain.get(&headers, |head| format(head.status, &head.headers)).await;
+            return answer.map_err(|error| match error {
+                GetError::Trouble(trouble) => told(trouble, self.limit),
+                GetError::TooLarge(max) => too_large(max),
+                GetError::Refused(failure) => failure,
+            });
+        }
         let request = self.requester.request(Method::GET, self.url.clone()).await.map_err(unready)?;
         let response =
             request.header(ACCEPT, Format::ACCEPT).send().await.map_err(|error| transport(&error, self.limit))?;
-        let status = response.status();
-        if status.is_redirection() {
-            let to = header(&response, &LOCATION).unwrap_or("nowhere");
-            let to: String = to.chars().take(LOCATION_CHARS_MAX).collect();
-            return Err(failure(
-                "redirect",
-                format!("it answered {status} and pointed to {to}; redirects are not followed"),
-            ));
-        }
-        if status != StatusCode::OK {
-            return Err(failure("status", format!("it answered {status}")));
-        }
-        let format = Format::from_content_type(header(&response, &CONTENT_TYPE))
-            .map_err(|error| failure("content_type", error.to_string()))?;
+        let format = format(response.status(), response.headers())?;
         let body = http::body(response, self.body_bytes_max).await.map_err(|error| match error {
-            BodyError::TooLarge(max) => failure("body", format!("the body is larger than {max} bytes")),
+            BodyError::TooLarge(max) => too_large(max),
             BodyError::Cut(error) => transport(&error, self.limit),
         })?;
         Ok((format, body))
     }
+}
+
+/// Of an answer whose body is worth reading.
+fn format(status: StatusCode, headers: &HeaderMap) -> Result<Format, ScrapeFailure> {
+    not_redirected(status, headers)?;
+    if status != StatusCode::OK {
+        return Err(failure("status", format!("it answered {status}")));
+    }
+    Format::from_content_type(text(headers, &CONTENT_TYPE)).map_err(|error| failure("content_type", error.to_string()))
 }
 
 /// What a task that observes one target holds of the rest.

@@ -1,0 +1,261 @@
+//! GETs of one address over plain HTTP/1.1, on a connection of which only the socket is kept from one to the next.
+//!
+//! For scrapes, which never end and are many. A connection of a pool keeps its buffer, which grows with the bodies, and a
+//! task of its own, and each request and each part of a body goes from one task to the other. Here a connection costs a
+//! socket while nothing is asked, and one task does all the work (`benches/daemon.rs` shows what either way costs).
+
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use std::vec;
+
+use flate2::write::MultiGzDecoder;
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::response::Parts;
+use hyper::http::uri::PathAndQuery;
+use hyper::{Request, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::{NoAddress, RequestLimits, Resolver, Trouble, USER_AGENT_VALUE, not_connected, not_whole, room_for};
+
+/// Of a connection while a request is under way. An answer's head must fit.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Notices a server that is gone without a word while nothing is asked; the values are reqwest's.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Asks one address again and again.
+#[derive(Debug)]
+pub struct PlainClient {
+    connector: HttpConnector<Resolver>,
+    address: Uri,
+    /// What the request line says.
+    path: Uri,
+    host: HeaderValue,
+    body_bytes_max: usize,
+    /// Of the last answer, if that was read to its end and the server keeps the connection.
+    kept: Option<Socket>,
+}
+
+type Socket = TokioIo<TcpStream>;
+
+/// Why there is no answer, or not the one that was wanted.
+#[derive(Debug)]
+pub enum GetError<R> {
+    Trouble(Trouble),
+    /// The body is larger than so many bytes, decompressed.
+    TooLarge(usize),
+    /// The caller's, who saw its head.
+    Refused(R),
+}
+
+impl PlainClient {
+    /// None where `url` is not plain HTTP. No proxy is used.
+    #[must_use]
+    pub fn new(url: &url::Url, limits: &RequestLimits) -> Option<PlainClient> {
+        let address: Uri = url.as_str().parse().ok().filter(|_| url.scheme() == "http")?;
+        let mut connector = HttpConnector::new_with_resolver(Resolver::within(limits));
+        connector.set_connect_timeout(Some(limits.connect_timeout));
+        connector.set_nodelay(true);
+        connector.set_keepalive(Some(KEEPALIVE));
+        connector.set_keepalive_interval(Some(KEEPALIVE));
+        connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+        Some(PlainClient {
+            connector,
+            path: Uri::from(address.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"))),
+            host: HeaderValue::from_str(address.authority()?.as_str()).ok()?,
+            address,
+            body_bytes_max: limits.body_bytes_max,
+            kept: None,
+        })
+    }
+
+    /// What `judge` made of the answer's head, and the body, decompressed. Has no limit in time of its own but for
+    /// making the connection; after being dropped halfway, the next one makes a new connection.
+    pub async fn get<T, R>(
+        &mut self,
+        headers: &HeaderMap,
+        judge: impl FnOnce(&Parts) -> Result<T, R>,
+    ) -> Result<(T, Vec<u8>), GetError<R>> {
+        let mut exchange = self.ask(headers).await.map_err(GetError::Trouble)?;
+        let verdict = judge(&exchange.head).map_err(GetError::Refused)?;
+        let body = exchange.body(self.body_bytes_max).await.map_err(|error| match error {
+            Unread::TooLarge => GetError::TooLarge(self.body_bytes_max),
+            Unread::Trouble(trouble) => GetError::Trouble(trouble),
+        })?;
+        self.kept = exchange.end().await;
+        Ok((verdict, body))
+    }
+
+    async fn ask(&mut self, headers: &HeaderMap) -> Result<Exchange, Trouble> {
+        // Servers close what was quiet for long, perhaps in this very moment: that is no failure, and a GET does no harm
+        // twice.
+        if let Some(kept) = self.kept.take().filter(is_quiet)
+            && let Ok(exchange) = Exchange::begin(kept, self.request(headers)).await
+        {
+            return Ok(exchange);
+        }
+        poll_fn(|context| self.connector.poll_ready(context)).await.map_err(|error| not_connected(&error))?;
+        let new = self.connector.call(self.address.clone()).await.map_err(|error| not_connected(&error))?;
+        Exchange::begin(new, self.request(headers)).await.map_err(|error| not_whole(&error))
+    }
+
+    fn request(&self, own: &HeaderMap) -> Request<String> {
+        let mut request = Request::new(String::new());
+        *request.uri_mut() = self.path.clone();
+        let headers = request.headers_mut();
+        *headers = own.clone();
+        let defaults: [(HeaderName, HeaderValue); 3] = [
+            (HOST, self.host.clone()),
+            (USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE)),
+            (ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
+        ];
+        for (name, value) in defaults {
+            headers.entry(name).or_insert(value);
+        }
+        request
+    }
+}
+
+/// Whether a connection on which nothing is awaited says nothing; one that was closed says so.
+fn is_quiet(socket: &Socket) -> bool {
+    matches!(socket.inner().try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// One request whose answer has begun.
+struct Exchange {
+    connection: Driven,
+    sender: http1::SendRequest<String>,
+    head: Parts,
+    incoming: hyper::body::Incoming,
+}
+
+enum Unread {
+    TooLarge,
+    Trouble(Trouble),
+}
+
+impl Exchange {
+    async fn begin(socket: Socket, request: Request<String>) -> hyper::Result<Exchange> {
+        let mut builder = http1::Builder::new();
+        builder.read_buf_exact_size(Some(BUFFER_BYTES));
+        let (mut sender, connection) = builder.handshake(socket).await?;
+        let mut connection = Driven(Some(connection));
+        let answer = connection.until(sender.send_request(request)).await?;
+        let (head, incoming) = answer.into_parts();
+        Ok(Exchange { connection, sender, head, incoming })
+    }
+
+    async fn body(&mut self, max: usize) -> Result<Vec<u8>, Unread> {
+        let announced = hyper::body::Body::size_hint(&self.incoming).exact();
+        let bounded = Bounded { bytes: room_for(announced, max), max };
+        let mut body = match self.head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+            Some(b"gzip" | b"x-gzip") => Body::Gzip(MultiGzDecoder::new(bounded)),
+            _ => Body::AsItIs(bounded),
+        };
+        while let Some(frame) = self.connection.until(self.incoming.frame()).await {
+            let frame = frame.map_err(|error| Unread::Trouble(not_whole(&error)))?;
+            if let Some(data) = frame.data_ref() {
+                body.add(data)?;
+            }
+        }
+        body.end()
+    }
+
+    /// The socket, if it can serve the next request.
+    async fn end(mut self) -> Option<Socket> {
+        self.connection.until(self.sender.ready()).await.ok()?;
+        let parts = self.connection.0?.into_parts();
+        parts.read_buf.is_empty().then_some(parts.io)
+    }
+}
+
+/// Does a connection's work while something is awaited from it. None when it has ended: what it had not done by then, it
+/// tells who waits for it, with the reason, by being gone.
+struct Driven(Option<http1::Connection<Socket, String>>);
+
+impl Driven {
+    async fn until<T>(&mut self, wanted: impl Future<Output = T>) -> T {
+        let mut wanted = pin!(wanted);
+        poll_fn(|context| {
+            if self.0.as_mut().is_some_and(|connection| connection.poll_without_shutdown(context).is_ready()) {
+                self.0 = None;
+            }
+            wanted.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+enum Body {
+    AsItIs(Bounded),
+    Gzip(MultiGzDecoder<Bounded>),
+}
+
+impl Body {
+    fn add(&mut self, data: &[u8]) -> Result<(), Unread> {
+        match self {
+            Body::AsItIs(bounded) => bounded.write_all(data),
+            Body::Gzip(decoder) => decoder.write_all(data),
+        }
+        .map_err(|error| unread(&error))
+    }
+
+    fn end(self) -> Result<Vec<u8>, Unread> {
+        match self {
+            Body::AsItIs(bounded) => Ok(bounded.bytes),
+            Body::Gzip(decoder) => decoder.finish().map(|bounded| bounded.bytes).map_err(|error| unread(&error)),
+        }
+    }
+}
+
+fn unread(error: &io::Error) -> Unread {
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        return Unread::TooLarge;
+    }
+    Unread::Trouble(Trouble::unreadable(error))
+}
+
+/// Takes so many bytes, and not one more.
+struct Bounded {
+    bytes: Vec<u8>,
+    max: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if data.len() > self.max - self.bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = NoAddress;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAddress>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoAddress>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = *self;
+        Box::pin(async move { Ok(resolver.look_up(name.as_str()).await.map_err(NoAddress)?.into_iter()) })
+    }
+}
