@@ -293,11 +293,11 @@ fn drain(port: u16, how: &str) -> io::Result<()> {
     let runtime = runtime.enable_all().build()?;
     let limits = RequestLimits { connect_timeout: INTERVAL, timeout: INTERVAL, body_bytes_max: 16 << 20 };
     runtime.block_on(async {
-        let reqwest = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
+        let pooled = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
         let mut tasks = tokio::task::JoinSet::new();
         for target in 0..TARGETS {
             let url = Url::parse(&url(target, port)).expect("an address");
-            let reqwest = (how == "reqwest").then(|| reqwest.clone());
+            let pooled = (how == "reqwest").then(|| pooled.clone());
             let mut plain = PlainClient::new(&url, &limits).expect("plain HTTP");
             tasks.spawn(async move {
                 tokio::time::sleep(INTERVAL * target / TARGETS).await;
@@ -305,13 +305,13 @@ fn drain(port: u16, how: &str) -> io::Result<()> {
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 loop {
                     ticks.tick().await;
-                    let Some(reqwest) = &reqwest else {
+                    let Some(pooled) = &pooled else {
                         let accept = [(ACCEPT, HeaderValue::from_static(Format::ACCEPT))];
                         let answer = plain.get(&HeaderMap::from_iter(accept), |_| Ok::<(), ()>(())).await;
                         drop(black_box(answer));
                         continue;
                     };
-                    let request = reqwest.get(url.clone()).header(ACCEPT, Format::ACCEPT);
+                    let request = pooled.get(url.clone()).header(ACCEPT, Format::ACCEPT);
                     let Ok(mut response) = request.send().await else { continue };
                     while let Ok(Some(chunk)) = response.chunk().await {
                         black_box(chunk);
