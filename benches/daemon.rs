@@ -1,7 +1,7 @@
 //! What the daemon costs where it runs: 100 targets over loopback, 1,000 series each, scraped each second, beside a
 //! program that only drains the same bodies with the same HTTP client, and one that does it with reqwest.
 //!
-//! `cargo bench --bench daemon` (about four minutes; `DAEMON_SECONDS=330 DAEMON_ROUNDS=1` shows full windows)
+//! `cargo bench --bench daemon` (about five minutes; `DAEMON_SECONDS=330 DAEMON_ROUNDS=1` shows full windows)
 //!
 //! Three processes: this one serves and counts what it offered; the daemon is the real binary with triggers of the usual
 //! kinds; the drain is this binary again. Daemon and drain take turns, so that a busy machine slows both. What counts is
@@ -29,8 +29,10 @@ const SERIES: u64 = 1000;
 const INTERVAL: Duration = Duration::from_secs(1);
 const ROUNDS: u64 = 3;
 /// The programs that only drain: with the daemon's client on as many threads as tokio takes, and on one, as the daemon
-/// runs; and with reqwest, which has the pool that the daemon's client does without.
-const DRAINS: [&str; 3] = ["drain", "drain-one", "reqwest"];
+/// runs; with reqwest, which has the pool that the daemon's client does without; and on one thread in steps, five targets
+/// at once, as scrapes of the daemon begin. The last one says what the rest of the daemon costs, the others what a program
+/// costs that spreads its scrapes evenly.
+const DRAINS: [&str; 4] = ["drain", "drain-one", "reqwest", "drain-steps"];
 /// Of `/proc`: what Linux shows to programs is in hundredths, whatever its own clock does.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Until the first scrapes are done: series are born, connections made, code is read from the disk.
@@ -81,9 +83,9 @@ fn main() -> io::Result<()> {
 
     println!("{TARGETS} targets × {SERIES} series each second, {} s a turn", turn.as_secs());
     println!("{:14} {:>20} {:>18} {:>10}", "", "samples offered", "CPU s per million", "peak MB");
-    let mut sums = [Turn::default(); 4];
+    let mut sums = [Turn::default(); 5];
     for _ in 0..rounds {
-        for (index, name) in [DRAINS[0], DRAINS[1], DRAINS[2], "daemon"].into_iter().enumerate() {
+        for (index, name) in [DRAINS[0], DRAINS[1], DRAINS[2], DRAINS[3], "daemon"].into_iter().enumerate() {
             let mut command = if name == "daemon" {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
                 command.arg("run").arg(&file);
@@ -102,14 +104,15 @@ fn main() -> io::Result<()> {
             sums[index].add(&turn);
         }
     }
-    let peak = sums[3].peak_megabytes;
-    let [drain, one_thread, reqwest, daemon] = sums.map(|sum| sum.cpu_per_million());
+    let peak = sums[4].peak_megabytes;
+    let [drain, one_thread, reqwest, steps, daemon] = sums.map(|sum| sum.cpu_per_million());
     println!(
         "over all turns the daemon costs {daemon:.3}: {:.2} times the drain, {:.2} times the one on one thread, {:.2} times \
-         the one with reqwest; {peak:.1} MB",
+         the one with reqwest, {:.2} times the one in steps; {peak:.1} MB",
         daemon / drain,
         daemon / one_thread,
-        daemon / reqwest
+        daemon / reqwest,
+        daemon / steps
     );
     Ok(())
 }
@@ -287,7 +290,8 @@ fn expose(body: &mut String, scrape: u64) -> std::fmt::Result {
 /// Only drains the bodies, each second.
 fn drain(port: u16, how: &str) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if how == "drain-one" {
+    let in_steps = how == "drain-steps";
+    if in_steps || how == "drain-one" {
         runtime.worker_threads(1);
     }
     let runtime = runtime.enable_all().build()?;
@@ -300,7 +304,8 @@ fn drain(port: u16, how: &str) -> io::Result<()> {
             let pooled = (how == "reqwest").then(|| pooled.clone());
             let mut plain = PlainClient::new(&url, &limits).expect("plain HTTP");
             tasks.spawn(async move {
-                tokio::time::sleep(INTERVAL * target / TARGETS).await;
+                let place = if in_steps { target / 5 * 5 } else { target };
+                tokio::time::sleep(INTERVAL * place / TARGETS).await;
                 let mut ticks = interval(INTERVAL);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 loop {

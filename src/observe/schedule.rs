@@ -8,19 +8,19 @@ use tokio_util::sync::CancellationToken;
 /// The first look is at most this late, however long the interval: a start or a reload should not be blind for long.
 const OFFSET_MAX: Duration = Duration::from_secs(10);
 
-/// Looks begin in steps of so long, those that fall into one together: to wake up once for five targets costs a third less
-/// than five times for one (`benches/daemon.rs`), and no interval is so short that it matters when in it a look is.
+/// Looks begin in steps of so long (or of a twentieth of the interval), those that fall into one together: to wake up once
+/// for five targets costs a third less than five times for one (`benches/daemon.rs`).
 const SLOT: Duration = Duration::from_millis(50);
 
 /// How long after its start a task looks for the first time: a fraction of the interval (at most 10 s of it) that is
-/// always the same for the same `key`, so that targets are spread evenly and a restart does not shift them. In steps of
-/// 50 ms.
+/// always the same for the same `key`, so that targets are spread evenly and a restart does not shift them.
 #[must_use]
 pub fn offset(key: &str, interval: Duration) -> Duration {
     // 2^32 steps are finer than any timer.
     let fraction = f64::from(u32::try_from(fnv1a(key.as_bytes()) >> 32).unwrap_or(0)) / f64::from(u32::MAX);
     let offset = interval.min(OFFSET_MAX).mul_f64(fraction);
-    SLOT * u32::try_from(offset.as_millis() / SLOT.as_millis()).unwrap_or(0)
+    let slot = SLOT.min(interval / 20).max(Duration::from_nanos(1));
+    slot * u32::try_from(offset.as_nanos() / slot.as_nanos()).unwrap_or(0)
 }
 
 /// FNV-1a, 64 bits, with a final mix: its high bits alone barely depend on the last bytes, and addresses often differ
@@ -82,6 +82,12 @@ mod tests {
             eighths[usize::try_from(found.as_secs().min(7)).unwrap()] += 1;
         }
         assert!(eighths.iter().all(|count| (50..200).contains(count)), "{eighths:?}");
+        let begun_together = |interval| {
+            let offsets = (0..100).map(|host| offset(&host.to_string(), interval));
+            100 / offsets.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert_eq!([100, 1000].map(|ms| begun_together(Duration::from_millis(ms))), [5, 5]);
+        assert_eq!(offset("a", Duration::ZERO), Duration::ZERO);
         assert!((0..100).all(|host| offset(&host.to_string(), Duration::from_hours(1)) <= OFFSET_MAX));
     }
 

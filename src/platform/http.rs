@@ -241,34 +241,29 @@ pub fn trouble(error: &reqwest::Error) -> Trouble {
         let detail = if error.is_connect() { "no connection in time" } else { "no answer in time" };
         return Trouble { kind: TroubleKind::Timeout, detail: detail.to_owned() };
     }
-    let root = match decisive(error) {
-        Ok(trouble) if !error.is_dns() => return trouble,
-        Ok(_) | Err(_) => links(error).last().unwrap_or(error),
-    };
     if error.is_dns() {
-        Trouble::new(TroubleKind::Dns, NOT_RESOLVED, root)
-    } else if error.is_builder() {
-        Trouble::new(TroubleKind::Invalid, "the request cannot be made", root)
-    } else if error.is_connect() {
-        Trouble::new(TroubleKind::Unreachable, NOT_CONNECTED, root)
-    } else if error.is_decode() {
-        Trouble::unreadable(root)
-    } else {
-        Trouble::new(TroubleKind::Lost, NOT_WHOLE, root)
+        return Trouble::new(TroubleKind::Dns, NOT_RESOLVED, root(error));
     }
+    let (kind, what) = if error.is_builder() {
+        (TroubleKind::Invalid, "the request cannot be made")
+    } else if error.is_connect() {
+        (TroubleKind::Unreachable, NOT_CONNECTED)
+    } else if error.is_decode() {
+        (TroubleKind::Lost, NOT_READ)
+    } else {
+        (TroubleKind::Lost, NOT_WHOLE)
+    };
+    trouble_or(error, kind, what)
 }
 
 const NOT_RESOLVED: &str = "the name could not be resolved";
 const NOT_CONNECTED: &str = "no connection";
+const NOT_READ: &str = "the answer cannot be read";
 const NOT_WHOLE: &str = "the connection ended before a whole answer came";
 
 impl Trouble {
     fn new(kind: TroubleKind, what: &str, why: impl Display) -> Trouble {
         Trouble { kind, detail: format!("{what}: {why}") }
-    }
-
-    fn unreadable(why: impl Display) -> Trouble {
-        Trouble::new(TroubleKind::Lost, "the answer cannot be read", why)
     }
 }
 
@@ -277,9 +272,13 @@ fn links<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
     std::iter::successors(Some(error), |&link| link.source())
 }
 
-/// What the first link that decides it says of the whole, or else the last one.
-fn decisive<'e>(error: &'e (dyn Error + 'static)) -> Result<Trouble, &'e (dyn Error + 'static)> {
-    links(error).find_map(trouble_of).ok_or_else(|| links(error).last().unwrap_or(error))
+/// What the first link that decides it says of the whole. Where none does, it is of this kind, and the last link says why.
+fn trouble_or(error: &(dyn Error + 'static), kind: TroubleKind, what: &str) -> Trouble {
+    links(error).find_map(trouble_of).unwrap_or_else(|| Trouble::new(kind, what, root(error)))
+}
+
+fn root<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    links(error).last().unwrap_or(error)
 }
 
 /// What it means that no plain connection could be made.
@@ -287,12 +286,12 @@ fn not_connected(error: &(dyn Error + 'static)) -> Trouble {
     if let Some(NoAddress(why)) = links(error).find_map(|link| link.downcast_ref()) {
         return Trouble::new(TroubleKind::Dns, NOT_RESOLVED, why);
     }
-    decisive(error).unwrap_or_else(|root| Trouble::new(TroubleKind::Unreachable, NOT_CONNECTED, root))
+    trouble_or(error, TroubleKind::Unreachable, NOT_CONNECTED)
 }
 
 /// What it means that a plain connection brought no whole answer.
 fn not_whole(error: &hyper::Error) -> Trouble {
-    decisive(error).unwrap_or_else(|root| Trouble::new(TroubleKind::Lost, NOT_WHOLE, root))
+    trouble_or(error, TroubleKind::Lost, NOT_WHOLE)
 }
 
 /// A resolver's error, so that what its socket says is not taken for what the server's does.

@@ -127,7 +127,7 @@ async fn after_an_answer_that_was_not_read_to_its_end_the_next_scrape_has_a_conn
     let (server, opened) = server(&[&[half], &[x(2)]]).await;
     let mut config = config(&["x"]);
     config.scrapes.push(scrape(&[&server.url("/metrics")]));
-    config.scrapes[0].limits.timeout = Duration::from_millis(300);
+    config.scrapes[0].limits.timeout = Duration::from_secs(2);
     let mut watch = Watch::start(&config);
     assert_eq!(watch.scraped().await.unwrap_err().reason, "timeout");
     assert_eq!(watch.scraped().await.unwrap().batch.samples, [(LocalId(0), 2.0)]);

@@ -147,8 +147,9 @@ pub struct Seat {
     pub turns: Turns,
 }
 
-/// So many scrapes may be under way before another waits for its turn. Each holds its body, and buffers of the connection
-/// that can be three times as large; when the machine stood still for a second, all targets are due at once.
+/// So many scrapes may be under way before another waits for its turn. Each holds its body and a buffer of the connection
+/// (where that is encrypted, up to three times the body); when the machine stood still for a second, all targets are due at
+/// once.
 const AT_ONCE: usize = 4;
 /// A scrape waits no longer than this: targets that are slow must not hold up the others.
 const PATIENCE: Duration = Duration::from_millis(100);

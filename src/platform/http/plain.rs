@@ -22,16 +22,24 @@ use hyper::{Request, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
-use super::{NoAddress, RequestLimits, Resolver, Trouble, USER_AGENT_VALUE, not_connected, not_whole, room_for};
+use super::{
+    NOT_READ, NoAddress, RequestLimits, Resolver, Trouble, TroubleKind, USER_AGENT_VALUE, io_trouble, not_connected,
+    not_whole, room_for,
+};
 
 /// Of a connection while a request is under way. An answer's head must fit.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Notices a server that is gone without a word while nothing is asked; the values are reqwest's.
+/// Notices a server that is gone without a word while nothing is asked. These four are reqwest's.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 3;
+const UNANSWERED_MAX: Duration = Duration::from_secs(30);
+/// After so long a name is looked up again.
+const IDLE_MAX: Duration = Duration::from_secs(90);
 
 /// Asks one address again and again.
 #[derive(Debug)]
@@ -41,9 +49,10 @@ pub struct PlainClient {
     /// What the request line says.
     path: Uri,
     host: HeaderValue,
+    connect_timeout: Duration,
     body_bytes_max: usize,
-    /// Of the last answer, if that was read to its end and the server keeps the connection.
-    kept: Option<Socket>,
+    /// Of the last answer, if that was read to its end and the server keeps the connection; and since when.
+    kept: Option<(Socket, Instant)>,
 }
 
 type Socket = TokioIo<TcpStream>;
@@ -69,18 +78,20 @@ impl PlainClient {
         connector.set_keepalive(Some(KEEPALIVE));
         connector.set_keepalive_interval(Some(KEEPALIVE));
         connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+        connector.set_tcp_user_timeout(Some(UNANSWERED_MAX));
         Some(PlainClient {
             connector,
             path: Uri::from(address.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"))),
             host: HeaderValue::from_str(address.authority()?.as_str()).ok()?,
             address,
+            connect_timeout: limits.connect_timeout,
             body_bytes_max: limits.body_bytes_max,
             kept: None,
         })
     }
 
-    /// What `judge` made of the answer's head, and the body, decompressed. Has no limit in time of its own but for
-    /// making the connection; after being dropped halfway, the next one makes a new connection.
+    /// What `judge` made of the answer's head, and the body, decompressed. Has no limit in time but for making the
+    /// connection; after being dropped halfway, the next one makes a new connection.
     pub async fn get<T, R>(
         &mut self,
         headers: &HeaderMap,
@@ -92,21 +103,28 @@ impl PlainClient {
             Unread::TooLarge => GetError::TooLarge(self.body_bytes_max),
             Unread::Trouble(trouble) => GetError::Trouble(trouble),
         })?;
-        self.kept = exchange.end().await;
+        self.kept = exchange.end().await.map(|socket| (socket, Instant::now()));
         Ok((verdict, body))
     }
 
     async fn ask(&mut self, headers: &HeaderMap) -> Result<Exchange, Trouble> {
         // Servers close what was quiet for long, perhaps in this very moment: that is no failure, and a GET does no harm
         // twice.
-        if let Some(kept) = self.kept.take().filter(is_quiet)
+        if let Some((kept, since)) = self.kept.take()
+            && since.elapsed() < IDLE_MAX
+            && is_quiet(&kept)
             && let Ok(exchange) = Exchange::begin(kept, self.request(headers)).await
         {
             return Ok(exchange);
         }
-        poll_fn(|context| self.connector.poll_ready(context)).await.map_err(|error| not_connected(&error))?;
-        let new = self.connector.call(self.address.clone()).await.map_err(|error| not_connected(&error))?;
+        let new = timeout(self.connect_timeout, self.connect()).await;
+        let new = new.unwrap_or_else(|_| Err(io_trouble(&io::ErrorKind::TimedOut.into())))?;
         Exchange::begin(new, self.request(headers)).await.map_err(|error| not_whole(&error))
+    }
+
+    async fn connect(&mut self) -> Result<Socket, Trouble> {
+        poll_fn(|context| self.connector.poll_ready(context)).await.map_err(|error| not_connected(&error))?;
+        self.connector.call(self.address.clone()).await.map_err(|error| not_connected(&error))
     }
 
     fn request(&self, own: &HeaderMap) -> Request<String> {
@@ -126,9 +144,10 @@ impl PlainClient {
     }
 }
 
-/// Whether a connection on which nothing is awaited says nothing; one that was closed says so.
+/// Whether a connection on which nothing is awaited says nothing; one that was closed says so. The kernel is asked: the
+/// runtime may not have heard yet, and what came unasked must not pass for the next answer.
 fn is_quiet(socket: &Socket) -> bool {
-    matches!(socket.inner().try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    rustix::io::read(socket.inner(), &mut [0_u8]) == Err(Errno::AGAIN)
 }
 
 /// One request whose answer has begun.
@@ -222,7 +241,7 @@ fn unread(error: &io::Error) -> Unread {
     if error.kind() == io::ErrorKind::FileTooLarge {
         return Unread::TooLarge;
     }
-    Unread::Trouble(Trouble::unreadable(error))
+    Unread::Trouble(Trouble::new(TroubleKind::Lost, NOT_READ, error))
 }
 
 /// Takes so many bytes, and not one more.
@@ -257,5 +276,138 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let resolver = *self;
         Box::pin(async move { Ok(resolver.look_up(name.as_str()).await.map_err(NoAddress)?.into_iter()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread::{self, JoinHandle};
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    /// Takes one request for each answer, on as many connections as there are lists.
+    fn serve(connections: Vec<Vec<Vec<u8>>>, between: impl Fn(&mut std::net::TcpStream) + Send + 'static) -> Served {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = url::Url::parse(&format!("http://{}/metrics", listener.local_addr().unwrap())).unwrap();
+        let thread = thread::spawn(move || {
+            let mut open = Vec::new();
+            for answers in connections {
+                let (mut stream, _) = listener.accept().unwrap();
+                for answer in answers {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        stream.read_exact(&mut byte).unwrap();
+                        head.extend(byte);
+                    }
+                    stream.write_all(&answer).unwrap();
+                    between(&mut stream);
+                }
+                open.push(stream);
+            }
+        });
+        (client(&url), thread)
+    }
+
+    type Served = (PlainClient, JoinHandle<()>);
+
+    fn client(url: &url::Url) -> PlainClient {
+        let limit = Duration::from_mins(1);
+        let limits = RequestLimits { connect_timeout: limit, timeout: limit, body_bytes_max: 100 };
+        PlainClient::new(url, &limits).expect("plain HTTP")
+    }
+
+    fn answer(headers: &str, body: &[u8]) -> Vec<u8> {
+        let head = format!("HTTP/1.1 200 OK\r\n{headers}content-length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    async fn get(client: &mut PlainClient) -> Result<String, String> {
+        match client.get(&HeaderMap::new(), |_| Ok::<(), ()>(())).await {
+            Ok(((), body)) => Ok(String::from_utf8(body).unwrap()),
+            Err(GetError::Trouble(trouble)) => Err(trouble.detail),
+            Err(GetError::TooLarge(max)) => Err(format!("more than {max}")),
+            Err(GetError::Refused(())) => unreachable!(),
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_of_every_kind_follow_each_other_on_one_connection() {
+        let zipped = "content-encoding: gzip\r\n";
+        let kinds = vec![
+            answer("", b"plain"),
+            answer(zipped, &gzip("zipped")),
+            [b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", &*answer("", b"hinted")].concat(),
+            answer(zipped, &[gzip("two "), gzip("members")].concat()),
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nend\r\n0\r\nx-trailer: y\r\n\r\n".to_vec(),
+            answer("", b""),
+            answer("", b"last"),
+        ];
+        let (mut client, server) = serve(vec![kinds], |_| ());
+        for expected in ["plain", "zipped", "hinted", "two members", "end", "", "last"] {
+            assert_eq!(get(&mut client).await.as_deref(), Ok(expected));
+        }
+        server.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_broken_or_too_large_is_none() {
+        let zipped = "content-encoding: gzip\r\n";
+        let whole = gzip("whole");
+        let mut wrong = whole.clone();
+        let sum = wrong.len() - 8;
+        wrong[sum] ^= 1;
+        let connections = vec![
+            vec![answer(zipped, &whole[..whole.len() - 3])],
+            vec![answer(zipped, &wrong)],
+            vec![answer(zipped, &[&*whole, b"garbage"].concat())],
+            vec![answer(zipped, &gzip(&"x".repeat(101)))],
+            // What was read to its end leaves the connection good.
+            vec![answer(zipped, &gzip(&"x".repeat(100))), answer("", &[b'y'; 100]), answer("", &[b'y'; 101])],
+        ];
+        let (mut client, server) = serve(connections, |_| ());
+        for broken in ["cut", "wrong sum", "garbage"] {
+            let why = get(&mut client).await.unwrap_err();
+            assert!(why.starts_with("the answer cannot be read: "), "{broken}: {why}");
+        }
+        assert_eq!(get(&mut client).await, Err("more than 100".to_owned()));
+        assert_eq!(get(&mut client).await, Ok("x".repeat(100)));
+        assert_eq!(get(&mut client).await, Ok("y".repeat(100)));
+        assert_eq!(get(&mut client).await, Err("more than 100".to_owned()));
+        server.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_came_unasked_is_seen_before_the_runtime_has_heard_of_it() {
+        let (go, ask) = mpsc::channel::<()>();
+        let (done, said) = mpsc::channel();
+        let stale = answer("", b"stale");
+        let (mut client, server) =
+            serve(vec![vec![answer("", b"first")], vec![answer("", b"second")]], move |stream| {
+                // After the second answer nobody asks any more.
+                if ask.recv().is_ok() {
+                    stream.write_all(&stale).unwrap();
+                    done.send(()).unwrap();
+                }
+            });
+        assert_eq!(get(&mut client).await.as_deref(), Ok("first"));
+        // On this thread the runtime also waits for sockets: until the next `await` it hears nothing.
+        go.send(()).unwrap();
+        said.recv().unwrap();
+        drop(go);
+        assert_eq!(get(&mut client).await.as_deref(), Ok("second"));
+        server.join().unwrap();
     }
 }
