@@ -335,7 +335,9 @@ mod tests {
     }
 
     async fn get(client: &mut PlainClient) -> Result<String, String> {
-        match client.get(&HeaderMap::new(), |_| Ok::<(), ()>(())).await {
+        let headers = HeaderMap::new();
+        let answer = timeout(Duration::from_mins(1), client.get(&headers, |_| Ok::<(), ()>(())));
+        match answer.await.expect("an answer in time") {
             Ok(((), body)) => Ok(String::from_utf8(body).unwrap()),
             Err(GetError::Trouble(trouble)) => Err(trouble.detail),
             Err(GetError::TooLarge(max)) => Err(format!("more than {max}")),
@@ -386,6 +388,17 @@ mod tests {
         assert_eq!(get(&mut client).await, Ok("x".repeat(100)));
         assert_eq!(get(&mut client).await, Ok("y".repeat(100)));
         assert_eq!(get(&mut client).await, Err("more than 100".to_owned()));
+        server.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_idle_for_long_is_not_used_again() {
+        let (mut client, server) = serve(vec![vec![answer("", b"first")], vec![answer("", b"second")]], |_| ());
+        assert_eq!(get(&mut client).await.as_deref(), Ok("first"));
+        tokio::time::pause();
+        tokio::time::advance(IDLE_MAX).await;
+        tokio::time::resume();
+        assert_eq!(get(&mut client).await.as_deref(), Ok("second"), "the server reads the first one no more");
         server.join().unwrap();
     }
 
