@@ -85,7 +85,7 @@ fn main() -> io::Result<()> {
     println!("{:14} {:>20} {:>18} {:>10}", "", "samples offered", "CPU s per million", "peak MB");
     let mut sums = [Turn::default(); 5];
     for _ in 0..rounds {
-        for (index, name) in [DRAINS[0], DRAINS[1], DRAINS[2], DRAINS[3], "daemon"].into_iter().enumerate() {
+        for (index, name) in DRAINS.into_iter().chain(["daemon"]).enumerate() {
             let mut command = if name == "daemon" {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
                 command.arg("run").arg(&file);
@@ -297,11 +297,12 @@ fn drain(port: u16, how: &str) -> io::Result<()> {
     let runtime = runtime.enable_all().build()?;
     let limits = RequestLimits { connect_timeout: INTERVAL, timeout: INTERVAL, body_bytes_max: 16 << 20 };
     runtime.block_on(async {
-        let pooled = http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
+        let client = || http::client_with(&ClientSpec::default(), &limits, Connections::Reused).expect("a client");
+        let pooled = (how == "reqwest").then(client);
         let mut tasks = tokio::task::JoinSet::new();
         for target in 0..TARGETS {
             let url = Url::parse(&url(target, port)).expect("an address");
-            let pooled = (how == "reqwest").then(|| pooled.clone());
+            let pooled = pooled.clone();
             let mut plain = PlainClient::new(&url, &limits).expect("plain HTTP");
             tasks.spawn(async move {
                 let place = if in_steps { target / 5 * 5 } else { target };

@@ -99,10 +99,7 @@ impl PlainClient {
     ) -> Result<(T, Vec<u8>), GetError<R>> {
         let mut exchange = self.ask(headers).await.map_err(GetError::Trouble)?;
         let verdict = judge(&exchange.head).map_err(GetError::Refused)?;
-        let body = exchange.body(self.body_bytes_max).await.map_err(|error| match error {
-            Unread::TooLarge => GetError::TooLarge(self.body_bytes_max),
-            Unread::Trouble(trouble) => GetError::Trouble(trouble),
-        })?;
+        let body = exchange.body(self.body_bytes_max).await?;
         self.kept = exchange.end().await.map(|socket| (socket, Instant::now()));
         Ok((verdict, body))
     }
@@ -158,11 +155,6 @@ struct Exchange {
     incoming: hyper::body::Incoming,
 }
 
-enum Unread {
-    TooLarge,
-    Trouble(Trouble),
-}
-
 impl Exchange {
     async fn begin(socket: Socket, request: Request<String>) -> hyper::Result<Exchange> {
         let mut builder = http1::Builder::new();
@@ -174,7 +166,7 @@ impl Exchange {
         Ok(Exchange { connection, sender, head, incoming })
     }
 
-    async fn body(&mut self, max: usize) -> Result<Vec<u8>, Unread> {
+    async fn body<R>(&mut self, max: usize) -> Result<Vec<u8>, GetError<R>> {
         let announced = hyper::body::Body::size_hint(&self.incoming).exact();
         let bounded = Bounded { bytes: room_for(announced, max), max };
         let mut body = match self.head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
@@ -182,12 +174,12 @@ impl Exchange {
             _ => Body::AsItIs(bounded),
         };
         while let Some(frame) = self.connection.until(self.incoming.frame()).await {
-            let frame = frame.map_err(|error| Unread::Trouble(not_whole(&error)))?;
+            let frame = frame.map_err(|error| GetError::Trouble(not_whole(&error)))?;
             if let Some(data) = frame.data_ref() {
-                body.add(data)?;
+                body.add(data).map_err(|error| unread(&error, max))?;
             }
         }
-        body.end()
+        body.end().map_err(|error| unread(&error, max))
     }
 
     /// The socket, if it can serve the next request.
@@ -221,27 +213,27 @@ enum Body {
 }
 
 impl Body {
-    fn add(&mut self, data: &[u8]) -> Result<(), Unread> {
+    fn add(&mut self, data: &[u8]) -> io::Result<()> {
         match self {
             Body::AsItIs(bounded) => bounded.write_all(data),
             Body::Gzip(decoder) => decoder.write_all(data),
         }
-        .map_err(|error| unread(&error))
     }
 
-    fn end(self) -> Result<Vec<u8>, Unread> {
+    fn end(self) -> io::Result<Vec<u8>> {
         match self {
             Body::AsItIs(bounded) => Ok(bounded.bytes),
-            Body::Gzip(decoder) => decoder.finish().map(|bounded| bounded.bytes).map_err(|error| unread(&error)),
+            Body::Gzip(decoder) => Ok(decoder.finish()?.bytes),
         }
     }
 }
 
-fn unread(error: &io::Error) -> Unread {
+/// What [`Body`] and [`Bounded`] say of it.
+fn unread<R>(error: &io::Error, max: usize) -> GetError<R> {
     if error.kind() == io::ErrorKind::FileTooLarge {
-        return Unread::TooLarge;
+        return GetError::TooLarge(max);
     }
-    Unread::Trouble(Trouble::new(TroubleKind::Lost, NOT_READ, error))
+    GetError::Trouble(Trouble::new(TroubleKind::Lost, NOT_READ, error))
 }
 
 /// Takes so many bytes, and not one more.
